@@ -1,0 +1,63 @@
+# Every target that a person or CI calls. `make` alone prints them.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+BIN := .venv/bin
+PACKAGES := libs/common_core/src libs/huleedu_service_libs/src examples/essay_pipeline/src
+
+.PHONY: help
+help: ## print this help
+	@grep -hE '^[a-z][a-z-]*:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+.venv/installed: requirements/dev.txt requirements/uv.txt $(wildcard libs/*/pyproject.toml) examples/essay_pipeline/pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "setup: installing the locked packages into .venv"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements/dev.txt requirements/uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation \
+		-e libs/common_core -e libs/huleedu_service_libs -e examples/essay_pipeline
+	@touch $@
+
+.PHONY: setup
+setup: .venv/installed ## create .venv and install everything into it, from the lock
+
+.PHONY: lock
+lock: .venv/installed ## resolve the dependencies anew into requirements/
+	@$(BIN)/python scripts/lock.py
+
+.PHONY: services
+services: setup ## start PostgreSQL, Redis and Kafka, print their addresses, stop them on Ctrl-C
+	@$(BIN)/python -m huleedu_service_libs.testing.devstack
+
+.PHONY: demo
+demo: setup ## send 200 essays through three services on real servers and verify what arrived
+	@$(BIN)/python -m essay_pipeline.demo
+
+.PHONY: demo-web
+demo-web: setup ## the same, then keep the page open until Ctrl-C
+	@$(BIN)/python -m essay_pipeline.demo --web
+
+.PHONY: lint
+lint: setup ## format check, lint rules and import contracts
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/lint-imports
+
+.PHONY: type
+type: setup ## mypy, strict
+	@$(BIN)/mypy $(PACKAGES) libs/*/tests examples/essay_pipeline/tests scripts
+
+.PHONY: format
+format: setup ## rewrite the code in the house format
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+.PHONY: test
+test: lint type ## everything: lint, types, import contracts, unit, property, conformance, integration, examples
+	@$(BIN)/python -m pytest
+
+.PHONY: clean
+clean: ## remove what these targets made
+	@rm -rf .venv .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
