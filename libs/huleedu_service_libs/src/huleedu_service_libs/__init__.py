@@ -5,8 +5,9 @@ framework: the names below are fetched from their modules when they are first
 used (PEP 562).
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from huleedu_service_libs._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from huleedu_service_libs.kafka_client import KafkaBus
@@ -29,25 +30,15 @@ __all__ = [
     "trace_operation",
 ]
 
-_HOMES = {
-    "HuleEduApp": "quart_app",
-    "KafkaBus": "kafka_client",
-    "RedisClient": "redis_client",
-    "extract_trace_context": "observability.tracing",
-    "get_current_trace_id": "observability.tracing",
-    "inject_trace_context": "observability.tracing",
-    "trace_operation": "observability.tracing",
-}
-
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "HuleEduApp": "huleedu_service_libs.quart_app",
+        "KafkaBus": "huleedu_service_libs.kafka_client",
+        "RedisClient": "huleedu_service_libs.redis_client",
+        "extract_trace_context": "huleedu_service_libs.observability.tracing",
+        "get_current_trace_id": "huleedu_service_libs.observability.tracing",
+        "inject_trace_context": "huleedu_service_libs.observability.tracing",
+        "trace_operation": "huleedu_service_libs.observability.tracing",
+    },
+)

@@ -1,0 +1,44 @@
+"""Prometheus collectors that are made once for a process.
+
+Test suites of services unregister every collector between tests, and modules
+may be imported twice; neither may raise or lose a collector.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["counter", "gauge", "histogram"]
+
+_Collector = TypeVar("_Collector", Counter, Gauge, Histogram)
+_made: dict[str, Counter | Gauge | Histogram] = {}
+
+
+def counter(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Counter:
+    """The counter ``name`` of the default registry, made when it does not exist yet."""
+    return _once(Counter, name, lambda registry: Counter(name, documentation, labels, registry=registry))
+
+
+def gauge(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Gauge:
+    """The gauge ``name`` of the default registry, made when it does not exist yet."""
+    return _once(Gauge, name, lambda registry: Gauge(name, documentation, labels, registry=registry))
+
+
+def histogram(name: str, documentation: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
+    """The histogram ``name`` of the default registry, made when it does not exist yet."""
+    return _once(
+        Histogram, name, lambda registry: Histogram(name, documentation, labels, buckets=buckets, registry=registry)
+    )
+
+
+def _once(kind: type[_Collector], name: str, make: Callable[[CollectorRegistry | None], _Collector]) -> _Collector:
+    existing = _made.get(name)
+    if isinstance(existing, kind):
+        return existing
+    try:
+        collector = make(REGISTRY)
+    except ValueError:  # somebody else holds the name: count on, unseen, rather than fail an import
+        collector = make(None)
+    _made[name] = collector
+    return collector

@@ -1,0 +1,1 @@
+"""The web edge: layers around an ASGI application, for any framework."""

@@ -1,0 +1,94 @@
+"""Correlation id and W3C trace context of an HTTP or WebSocket request. Pure ASGI.
+
+Wraps a Quart or FastAPI application alike, so that everything inside (log
+lines, outbox rows, errors) shows the ids of the request. Not Starlette's
+``BaseHTTPMiddleware``, which costs more and loses context variables. Knows no
+framework and needs no OpenTelemetry SDK: without one the trace that came in is
+passed on, or a new one begins here.
+"""
+
+import re
+import secrets
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from uuid import uuid4
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+
+from huleedu_service_libs.logging_utils import log_context
+from huleedu_service_libs.observability import extract_trace_context
+
+__all__ = ["CORRELATION_HEADER", "RequestContextMiddleware"]
+
+CORRELATION_HEADER = "X-Correlation-ID"
+SCOPE_KEY = "huleedu.correlation_id"
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# What a client sends goes into logs and headers: anything else than this is replaced.
+_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+_HEADER_BYTES = CORRELATION_HEADER.lower().encode("latin-1")
+
+
+class RequestContextMiddleware:
+    """Runs each request in its correlation and trace context, and answers with both ids.
+
+    The correlation id is the header ``X-Correlation-ID`` when it is acceptable (letters, digits,
+    dots, dashes, underscores, 128 at most), else a new UUID. It is bound to the log context, stands in
+    ``scope["huleedu.correlation_id"]`` and in the response, beside ``X-Trace-ID``.
+
+    Args:
+        app: The application to wrap.
+    """
+
+    def __init__(self, app: Application) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        headers = _text_headers(scope)
+        given = headers.get(CORRELATION_HEADER.lower(), "")
+        correlation_id = given if _ACCEPTABLE_ID.fullmatch(given) else str(uuid4())
+        scope[SCOPE_KEY] = correlation_id
+        context = _trace_context(headers)
+        trace_id = format(trace.get_current_span(context).get_span_context().trace_id, "032x")
+        extra = [(_HEADER_BYTES, correlation_id.encode()), (b"x-trace-id", trace_id.encode())]
+
+        async def send_with_ids(message: Message) -> None:
+            if message["type"] in {"http.response.start", "websocket.accept"}:
+                message["headers"] = [*message.get("headers", []), *extra]
+            await send(message)
+
+        token = otel_context.attach(context)
+        try:
+            with log_context(correlation_id=correlation_id):
+                await self._app(scope, receive, send_with_ids)
+        finally:
+            otel_context.detach(token)
+
+
+def _text_headers(scope: Scope) -> dict[str, str]:
+    return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
+
+
+def _trace_context(headers: dict[str, str]) -> otel_context.Context:
+    """The context that came in, or a new trace that nobody records but that ids can be taken from."""
+    context = extract_trace_context(headers)
+    if trace.get_current_span(context).get_span_context().is_valid:
+        return context
+    fresh = SpanContext(
+        trace_id=secrets.randbits(128) or 1,
+        span_id=secrets.randbits(64) or 1,
+        is_remote=False,
+        trace_flags=TraceFlags(TraceFlags.DEFAULT),
+    )
+    return trace.set_span_in_context(NonRecordingSpan(fresh), context)

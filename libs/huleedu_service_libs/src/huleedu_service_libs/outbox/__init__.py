@@ -1,0 +1,48 @@
+"""Transactional outbox: an event becomes a row of the business transaction, a relay publishes it.
+
+Names are handed on lazily, so that Dishka is needed only by who uses the providers.
+"""
+
+from typing import TYPE_CHECKING
+
+from huleedu_service_libs._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider, OutboxSettingsProvider
+    from huleedu_service_libs.outbox.manager import OutboxManager
+    from huleedu_service_libs.outbox.models import EventOutbox
+    from huleedu_service_libs.outbox.protocols import EventTypeMapperProtocol, OutboxEvent, OutboxRepositoryProtocol
+    from huleedu_service_libs.outbox.relay import EventRelayWorker
+    from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
+    from huleedu_service_libs.outbox.settings import OutboxSettings
+
+__all__ = [
+    "EventOutbox",
+    "EventRelayWorker",
+    "EventTypeMapperProtocol",
+    "OutboxEvent",
+    "OutboxManager",
+    "OutboxManagerProvider",
+    "OutboxProvider",
+    "OutboxRepositoryProtocol",
+    "OutboxSettings",
+    "OutboxSettingsProvider",
+    "PostgreSQLOutboxRepository",
+]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "EventOutbox": "huleedu_service_libs.outbox.models",
+        "EventRelayWorker": "huleedu_service_libs.outbox.relay",
+        "EventTypeMapperProtocol": "huleedu_service_libs.outbox.protocols",
+        "OutboxEvent": "huleedu_service_libs.outbox.protocols",
+        "OutboxManager": "huleedu_service_libs.outbox.manager",
+        "OutboxManagerProvider": "huleedu_service_libs.outbox.di",
+        "OutboxProvider": "huleedu_service_libs.outbox.di",
+        "OutboxRepositoryProtocol": "huleedu_service_libs.outbox.protocols",
+        "OutboxSettings": "huleedu_service_libs.outbox.settings",
+        "OutboxSettingsProvider": "huleedu_service_libs.outbox.di",
+        "PostgreSQLOutboxRepository": "huleedu_service_libs.outbox.repository",
+    },
+)

@@ -1,0 +1,128 @@
+"""Hands a batch of events to a publisher and tells what became of each.
+
+Two senders, one result: `BatchSender` for publishers that take encoded batches
+(`BatchPublisher`), `OneByOneSender` for any other. Both keep the order of a key:
+after an event that failed, none of its key is sent.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Protocol
+
+from huleedu_service_libs.outbox.protocols import OutboxEvent
+from huleedu_service_libs.outbox.wire import envelope_of, key_of, message_of, standard_headers
+from huleedu_service_libs.protocols import (
+    BatchPublisher,
+    DeliveryOutcome,
+    KafkaPublisherProtocol,
+    OutgoingMessage,
+    concrete_capability,
+)
+
+__all__ = ["BatchSender", "OneByOneSender", "Sender", "is_transient", "sender_for"]
+
+PUBLISH_TIMEOUT_SECONDS = 60.0  # beyond every limit of a publisher of ours; a foreign one may have none
+
+_HELD_BACK = DeliveryOutcome(error=RuntimeError("held back behind an earlier event of its key"), attempted=False)
+
+
+class Sender(Protocol):
+    """Delivers events."""
+
+    async def deliver(self, events: Sequence[OutboxEvent]) -> Sequence[DeliveryOutcome]:
+        """One outcome for each event, in order; raises for none of them."""
+        ...
+
+
+def sender_for(publisher: KafkaPublisherProtocol, service_name: str) -> Sender:
+    """The sender that fits what the publisher's class can do."""
+    if concrete_capability(publisher, "publish_batch") is not None:
+        batch_publisher: BatchPublisher = publisher  # type: ignore[assignment]  # has just been looked at
+        return BatchSender(batch_publisher, service_name)
+    return OneByOneSender(publisher, service_name)
+
+
+def is_transient(error: Exception) -> bool:
+    """Whether the cause lies outside the event: no connection, no leader, a timeout, an open breaker.
+
+    Kafka errors say so themselves (``retriable``); the builtin ones are the operating system's.
+    """
+    return bool(getattr(error, "retriable", False)) or isinstance(error, TimeoutError | OSError)
+
+
+class BatchSender:
+    """Encodes the events and publishes them as one batch."""
+
+    def __init__(self, publisher: BatchPublisher, service_name: str) -> None:
+        self._publisher = publisher
+        self._service_name = service_name
+
+    async def deliver(self, events: Sequence[OutboxEvent]) -> Sequence[DeliveryOutcome]:
+        """See `Sender`."""
+        outcomes = [_HELD_BACK] * len(events)
+        positions: list[int] = []
+        messages: list[OutgoingMessage] = []
+        topic_of_key: dict[str, str] = {}
+        broken: set[str] = set()
+        for position, event in enumerate(events):
+            key = key_of(event)
+            # Two topics are written at the same time: a key that changes its topic waits for the next batch.
+            if key in broken or topic_of_key.setdefault(key, event.topic) != event.topic:
+                broken.add(key)
+                continue
+            try:
+                messages.append(message_of(event, self._service_name))
+            except (ValueError, TypeError) as error:
+                outcomes[position] = DeliveryOutcome(error=error)
+                broken.add(key)
+            else:
+                positions.append(position)
+        for position, outcome in zip(positions, await self._publish(messages), strict=True):
+            outcomes[position] = outcome
+        return outcomes
+
+    async def _publish(self, messages: Sequence[OutgoingMessage]) -> Sequence[DeliveryOutcome]:
+        if not messages:
+            return []
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+                return await self._publisher.publish_batch(messages)
+        except Exception as error:  # noqa: BLE001  # the port raises for no message: it is the publisher that is unwell
+            return [DeliveryOutcome(error=error, transient=True)] * len(messages)
+
+
+class OneByOneSender:
+    """Publishes one envelope after the other."""
+
+    def __init__(self, publisher: KafkaPublisherProtocol, service_name: str) -> None:
+        self._publisher = publisher
+        self._service_name = service_name
+
+    async def deliver(self, events: Sequence[OutboxEvent]) -> Sequence[DeliveryOutcome]:
+        """See `Sender`. An outage ends the batch: the rest is held back."""
+        outcomes: list[DeliveryOutcome] = []
+        broken: set[str] = set()
+        outage = False
+        for event in events:
+            key = key_of(event)
+            if outage or key in broken:
+                outcomes.append(_HELD_BACK)
+                continue
+            outcome = await self._publish(event)
+            outcomes.append(outcome)
+            if not outcome.acknowledged:
+                broken.add(key)
+                outage = outcome.transient
+        return outcomes
+
+    async def _publish(self, event: OutboxEvent) -> DeliveryOutcome:
+        try:
+            envelope = envelope_of(event, self._service_name)
+            headers = standard_headers(event, envelope.model_dump(mode="json", exclude={"data"}))
+            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+                await self._publisher.publish(
+                    topic=event.topic, envelope=envelope, key=event.event_key, headers=headers
+                )
+        except Exception as error:  # noqa: BLE001  # becomes the outcome; the relay counts and logs it
+            return DeliveryOutcome(error=error, transient=is_transient(error))
+        return DeliveryOutcome()

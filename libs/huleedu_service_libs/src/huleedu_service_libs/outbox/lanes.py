@@ -1,0 +1,247 @@
+"""The relay's batches from PostgreSQL, shared among any number of relays by lanes.
+
+The keys are hashed into `LANES` lanes. A relay owns a lane while its database
+session holds the lane's advisory lock; that same session reads the batches and
+stores their results, so that a relay that has lost its session (and with it its
+lanes) can complete nothing. Every relay also holds a shared lock that only
+counts heads: each takes its fair share of the lanes, lets go what is too much when
+another one comes, and takes over what a dead one leaves as soon as the server
+has closed its session.
+
+Needs a session for itself: behind PgBouncer it must be in session mode. Knows
+nothing of Kafka.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.types import JSON, Integer, Text, Uuid
+
+from huleedu_service_libs import _clock
+from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.outbox.protocols import FailedEvent, OutboxEvent
+
+__all__ = ["LANES", "PostgreSQLBatchStore"]
+
+LANES = 64  # a power of two; the most relays that can share the work
+REBALANCE_SECONDS = 1.0  # how often a relay counts the others
+_MEMBERSHIP = 1_000_000  # the lock that every relay holds in shared mode, beyond all lanes
+
+logger = create_service_logger("huleedu.outbox.lanes")
+
+# Advisory locks belong to a database; the table's own id keeps two outboxes of one database apart.
+_LOCK_SPACE = text("SELECT ('event_outbox'::regclass::oid::bigint % 2147483647)::int")
+_JOIN = text("SELECT pg_advisory_lock_shared(:space, :membership)")
+_COUNT_RELAYS = text(
+    "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
+    " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    " AND classid::bigint = :space AND objid::bigint = :membership"
+)
+# The LIMIT ends the scan as soon as enough locks are won; no further one is taken.
+_ACQUIRE = text(
+    "SELECT lane FROM unnest(:candidates) AS lane WHERE pg_try_advisory_lock(:space, lane) LIMIT :wanted"
+).bindparams(bindparam("candidates", type_=ARRAY(Integer)))
+_RELEASE = text("SELECT pg_advisory_unlock(:space, lane) FROM unnest(:lanes) AS lane").bindparams(
+    bindparam("lanes", type_=ARRAY(Integer))
+)
+
+_KEY = "coalesce(nullif(event_key, ''), aggregate_id)"
+# published_at leads the order, so that the partial index (published_at, created_at) serves it.
+_FETCH = (
+    text(
+        "SELECT id, aggregate_id, aggregate_type, event_type, event_data, event_key, topic, created_at,"  # noqa: S608  # constants only
+        " published_at, retry_count, last_error"
+        " FROM event_outbox WHERE published_at IS NULL AND retry_count < :max_retries"
+        f" AND (:all_lanes OR (hashtextextended({_KEY}, 0) & {LANES - 1})::int = ANY(:lanes))"
+        f" AND {_KEY} <> ALL(:held_keys)"
+        " ORDER BY published_at, created_at, id LIMIT :limit"
+    )
+    .bindparams(bindparam("lanes", type_=ARRAY(Integer)), bindparam("held_keys", type_=ARRAY(Text)))
+    .columns(id=Uuid, event_data=JSON)
+)
+_COMPLETE = text(
+    "UPDATE event_outbox SET published_at = now() WHERE id = ANY(:ids) AND published_at IS NULL"
+).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+_FAIL = (
+    text(
+        "UPDATE event_outbox SET retry_count = retry_count + 1, last_error = CASE"
+        " WHEN retry_count + 1 >= :max_retries THEN left('Exceeded max retries (' || :max_retries || '): ' || f.error, :length)"
+        " ELSE left(f.error, :length) END"
+        " FROM unnest(:ids, :errors) AS f(id, error)"
+        " WHERE event_outbox.id = f.id AND published_at IS NULL"
+        " RETURNING event_outbox.id, retry_count"
+    )
+    .bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("errors", type_=ARRAY(Text)))
+    .columns(id=Uuid)
+)
+_DEPTH = text("SELECT count(*) FROM event_outbox WHERE published_at IS NULL AND retry_count < :max_retries")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A row of a batch; see `OutboxEvent`."""
+
+    id: UUID
+    aggregate_id: str
+    aggregate_type: str
+    event_type: str
+    event_data: dict[str, Any]
+    event_key: str | None
+    topic: str
+    created_at: datetime
+    published_at: datetime | None
+    retry_count: int
+    last_error: str | None
+
+
+class PostgreSQLBatchStore:
+    """A relay's share of the outbox.
+
+    Args:
+        engine: One of its connections is held while the relay runs.
+        max_error_length: Characters of an error that are stored.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, engine: AsyncEngine, *, max_error_length: int, clock: _clock.Clock = _clock.monotonic) -> None:
+        self._engine = engine
+        self._max_error_length = max_error_length
+        self._clock = clock
+        self._connection: AsyncConnection | None = None
+        self._lock_space = 0
+        self._lanes: set[int] = set()
+        self._next_rebalance = 0.0
+
+    @property
+    def shared(self) -> bool:
+        """Whether another relay owns some of the lanes."""
+        return len(self._lanes) < LANES
+
+    @property
+    def lanes(self) -> frozenset[int]:
+        """The lanes that this relay owns."""
+        return frozenset(self._lanes)
+
+    async def fetch(self, *, limit: int, max_retries: int, held_keys: Collection[str]) -> Sequence[OutboxEvent]:
+        """The oldest unpublished events of the relay's lanes; see `OutboxBatchStore`."""
+        try:
+            connection = await self._owned_connection()
+            if not self._lanes:
+                return []
+            result = await connection.execute(
+                _FETCH,
+                {
+                    "max_retries": max_retries,
+                    "all_lanes": not self.shared,
+                    "lanes": sorted(self._lanes),
+                    "held_keys": list(held_keys),
+                    "limit": limit,
+                },
+            )
+            return [Row(*row) for row in result]
+        except BaseException:
+            await self._abandon()
+            raise
+
+    async def settle(
+        self, *, published: Sequence[OutboxEvent], failed: Sequence[FailedEvent], max_retries: int
+    ) -> Sequence[OutboxEvent]:
+        """Store the results of a batch; see `OutboxBatchStore`."""
+        if self._connection is None:
+            raise LanesLostError("The relay's database session is gone, and with it its lanes: nothing is completed")
+        try:
+            if published:
+                await self._connection.execute(_COMPLETE, {"ids": [event.id for event in published]})
+            if not failed:
+                return []
+            result = await self._connection.execute(
+                _FAIL,
+                {
+                    "ids": [one.event.id for one in failed],
+                    "errors": [_storable(one.error) for one in failed],
+                    "max_retries": max_retries,
+                    "length": self._max_error_length,
+                },
+            )
+            parked = {row_id for row_id, attempts in result if attempts >= max_retries}
+            return [one.event for one in failed if one.event.id in parked]
+        except BaseException:
+            await self._abandon()
+            raise
+
+    async def depth(self, *, max_retries: int) -> int | None:
+        """How many events of all lanes wait."""
+        if self._connection is None:
+            return None
+        waiting = await self._connection.scalar(_DEPTH, {"max_retries": max_retries})
+        return int(waiting or 0)
+
+    async def close(self) -> None:
+        """Let the lanes go; the next relay may take them at once."""
+        await self._abandon()
+
+    async def _owned_connection(self) -> AsyncConnection:
+        """The session that owns the lanes, opened and balanced when it is time."""
+        if self._connection is None:
+            self._connection = await self._join()
+        if self._clock() >= self._next_rebalance:
+            await self._rebalance(self._connection)
+            self._next_rebalance = self._clock() + REBALANCE_SECONDS
+        return self._connection
+
+    async def _join(self) -> AsyncConnection:
+        connection = await self._engine.connect()
+        try:
+            # Every statement is a transaction of its own: none stays open while Kafka is awaited.
+            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            self._lock_space = int(await connection.scalar(_LOCK_SPACE) or 0)
+            await connection.execute(_JOIN, {"space": self._lock_space, "membership": _MEMBERSHIP})
+        except BaseException:
+            await connection.invalidate()
+            await connection.close()
+            raise
+        self._next_rebalance = 0.0
+        return connection
+
+    async def _rebalance(self, connection: AsyncConnection) -> None:
+        relays = await connection.scalar(_COUNT_RELAYS, {"space": self._lock_space, "membership": _MEMBERSHIP})
+        share = -(-LANES // max(1, int(relays or 1)))
+        before = len(self._lanes)
+        if before > share:
+            surplus = sorted(self._lanes)[share:]
+            await connection.execute(_RELEASE, {"space": self._lock_space, "lanes": surplus})
+            self._lanes.difference_update(surplus)
+        elif before < share:
+            candidates = [lane for lane in range(LANES) if lane not in self._lanes]
+            won = await connection.execute(
+                _ACQUIRE, {"space": self._lock_space, "candidates": candidates, "wanted": share - before}
+            )
+            self._lanes.update(won.scalars())
+        if len(self._lanes) != before:
+            logger.info("outbox_lanes_changed", lanes=len(self._lanes), of=LANES, relays=relays)
+
+    async def _abandon(self) -> None:
+        """Close the session for good: a pooled connection would keep its advisory locks."""
+        connection, self._connection = self._connection, None
+        self._lanes.clear()
+        if connection is None:
+            return
+        try:
+            await connection.invalidate()
+            await connection.close()
+        except Exception as error:  # noqa: BLE001  # the session is given up, its end needs no more of us
+            logger.warning("outbox_session_close_failed", error=str(error))
+
+
+class LanesLostError(ConnectionError):
+    """The session that owned the lanes has ended; the events will be sent again by whoever owns them now."""
+
+
+def _storable(error: str) -> str:
+    return error.replace("\x00", "")  # PostgreSQL text holds no NUL

@@ -1,0 +1,57 @@
+"""The table ``event_outbox``.
+
+`Base` is a declarative base of its own: every service maps its own class to
+the same table name in its own metadata, and the two must not meet.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import JSON, DateTime, Index, Integer, String, Text, func, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from huleedu_service_libs._ids import uuid7
+
+__all__ = ["Base", "EventOutbox"]
+
+
+class Base(DeclarativeBase):
+    """Declarative base of the outbox table alone."""
+
+
+class EventOutbox(Base):
+    """One event that waits for the relay, or that it has published.
+
+    Rows sort by ``created_at`` and then ``id`` in the order in which they were added: the time is
+    the database's clock at the INSERT (not the start of the transaction, which a transaction that
+    waited for a lock had long ago), the id is time-ordered.
+    """
+
+    __tablename__ = "event_outbox"
+
+    id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), primary_key=True, default=uuid7)
+    aggregate_id: Mapped[str] = mapped_column(String(255), nullable=False)
+    aggregate_type: Mapped[str] = mapped_column(String(100), nullable=False)
+    event_type: Mapped[str] = mapped_column(String(255), nullable=False)
+    event_data: Mapped[dict[str, Any]] = mapped_column(JSON, nullable=False)
+    event_key: Mapped[str | None] = mapped_column(String(255), nullable=True)
+    topic: Mapped[str] = mapped_column(String(255), nullable=False)
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), nullable=False, default=func.clock_timestamp(), server_default=func.now()
+    )
+    published_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), nullable=True)
+    retry_count: Mapped[int] = mapped_column(Integer, nullable=False, default=0, server_default=text("0"))
+    last_error: Mapped[str | None] = mapped_column(Text, nullable=True)
+
+    __table_args__ = (
+        Index(
+            "ix_event_outbox_unpublished",
+            "published_at",
+            "created_at",
+            postgresql_where=text("published_at IS NULL"),
+        ),
+        Index("ix_event_outbox_aggregate", "aggregate_type", "aggregate_id"),
+        Index("ix_event_outbox_event_type", "event_type"),
+    )

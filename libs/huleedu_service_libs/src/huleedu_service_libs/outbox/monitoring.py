@@ -1,0 +1,66 @@
+"""Prometheus metrics of the outbox.
+
+The collectors are made once, at import. Nothing here may ever disturb the
+outbox itself: incrementing a collector that a test has unregistered is harmless.
+"""
+
+from huleedu_service_libs._metrics import counter, gauge, histogram
+
+__all__ = ["OutboxMetrics"]
+
+_QUEUE_DEPTH = gauge("outbox_queue_depth", "Events that wait to be published", ("service",))
+_ADDED = counter("outbox_events_added_total", "Events added to the outbox", ("service", "event_type"))
+_PUBLISHED = counter("outbox_events_published_total", "Events acknowledged by the broker", ("service", "event_type"))
+_FAILED = counter("outbox_events_failed_total", "Events parked after their last attempt", ("service", "event_type"))
+_ERRORS = counter("outbox_relay_errors_total", "Errors that the outbox survived", ("service", "error_type"))
+_AGE = histogram(
+    "outbox_event_age_seconds",
+    "Age of an event when the broker had acknowledged it",
+    ("service",),
+    (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 3600),
+)
+_PROCESSING = histogram(
+    "outbox_relay_processing_seconds",
+    "Time from reading a batch to storing its result",
+    ("service",),
+    (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5),
+)
+
+
+class OutboxMetrics:
+    """The metrics of one service's outbox.
+
+    Args:
+        service_name: Value of the label ``service``.
+    """
+
+    def __init__(self, service_name: str = "unknown") -> None:
+        self.service_name = service_name
+
+    def increment_events_added(self, event_type: str) -> None:
+        """An event was added."""
+        _ADDED.labels(service=self.service_name, event_type=event_type).inc()
+
+    def increment_published_events(self, event_type: str | None = None) -> None:
+        """The broker has acknowledged an event."""
+        _PUBLISHED.labels(service=self.service_name, event_type=event_type or "unknown").inc()
+
+    def increment_failed_events(self, event_type: str | None = None) -> None:
+        """An event was parked."""
+        _FAILED.labels(service=self.service_name, event_type=event_type or "unknown").inc()
+
+    def increment_errors(self, error_type: str = "generic") -> None:
+        """An error was survived."""
+        _ERRORS.labels(service=self.service_name, error_type=error_type).inc()
+
+    def set_queue_depth(self, depth: int) -> None:
+        """So many events wait."""
+        _QUEUE_DEPTH.labels(service=self.service_name).set(depth)
+
+    def observe_event_age(self, age_seconds: float) -> None:
+        """An event was so old when the broker had acknowledged it."""
+        _AGE.labels(service=self.service_name).observe(age_seconds)
+
+    def observe_processing_time(self, duration_seconds: float) -> None:
+        """A batch took so long."""
+        _PROCESSING.labels(service=self.service_name).observe(duration_seconds)

@@ -1,0 +1,306 @@
+"""The relay: takes events from the outbox to Kafka, in order per key, at least once.
+
+A service starts one in its lifecycle (any number of processes share the work,
+see `lanes`). One loop: a SELECT for a batch, one publish, an UPDATE, and no
+transaction open meanwhile. Poison (an event that can never be published) is
+counted, held back with its key, and parked in the end; an outage counts for no
+event. Knows storage and Kafka only through their ports.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from huleedu_service_libs import _clock
+from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.outbox.adapter import RepositoryBatchStore
+from huleedu_service_libs.outbox.delivery import sender_for
+from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from huleedu_service_libs.outbox.protocols import (
+    EventTypeMapperProtocol,
+    FailedEvent,
+    OutboxBatchStore,
+    OutboxEvent,
+    OutboxRepositoryProtocol,
+)
+from huleedu_service_libs.outbox.schedule import Backoff, HeldKeys
+from huleedu_service_libs.outbox.settings import OutboxSettings
+from huleedu_service_libs.outbox.wakeup import WakeListener, wake_key_of
+from huleedu_service_libs.outbox.wire import key_of
+from huleedu_service_libs.protocols import (
+    AtomicRedisClientProtocol,
+    DeliveryOutcome,
+    KafkaPublisherProtocol,
+    concrete_capability,
+)
+
+__all__ = ["EventRelayWorker", "OutboxSettings"]
+
+STOP_GRACE_SECONDS = 10.0  # for the batch in flight
+DEPTH_INTERVAL_SECONDS = 10.0  # between two counts of what waits
+MOST_HELD_KEYS = 1000  # beyond this many failing keys the relay waits instead of searching past them
+SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
+
+logger = create_service_logger("huleedu.outbox.relay")
+
+
+class EventRelayWorker:
+    """Publishes the events of an outbox until it is stopped.
+
+    Args:
+        outbox_repository: `PostgreSQLOutboxRepository`, or anything with its six protocol methods
+            (then at most one relay at a time may run).
+        kafka_bus: Batches go to a publisher whose class has ``publish_batch``, single envelopes to any other.
+        settings: Read as the relay goes, so changes take effect.
+        service_name: Label of metrics, name of the wake-up list, stand-in for a missing ``source_service``.
+        redis_client: Carries wake-ups; without it the relay is woken by its own process and by polling.
+        event_mapper: Kept for services that pass one; the topic comes from the row.
+        clock: Monotonic seconds.
+        jitter: A number in [0, 1) at each call, spreads retries.
+    """
+
+    def __init__(
+        self,
+        outbox_repository: OutboxRepositoryProtocol,
+        kafka_bus: KafkaPublisherProtocol,
+        settings: OutboxSettings,
+        service_name: str,
+        redis_client: AtomicRedisClientProtocol | None = None,
+        event_mapper: EventTypeMapperProtocol | None = None,
+        *,
+        clock: _clock.Clock = _clock.monotonic,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.outbox_repository = outbox_repository
+        self.kafka_bus = kafka_bus
+        self.settings = settings
+        self.service_name = service_name
+        self.redis_client = redis_client
+        self.event_mapper = event_mapper
+        self.wake_key = wake_key_of(service_name)
+        self.metrics: OutboxMetrics | None = OutboxMetrics(service_name) if settings.enable_metrics else None
+        self._clock = clock
+        self._sender = sender_for(kafka_bus, service_name)
+        self._held = HeldKeys(clock, jitter)
+        self._outage = Backoff(jitter)
+        self._storage_trouble = Backoff(jitter)
+        self._empty_looks = 0
+        self._next_depth = 0.0
+        self._running = False
+        self._task: asyncio.Task[None] | None = None
+        self._wake: WakeListener | None = None
+
+    async def start(self) -> None:
+        """Schedule the relay and return; does nothing but warn when it runs already."""
+        if self._running:
+            logger.warning("outbox_relay_already_running", service=self.service_name)
+            return
+        self._running = True
+        listens = self.settings.enable_wake_notifications
+        self._wake = WakeListener(self.redis_client if listens else None, self.wake_key, self.metrics)
+        self._wake.start()
+        self._task = asyncio.create_task(self._run(self._wake), name=f"outbox-relay:{self.service_name}")
+        logger.info("outbox_relay_started", service=self.service_name)
+
+    async def stop(self) -> None:
+        """Finish the batch in flight, within 10 s, and end; does nothing when not running.
+
+        A batch that does not finish in time is sent again by the next relay; no attempt is counted.
+        """
+        if not self._running:
+            return
+        self._running = False
+        task, self._task = self._task, None
+        wake, self._wake = self._wake, None
+        if wake is not None:
+            await wake.stop()
+        if task is not None:
+            _, pending = await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
+            if pending:
+                logger.warning("outbox_relay_stop_cancels_batch", service=self.service_name, after=STOP_GRACE_SECONDS)
+                task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        logger.info("outbox_relay_stopped", service=self.service_name)
+
+    async def _run(self, wake: WakeListener) -> None:
+        store = _store_of(self.outbox_repository)
+        try:
+            while self._running:
+                pause = await self._guarded_cycle(store, wake)
+                if pause > 0 and self._running:
+                    await wake.wait(pause)
+        finally:
+            await store.close()
+
+    async def _guarded_cycle(self, store: OutboxBatchStore, wake: WakeListener) -> float:
+        """One cycle; seconds until the next. Trouble with the storage is survived."""
+        try:
+            pause = await self._cycle(store, wake)
+        except Exception as error:  # noqa: BLE001  # every kind of trouble ends in a back-off, counted and logged
+            delay = self._storage_trouble.failed(self.settings.error_retry_interval_seconds)
+            self._count_error("storage")
+            logger.error(  # noqa: TRY400  # the text says it; a stack at every retry would bury it
+                "outbox_storage_error",
+                service=self.service_name,
+                error=str(error),
+                error_type=type(error).__name__,
+                retry_in_seconds=round(delay, 3),
+            )
+            return await self._back_off(delay)
+        self._storage_trouble.succeeded()
+        return pause
+
+    async def _cycle(self, store: OutboxBatchStore, wake: WakeListener) -> float:
+        held = self._held.held()
+        if len(held) >= MOST_HELD_KEYS:
+            return self._held.next_due() or 0.0
+        wake.clear()
+        started = self._clock()
+        limit = max(1, self.settings.batch_size)
+        events = await store.fetch(limit=limit, max_retries=self.settings.max_retries, held_keys=held)
+        await self._report_depth(store, len(events))
+        if not events:
+            self._empty_looks += 1
+            return self._idle_seconds(shared=store.shared)
+        self._empty_looks = 0
+        batch = _judge(events, await self._sender.deliver(events))
+        parked = await store.settle(
+            published=batch.published, failed=batch.failed, max_retries=self.settings.max_retries
+        )
+        self._note(batch, parked, self._clock() - started)
+        if batch.outage is None:
+            self._outage.succeeded()
+            return 0.0
+        return await self._back_off(self._outage.failed(self.settings.error_retry_interval_seconds))
+
+    async def _back_off(self, seconds: float) -> float:
+        """Wait, ended by nothing but ``stop()``: a wake-up does not shorten a back-off."""
+        deadline = self._clock() + seconds
+        while self._running and self._wake is not None and (left := deadline - self._clock()) > 0:
+            await self._wake.wait(left)
+        return 0.0
+
+    def _idle_seconds(self, *, shared: bool) -> float:
+        """How long to wait after an empty look: longer the longer nothing comes."""
+        if self._empty_looks <= 2:  # noqa: PLR2004  # two quick looks, then slower ones
+            seconds = 0.1
+        elif self._empty_looks <= 10:  # noqa: PLR2004
+            seconds = 1.0
+        else:
+            seconds = self.settings.poll_interval_seconds
+        limits = [seconds, self.settings.poll_interval_seconds]
+        if shared:
+            limits.append(SHARED_POLL_SECONDS)
+        due = self._held.next_due()
+        if due is not None:
+            limits.append(due)
+        return max(0.001, min(limits))
+
+    async def _report_depth(self, store: OutboxBatchStore, fetched: int) -> None:
+        if self.metrics is None or self._clock() < self._next_depth:
+            return
+        self._next_depth = self._clock() + DEPTH_INTERVAL_SECONDS
+        depth = await store.depth(max_retries=self.settings.max_retries)
+        self.metrics.set_queue_depth(fetched if depth is None else depth)
+
+    def _note(self, batch: "_Batch", parked: Sequence[OutboxEvent], duration: float) -> None:
+        """Key back-offs, metrics and logs of a batch whose results are stored."""
+        for event in (*batch.published, *parked):
+            self._held.release(key_of(event))
+        parked_ids = {event.id for event in parked}
+        for one in batch.failed:
+            if one.event.id not in parked_ids:
+                self._held.hold(key_of(one.event), self.settings.error_retry_interval_seconds)
+            self._log_failure(one, parked=one.event.id in parked_ids)
+        if batch.outage is not None:
+            self._count_error("broker_outage")
+            logger.warning(
+                "outbox_broker_outage",
+                service=self.service_name,
+                error=str(batch.outage),
+                error_type=type(batch.outage).__name__,
+                failures=self._outage.failures + 1,
+            )
+        if self.metrics is not None:
+            self._measure(self.metrics, batch, parked, duration)
+
+    def _log_failure(self, one: FailedEvent, *, parked: bool) -> None:
+        self._count_error("poison")
+        event = one.event
+        logger.error(
+            "outbox_event_parked" if parked else "outbox_event_failed",
+            service=self.service_name,
+            outbox_id=str(event.id),
+            event_type=event.event_type,
+            topic=event.topic,
+            key=key_of(event),
+            attempt=event.retry_count + 1,
+            error=one.error,
+        )
+
+    def _measure(self, metrics: OutboxMetrics, batch: "_Batch", parked: Sequence[OutboxEvent], duration: float) -> None:
+        metrics.observe_processing_time(duration)
+        now = datetime.now(UTC)
+        for event in batch.published:
+            metrics.increment_published_events(event.event_type)
+            age = _age_seconds(event, now)
+            if age is not None:
+                metrics.observe_event_age(age)
+        for event in parked:
+            metrics.increment_failed_events(event.event_type)
+
+    def _count_error(self, error_type: str) -> None:
+        if self.metrics is not None:
+            self.metrics.increment_errors(error_type)
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What became of a batch."""
+
+    published: list[OutboxEvent] = field(default_factory=list)
+    failed: list[FailedEvent] = field(default_factory=list)
+    outage: Exception | None = None
+
+
+def _judge(events: Sequence[OutboxEvent], outcomes: Sequence[DeliveryOutcome]) -> _Batch:
+    """Sort events into published, failed and still waiting; pure.
+
+    Only the acknowledged prefix of a key is published: an event that left although an earlier one
+    of its key did not is sent again, behind it.
+    """
+    batch = _Batch()
+    broken: set[str] = set()
+    for event, outcome in zip(events, outcomes, strict=True):
+        key = key_of(event)
+        if key in broken:
+            continue
+        if outcome.error is None:
+            batch.published.append(event)
+            continue
+        broken.add(key)
+        if outcome.transient:
+            batch.outage = batch.outage or outcome.error
+        elif outcome.attempted:
+            batch.failed.append(FailedEvent(event=event, error=_text_of(outcome.error)))
+    return batch
+
+
+def _store_of(repository: Any) -> OutboxBatchStore:
+    make = concrete_capability(repository, "batch_store")
+    return RepositoryBatchStore(repository) if make is None else repository.batch_store()
+
+
+def _text_of(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _age_seconds(event: OutboxEvent, now: datetime) -> float | None:
+    created: object = event.created_at  # a repository of a test may lack it
+    if not isinstance(created, datetime):
+        return None
+    aware = created if created.tzinfo else created.replace(tzinfo=UTC)  # some tables have no time zone
+    return max(0.0, (now - aware).total_seconds())

@@ -1,0 +1,75 @@
+"""When to try again: exponential back-off with jitter. Pure; the clock is passed in.
+
+Jitter is "full" below the upper half: a delay lies between half of the
+exponential value and the whole of it, so that relays don't march in step
+(see M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+"""
+
+import random
+from collections.abc import Callable
+
+__all__ = ["Backoff", "HeldKeys"]
+
+FIRST_DELAY_SECONDS = 0.1
+
+
+class Backoff:
+    """Delays that double from failure to failure.
+
+    Args:
+        jitter: A number in [0, 1) at each call.
+    """
+
+    def __init__(self, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
+        self._failures = 0
+
+    @property
+    def failures(self) -> int:
+        """Failures in a row."""
+        return self._failures
+
+    def failed(self, longest: float) -> float:
+        """Seconds to wait after one more failure, ``longest`` at most."""
+        self._failures += 1
+        whole = min(longest, FIRST_DELAY_SECONDS * 2.0 ** min(self._failures - 1, 30))
+        return whole * (1 + self._jitter()) / 2
+
+    def succeeded(self) -> None:
+        """The next failure is the first again."""
+        self._failures = 0
+
+
+class HeldKeys:
+    """Keys whose first event has failed and waits for its next attempt.
+
+    Args:
+        clock: Monotonic seconds.
+        jitter: See `Backoff`.
+    """
+
+    def __init__(self, clock: Callable[[], float], jitter: Callable[[], float] = random.random) -> None:
+        self._clock = clock
+        self._jitter = jitter
+        self._backoffs: dict[str, Backoff] = {}
+        self._due: dict[str, float] = {}
+
+    def hold(self, key: str, longest: float) -> None:
+        """Hold a key after a failure, longer each time, ``longest`` seconds at most."""
+        backoff = self._backoffs.setdefault(key, Backoff(self._jitter))
+        self._due[key] = self._clock() + backoff.failed(longest)
+
+    def release(self, key: str) -> None:
+        """The key's event has left or is parked."""
+        self._backoffs.pop(key, None)
+        self._due.pop(key, None)
+
+    def held(self) -> list[str]:
+        """The keys that still wait."""
+        now = self._clock()
+        self._due = {key: due for key, due in self._due.items() if due > now}
+        return list(self._due)
+
+    def next_due(self) -> float | None:
+        """Seconds until the first of them may go, or ``None`` when none waits."""
+        return max(0.0, min(self._due.values()) - self._clock()) if self._due else None

@@ -1,0 +1,27 @@
+"""How the relay works: intervals, batch size, limits."""
+
+from dataclasses import dataclass
+
+__all__ = ["OutboxSettings"]
+
+
+@dataclass
+class OutboxSettings:
+    """Settings of a relay. Mutable: services assign to fields after construction, the relay reads them as it goes.
+
+    Attributes:
+        poll_interval_seconds: Longest wait between two looks when nothing wakes the relay.
+        batch_size: Most events that are sent and completed together.
+        max_retries: Failed attempts after which an event is parked.
+        error_retry_interval_seconds: Longest back-off, after errors of the database and outages of
+            the broker, and between the attempts of one key.
+        enable_metrics: Whether the relay counts.
+        enable_wake_notifications: Whether it listens to the wake-up list in Redis.
+    """
+
+    poll_interval_seconds: float = 5.0
+    batch_size: int = 100
+    max_retries: int = 5
+    error_retry_interval_seconds: float = 30.0
+    enable_metrics: bool = True
+    enable_wake_notifications: bool = True

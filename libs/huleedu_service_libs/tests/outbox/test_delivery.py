@@ -1,0 +1,77 @@
+"""Senders: what becomes of each event of a batch, and the order within a key."""
+
+from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+
+from huleedu_service_libs.outbox.delivery import BatchSender, OneByOneSender, is_transient, sender_for
+
+from .doubles import BatchingPublisher, Event, Publisher
+
+
+def test_the_sender_fits_the_publisher() -> None:
+    """A publisher whose class takes batches gets them; any other gets single envelopes."""
+    assert isinstance(sender_for(BatchingPublisher(), "svc"), BatchSender)
+    assert isinstance(sender_for(Publisher(), "svc"), OneByOneSender)
+
+
+def test_transient_is_what_lies_outside_the_event() -> None:
+    """Connection loss and timeouts are outages; a refused size or a programming error is the event's own."""
+    assert is_transient(KafkaConnectionError())
+    assert is_transient(TimeoutError())
+    assert is_transient(ConnectionRefusedError())
+    assert not is_transient(MessageSizeTooLargeError())
+    assert not is_transient(RuntimeError())
+
+
+async def test_a_key_that_changes_topic_waits_for_the_next_batch() -> None:
+    """Two topics are written at once, so only the events of a key before the change go out together."""
+    publisher = BatchingPublisher()
+    events = [Event(topic="a"), Event(topic="b"), Event(topic="a"), Event(topic="b", event_key="other")]
+    outcomes = await BatchSender(publisher, "svc").deliver(events)
+    assert [outcome.acknowledged for outcome in outcomes] == [True, False, False, True]
+    assert [message.topic for message in publisher.batches[0]] == ["a", "b"]
+
+
+async def test_an_event_that_cannot_be_encoded_fails_alone() -> None:
+    """It is poison; later events of its key are held back, other keys go."""
+    events = [
+        Event(event_data={"data": "\ud800"}),
+        Event(event_data={"data": 1}),
+        Event(event_key="other", event_data={"data": 2}),
+    ]
+    outcomes = await BatchSender(BatchingPublisher(), "svc").deliver(events)
+    assert [(outcome.acknowledged, outcome.attempted, outcome.transient) for outcome in outcomes] == [
+        (False, True, False),
+        (False, False, False),
+        (True, True, False),
+    ]
+
+
+async def test_a_publisher_that_raises_is_an_outage() -> None:
+    """The port raises for no message, so whatever it raises burns no attempt."""
+
+    class Broken(BatchingPublisher):
+        async def publish_batch(self, messages: object) -> list[object]:  # type: ignore[override]  # raises in any case
+            raise RuntimeError("fatal")
+
+    outcomes = await BatchSender(Broken(), "svc").deliver([Event()])
+    assert [outcome.transient for outcome in outcomes] == [True]
+
+
+async def test_one_by_one_ends_at_an_outage() -> None:
+    """After a connection loss nothing more of the batch is tried."""
+    publisher = Publisher()
+    publisher.errors["b"] = KafkaConnectionError("gone")
+    events = [Event(event_key="a"), Event(event_key="b"), Event(event_key="c")]
+    outcomes = await OneByOneSender(publisher, "svc").deliver(events)
+    assert [outcome.acknowledged for outcome in outcomes] == [True, False, False]
+    assert [outcome.attempted for outcome in outcomes] == [True, True, False]
+
+
+async def test_one_by_one_goes_on_behind_poison() -> None:
+    """Poison holds back its own key only."""
+    publisher = Publisher()
+    publisher.errors["b"] = ValueError("no")
+    events = [Event(event_key="b"), Event(event_key="b"), Event(event_key="c")]
+    outcomes = await OneByOneSender(publisher, "svc").deliver(events)
+    assert [outcome.attempted for outcome in outcomes] == [True, False, True]
+    assert [one.key for one in publisher.published] == ["c"]

@@ -1,0 +1,402 @@
+"""The repository, the manager and the lanes on a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from unittest.mock import AsyncMock, Mock
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from common_core import EventEnvelope
+from huleedu_service_libs.outbox.lanes import LANES, LanesLostError, PostgreSQLBatchStore
+from huleedu_service_libs.outbox.manager import OutboxManager
+from huleedu_service_libs.outbox.models import Base, EventOutbox
+from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from huleedu_service_libs.outbox.protocols import FailedEvent
+from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+
+from .doubles import eventually
+
+pytestmark = pytest.mark.integration
+
+ADD: dict[str, Any] = {
+    "aggregate_id": "essay-1",
+    "aggregate_type": "essay",
+    "event_type": "e.v1",
+    "event_data": {"data": {"ord": "Ärtsoppa på torsdag"}},
+    "topic": "t",
+}
+
+
+@pytest.fixture(name="repository")
+def _repository(engine: AsyncEngine) -> PostgreSQLOutboxRepository:
+    return PostgreSQLOutboxRepository(engine, "svc")
+
+
+async def _count(engine: AsyncEngine, *conditions: Any) -> int:
+    async with engine.connect() as connection:
+        return int(await connection.scalar(select(func.count()).select_from(EventOutbox).where(*conditions)) or 0)
+
+
+async def test_an_event_comes_back_as_it_was_stored(repository: PostgreSQLOutboxRepository) -> None:
+    """All eleven columns, Swedish text included; the time is the database's, with time zone."""
+    row_id = await repository.add_event(**ADD, event_key="k")
+    event = await repository.get_event_by_id(row_id)
+    assert event is not None
+    assert (event.id, event.event_data, event.event_key, event.topic) == (row_id, ADD["event_data"], "k", "t")
+    assert (event.published_at, event.retry_count, event.last_error) == (None, 0, None)
+    assert abs(datetime.now(UTC) - event.created_at) < timedelta(seconds=30)
+    assert await repository.get_event_by_id(uuid4()) is None
+
+
+async def test_the_single_row_methods(repository: PostgreSQLOutboxRepository) -> None:
+    """Oldest first and limited; published rows leave; failures are counted and cut to 1 000 characters."""
+    ids = [await repository.add_event(**ADD) for _ in range(4)]
+    assert [event.id for event in await repository.get_unpublished_events(limit=3)] == ids[:3]
+    await repository.mark_event_published(ids[0])
+    await repository.mark_event_published(uuid4())
+    await repository.increment_retry_count(ids[1], "x" * 2000)
+    await repository.mark_event_failed(ids[2], "given up")
+    published, retried, failed = [await repository.get_event_by_id(row_id) for row_id in ids[:3]]
+    assert published is not None
+    assert retried is not None
+    assert failed is not None
+    assert published.published_at is not None
+    assert published.published_at.tzinfo is not None
+    assert (retried.retry_count, retried.last_error) == (1, "x" * 1000)
+    assert (failed.last_error, failed.published_at) == ("given up", None)
+    assert [event.id for event in await repository.get_unpublished_events()] == ids[1:]
+
+
+async def test_twenty_concurrent_additions(repository: PostgreSQLOutboxRepository, engine: AsyncEngine) -> None:
+    """All of them succeed."""
+    await asyncio.gather(*(repository.add_event(**ADD) for _ in range(20)))
+    assert await _count(engine) == 20
+
+
+async def test_a_rolled_back_transaction_leaves_nothing(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine
+) -> None:
+    """The row shares the fate of the caller's session, which is flushed but never committed here."""
+    async with AsyncSession(engine) as session:
+        await repository.add_event(**ADD, session=session)
+        assert await _count(engine) == 0
+        await session.rollback()
+    assert await _count(engine) == 0
+
+
+async def test_events_of_one_transaction_keep_their_order(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine
+) -> None:
+    """Rows of one transaction sort as they were added, and by the time of the insert, not of the begin."""
+    async with async_sessionmaker(engine)() as late, async_sessionmaker(engine)() as early:
+        await late.execute(select(1))  # this transaction begins first and adds last
+        first = [await repository.add_event(**ADD, session=early) for _ in range(20)]
+        await early.commit()
+        second = [await repository.add_event(**ADD, session=late) for _ in range(5)]
+        await late.commit()
+    assert [event.id for event in await repository.get_unpublished_events()] == first + second
+
+
+async def test_metrics_count_additions(engine: AsyncEngine) -> None:
+    """Each addition counts once, with the event type alone."""
+    repository = PostgreSQLOutboxRepository(engine, "svc")
+    repository.metrics = Mock(spec=OutboxMetrics)
+    await repository.add_event(**ADD)
+    repository.metrics.increment_events_added.assert_called_once_with("e.v1")
+
+
+# --- wake-up after the commit
+
+
+async def _publish(manager: OutboxManager, session: AsyncSession | None = None) -> None:
+    await manager.publish_to_outbox(
+        aggregate_type="essay",
+        aggregate_id="essay-1",
+        event_type="e.v1",
+        event_data=EventEnvelope(event_type="e.v1", source_service="svc", data={}),
+        topic="t",
+        session=session,
+    )
+
+
+@pytest.fixture(name="redis")
+def _redis() -> AsyncMock:
+    return AsyncMock(spec=AtomicRedisClientProtocol)
+
+
+async def test_the_relay_is_woken_after_the_commit(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, redis: AsyncMock
+) -> None:
+    """Nothing is sent inside the transaction; the commit sends one token, however many events it stored."""
+    manager = OutboxManager(repository, redis, "svc")
+    async with AsyncSession(engine) as session:
+        await _publish(manager, session)
+        await _publish(manager, session)
+        redis.lpush.assert_not_called()
+        await session.commit()
+        await eventually(lambda: redis.lpush.called)
+        redis.lpush.assert_called_once_with("outbox:wake:svc", "wake")
+        await _publish(manager, session)
+        await session.commit()
+        await eventually(lambda: redis.lpush.call_count == 2)
+
+
+async def test_a_rollback_wakes_nobody(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, redis: AsyncMock
+) -> None:
+    """A rolled-back transaction sends no token, and a later empty commit of the session neither."""
+    manager = OutboxManager(repository, redis, "svc")
+    async with AsyncSession(engine) as session:
+        await _publish(manager, session)
+        await session.rollback()
+        await session.execute(select(1))
+        await session.commit()
+    await asyncio.sleep(0.02)
+    redis.lpush.assert_not_called()
+
+
+async def test_a_savepoint_does_not_wake_early(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, redis: AsyncMock
+) -> None:
+    """Releasing a savepoint shows nothing to others: the token is sent by the outer commit."""
+    manager = OutboxManager(repository, redis, "svc")
+    async with AsyncSession(engine) as session:
+        async with session.begin_nested():
+            await _publish(manager, session)
+        await asyncio.sleep(0.02)
+        redis.lpush.assert_not_called()
+        await session.commit()
+        await eventually(lambda: redis.lpush.called)
+
+
+async def test_without_a_session_the_event_is_stored_and_the_relay_woken(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, redis: AsyncMock
+) -> None:
+    """A transaction of its own, committed when the call returns."""
+    await _publish(OutboxManager(repository, redis, "svc"))
+    assert await _count(engine) == 1
+    redis.lpush.assert_called_once_with("outbox:wake:svc", "wake")
+
+
+# --- lanes
+
+
+@pytest.fixture(name="clock")
+def _clock() -> list[float]:
+    return [0.0]
+
+
+@pytest.fixture(name="stores")
+async def _stores(engine: AsyncEngine, clock: list[float]) -> AsyncIterator[list[PostgreSQLBatchStore]]:
+    stores = [PostgreSQLBatchStore(engine, max_error_length=1000, clock=lambda: clock[0]) for _ in range(3)]
+    yield stores
+    for store in stores:
+        await store.close()
+
+
+async def _fetch(store: PostgreSQLBatchStore, clock: list[float], **changes: Any) -> list[Any]:
+    clock[0] += 10.0  # time to count the relays again
+    return list(await store.fetch(**({"limit": 1000, "max_retries": 5, "held_keys": []} | changes)))
+
+
+async def test_a_lone_relay_owns_everything(
+    repository: PostgreSQLOutboxRepository, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """All lanes, hence all events, oldest first; limit, parked and held events are respected."""
+    ids = [await repository.add_event(**ADD | {"aggregate_id": f"a{n}"}) for n in range(5)]
+    store = stores[0]
+    assert [event.id for event in await _fetch(store, clock)] == ids
+    assert len(store.lanes) == LANES
+    assert not store.shared
+    assert [event.id for event in await _fetch(store, clock, limit=2)] == ids[:2]
+    assert [event.id for event in await _fetch(store, clock, held_keys=["a0", "a3"])] == [ids[1], ids[2], ids[4]]
+    await repository.increment_retry_count(ids[0], "no")
+    assert [event.id for event in await _fetch(store, clock, max_retries=1)] == ids[1:]
+
+
+async def test_relays_share_the_keys_and_take_over_from_each_other(
+    repository: PostgreSQLOutboxRepository, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """Three relays own every lane once; what one leaves the others take; no event is seen by two."""
+    ids = {await repository.add_event(**ADD | {"aggregate_id": f"a{n}"}) for n in range(200)}
+    for _ in range(3):
+        batches = [await _fetch(store, clock) for store in stores]
+    seen = [event.id for batch in batches for event in batch]
+    assert len(seen) == len(set(seen)) == len(ids)
+    assert sorted(len(store.lanes) for store in stores) == [20, 22, 22]
+    assert all(store.shared for store in stores)
+    await stores[0].close()
+    for _ in range(2):
+        batches = [await _fetch(store, clock) for store in stores[1:]]
+    assert {event.id for batch in batches for event in batch} == ids
+    assert [len(store.lanes) for store in stores[1:]] == [32, 32]
+
+
+async def test_who_has_lost_the_session_completes_nothing(
+    repository: PostgreSQLOutboxRepository,
+    engine: AsyncEngine,
+    stores: list[PostgreSQLBatchStore],
+    clock: list[float],
+) -> None:
+    """A relay whose session the server has ended fails to settle; the next fetch begins anew."""
+    await repository.add_event(**ADD)
+    (event,) = await _fetch(stores[0], clock)
+    async with engine.connect() as connection:
+        await connection.execute(
+            text("SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = 0")
+        )
+    with pytest.raises(Exception, match="connection"):
+        await stores[0].settle(published=[event], failed=[], max_retries=5)
+    assert await _count(engine, EventOutbox.published_at.is_not(None)) == 0
+    with pytest.raises(LanesLostError):
+        await stores[0].settle(published=[event], failed=[], max_retries=5)
+    assert [one.id for one in await _fetch(stores[0], clock)] == [event.id]
+
+
+async def test_results_of_a_batch(
+    repository: PostgreSQLOutboxRepository,
+    engine: AsyncEngine,
+    stores: list[PostgreSQLBatchStore],
+    clock: list[float],
+) -> None:
+    """Published rows get the database's time; failed ones an attempt and the error; the last attempt parks."""
+    ids = [await repository.add_event(**ADD | {"aggregate_id": f"a{n}"}) for n in range(3)]
+    await repository.increment_retry_count(ids[2], "first")
+    good, bad, last = await _fetch(stores[0], clock)
+    parked = await stores[0].settle(
+        published=[good],
+        failed=[FailedEvent(event=bad, error="too\x00 large"), FailedEvent(event=last, error="y" * 2000)],
+        max_retries=2,
+    )
+    assert [event.id for event in parked] == [ids[2]]
+    one, two = [await repository.get_event_by_id(row_id) for row_id in ids[1:]]
+    assert one is not None
+    assert two is not None
+    assert (one.retry_count, one.last_error) == (1, "too large")
+    assert two.retry_count == 2
+    assert (two.last_error or "").startswith("Exceeded max retries (2): yyy")
+    assert len(two.last_error or "") == 1000
+    assert await stores[0].depth(max_retries=2) == 1
+    assert await _count(engine, EventOutbox.published_at.is_not(None)) == 1
+
+
+async def test_a_batch_leaves_no_transaction_open(
+    repository: PostgreSQLOutboxRepository,
+    engine: AsyncEngine,
+    stores: list[PostgreSQLBatchStore],
+    clock: list[float],
+) -> None:
+    """Between reading a batch and storing its result the relay's session is idle, outside any transaction."""
+    await repository.add_event(**ADD)
+    await _fetch(stores[0], clock)
+    async with engine.connect() as connection:
+        states = (
+            await connection.scalars(
+                text(
+                    "SELECT state FROM pg_stat_activity JOIN pg_locks USING (pid)"
+                    " WHERE locktype = 'advisory' AND objid = 0"
+                )
+            )
+        ).all()
+    assert states == ["idle"]
+
+
+async def test_the_relays_order_is_served_by_the_partial_index(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine
+) -> None:
+    """Reading a batch from a large backlog sorts at most equal times, never the backlog."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO event_outbox (id, aggregate_id, aggregate_type, event_type, event_data, topic, created_at)"
+                " SELECT gen_random_uuid(), 'a' || n, 'x', 'e', '{}', 't', now() + n * interval '1 ms'"
+                " FROM generate_series(1, 20000) n"
+            )
+        )
+        await connection.execute(text("ANALYZE event_outbox"))
+        plan = (
+            await connection.scalars(
+                text(
+                    "EXPLAIN SELECT * FROM event_outbox WHERE published_at IS NULL AND retry_count < 5"
+                    " ORDER BY published_at, created_at, id LIMIT 100"
+                )
+            )
+        ).all()
+    assert any("ix_event_outbox_unpublished" in line for line in plan)
+
+
+VARIANTS = {
+    "naive times, JSONB, server-side id": (
+        "CREATE TABLE event_outbox (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregate_id varchar(255) NOT NULL,"
+        " aggregate_type varchar(100) NOT NULL, event_type varchar(255) NOT NULL, event_data jsonb NOT NULL,"
+        " event_key varchar(255), topic varchar(255) NOT NULL, created_at timestamp NOT NULL DEFAULT now(),"
+        " published_at timestamp, retry_count integer NOT NULL DEFAULT 0, last_error text)"
+    ),
+    "short columns, late columns": (
+        "CREATE TABLE event_outbox (id uuid PRIMARY KEY, aggregate_id varchar(255) NOT NULL,"
+        " aggregate_type varchar(100) NOT NULL, event_type varchar(200) NOT NULL, event_data json NOT NULL,"
+        " topic varchar(200) NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz);"
+        " ALTER TABLE event_outbox ADD event_key varchar(255), ADD retry_count integer NOT NULL DEFAULT 0,"
+        " ADD last_error text"
+    ),
+}
+
+
+@pytest.mark.parametrize("ddl", VARIANTS.values(), ids=VARIANTS.keys())
+async def test_every_table_that_services_have(postgres_database: str, ddl: str) -> None:
+    """Adding, reading, failing and publishing work on each variant, in a session with another time zone too."""
+    engine = create_async_engine(postgres_database, connect_args={"server_settings": {"timezone": "Europe/Stockholm"}})
+    async with engine.begin() as connection:
+        for statement in ddl.split(";"):
+            await connection.execute(text(statement))
+    repository = PostgreSQLOutboxRepository(engine, "svc")
+    store = repository.batch_store()
+    ids = [await repository.add_event(**ADD) for _ in range(3)]
+    await repository.mark_event_published(ids[0])
+    events = await store.fetch(limit=10, max_retries=5, held_keys=[])
+    assert [event.id for event in events] == ids[1:]
+    assert events[0].event_data == ADD["event_data"]
+    await store.settle(published=events[:1], failed=[FailedEvent(event=events[1], error="no")], max_retries=5)
+    assert [event.id for event in await repository.get_unpublished_events()] == ids[2:]
+    last = await repository.get_event_by_id(ids[2])
+    assert last is not None
+    assert last.retry_count == 1
+    await store.close()
+    await engine.dispose()
+
+
+async def test_the_table_has_exactly_the_eleven_columns_and_three_indexes(engine: AsyncEngine) -> None:
+    """Services' own migrations made the table; nothing more may be needed, and the metadata stays apart."""
+    async with engine.connect() as connection:
+        columns = (
+            await connection.scalars(
+                text(
+                    "SELECT column_name FROM information_schema.columns WHERE table_name = 'event_outbox'"
+                    " ORDER BY ordinal_position"
+                )
+            )
+        ).all()
+        indexes = (
+            await connection.scalars(text("SELECT indexname FROM pg_indexes WHERE tablename = 'event_outbox'"))
+        ).all()
+    assert columns == [
+        "id",
+        "aggregate_id",
+        "aggregate_type",
+        "event_type",
+        "event_data",
+        "event_key",
+        "topic",
+        "created_at",
+        "published_at",
+        "retry_count",
+        "last_error",
+    ]
+    assert {"ix_event_outbox_unpublished", "ix_event_outbox_aggregate", "ix_event_outbox_event_type"} <= set(indexes)
+    assert set(Base.metadata.tables) == {"event_outbox"}

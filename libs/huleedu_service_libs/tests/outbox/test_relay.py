@@ -1,0 +1,275 @@
+"""The relay over doubles: what it does with events, failures and outages."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+from unittest.mock import AsyncMock
+
+import pytest
+from aiokafka.errors import KafkaConnectionError
+
+from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol
+
+from .doubles import BatchingPublisher, Event, Publisher, Repository, eventually
+
+QUICK = OutboxSettings(poll_interval_seconds=0.02, error_retry_interval_seconds=0.05, enable_wake_notifications=False)
+
+
+@asynccontextmanager
+async def _relay(
+    repository: Repository, publisher: Publisher, settings: OutboxSettings = QUICK, **more: Any
+) -> AsyncIterator[EventRelayWorker]:
+    worker = EventRelayWorker(
+        outbox_repository=repository, kafka_bus=publisher, settings=settings, service_name="svc", **more
+    )
+    await worker.start()
+    yield worker
+    await worker.stop()
+
+
+@pytest.mark.parametrize("publisher_type", [Publisher, BatchingPublisher])
+async def test_an_event_is_published_and_marked(publisher_type: type[Publisher]) -> None:
+    """The first look is immediate: published and marked within a tenth of a second."""
+    repository = Repository(Event())
+    async with _relay(repository, publisher_type()):
+        await eventually(lambda: not repository.waiting, 0.1)
+
+
+async def test_publish_is_called_with_keywords_of_the_row() -> None:
+    """Topic and key come from the row, the envelope from what is stored, headers are the standard ones."""
+    publisher = AsyncMock(spec=KafkaPublisherProtocol)
+    event = Event(event_data={"data": {"n": 1}, "topic": "elsewhere"})
+    repository = Repository(event)
+    async with _relay(repository, publisher):
+        await eventually(lambda: not repository.waiting)
+    call = publisher.publish.call_args
+    assert call.args == ()
+    assert (call.kwargs["topic"], call.kwargs["key"]) == ("test.topic", "essay-1")
+    assert call.kwargs["envelope"].data == {"n": 1}
+    assert call.kwargs["headers"]["event_id"] == str(event.id)
+
+
+async def test_fifteen_events_in_batches_of_five() -> None:
+    """Full batches follow each other without a pause, oldest first."""
+    events = [Event(event_key=f"k{n % 3}") for n in range(15)]
+    repository, publisher = Repository(*events), Publisher()
+    settings = OutboxSettings(batch_size=5, poll_interval_seconds=5.0)
+    async with _relay(repository, publisher, settings):
+        await eventually(lambda: not repository.waiting, 2.0)
+    assert [one.envelope.event_id for one in publisher.published] == [event.id for event in events]
+
+
+async def test_a_failure_is_counted_at_once() -> None:
+    """The first attempt's failure is stored within a tenth of a second, with the error's text, whatever the poll interval."""
+    repository, publisher = Repository(Event()), Publisher()
+    publisher.error = RuntimeError("Kafka says no")
+    async with _relay(repository, publisher, OutboxSettings(poll_interval_seconds=1.0)):
+        await eventually(lambda: repository.retries, 0.1)
+    assert "Kafka says no" in repository.retries[0][1]
+
+
+async def test_poison_is_parked_after_its_attempts_and_its_key_goes_on() -> None:
+    """After ``max_retries`` attempts it is reported once; the next event of the key follows, others never waited."""
+    poison, behind, other = Event(event_key="bad", topic="bad"), Event(event_key="bad"), Event(event_key="ok")
+    repository = Repository(poison, behind, other)
+
+    class Selective(Publisher):
+        async def publish(self, topic: str, *args: Any, **kwargs: Any) -> None:
+            if topic == "bad":
+                raise ValueError("cannot be sent")
+            await super().publish(topic, *args, **kwargs)
+
+    publisher = Selective()
+    settings = OutboxSettings(poll_interval_seconds=0.01, max_retries=3, error_retry_interval_seconds=0.02)
+    async with _relay(repository, publisher, settings):
+        await eventually(lambda: repository.failures and len(publisher.published) == 2)
+        await asyncio.sleep(0.1)
+    assert [one.envelope.event_id for one in publisher.published] == [other.id, behind.id]
+    assert len(repository.retries) == 3
+    assert len(repository.failures) == 1
+    assert "Exceeded max retries" in repository.failures[0][1]
+
+
+async def test_an_event_past_its_retries_is_reported_and_not_published() -> None:
+    """It is reported once through ``mark_event_failed``, and the relay does not spin on it."""
+    repository, publisher = Repository(Event(retry_count=5)), Publisher()
+    async with _relay(repository, publisher, OutboxSettings(poll_interval_seconds=0.05)):
+        await eventually(lambda: repository.failures)
+        await asyncio.sleep(0.2)
+    assert "Exceeded max retries" in repository.failures[0][1]
+    assert len(repository.failures) == 1
+    assert publisher.published == []
+    assert repository.fetches < 10
+
+
+async def test_parked_events_do_not_starve_the_others() -> None:
+    """A whole batch of parked rows in front leaves room for the event behind."""
+    good = Event(event_key="good")
+    repository = Repository(*[Event(retry_count=9, event_key=f"p{n}") for n in range(10)], good)
+    publisher = Publisher()
+    async with _relay(repository, publisher, OutboxSettings(batch_size=5, poll_interval_seconds=0.01)):
+        await eventually(lambda: publisher.published)
+    assert publisher.published[0].envelope.event_id == good.id
+
+
+@pytest.mark.parametrize("publisher_type", [Publisher, BatchingPublisher])
+async def test_an_outage_burns_no_attempt(publisher_type: type[Publisher]) -> None:
+    """While the broker is away nothing is counted and the relay backs off; afterwards all goes out in order."""
+    events = [Event() for _ in range(3)]
+    repository, publisher = Repository(*events), publisher_type()
+    publisher.error = KafkaConnectionError("no broker")
+    if isinstance(publisher, BatchingPublisher):
+        publisher.outage = publisher.error
+    async with _relay(repository, publisher):
+        await asyncio.sleep(0.2)
+        assert repository.fetches < 12
+        publisher.error = None
+        if isinstance(publisher, BatchingPublisher):
+            publisher.outage = None
+        await eventually(lambda: not repository.waiting)
+    assert repository.retries == []
+    assert repository.failures == []
+
+
+async def test_poison_in_the_middle_of_a_batch_holds_back_its_own_key_only() -> None:
+    """One batch: the poisoned key stops, every other key is completed."""
+    events = [Event(event_key=key) for key in ("a", "bad", "a", "bad", "b")]
+    repository, publisher = Repository(*events), BatchingPublisher()
+    publisher.poison.add(b"bad")
+    async with _relay(repository, publisher, OutboxSettings(poll_interval_seconds=5.0)):
+        await eventually(lambda: repository.retries)
+        await eventually(lambda: len(repository.waiting) == 2)
+    assert [event.event_key for event in repository.waiting] == ["bad", "bad"]
+
+
+async def test_a_storage_error_is_survived() -> None:
+    """The relay looks again after the error interval."""
+    repository = Repository(Event())
+    repository.fetch_errors = [OSError("database is away")]
+    async with _relay(repository, Publisher()):
+        await eventually(lambda: repository.fetches >= 2, 0.2)
+        await eventually(lambda: not repository.waiting)
+
+
+async def test_starting_twice_runs_one_loop() -> None:
+    """The second start is a no-op: nothing is published twice."""
+    repository, publisher = Repository(*[Event() for _ in range(20)]), Publisher()
+    async with _relay(repository, publisher) as worker:
+        await worker.start()
+        await eventually(lambda: not repository.waiting)
+    assert len(publisher.published) == 20
+
+
+async def test_stop_is_harmless_at_any_time_and_start_works_again() -> None:
+    """Stop before start, twice, right after start; then the same worker runs again."""
+    repository, publisher = Repository(), Publisher()
+    worker = EventRelayWorker(repository, publisher, QUICK, "svc")
+    await worker.stop()
+    await worker.start()
+    await worker.stop()
+    await worker.stop()
+    event = Event()
+    repository.rows[event.id] = event
+    await worker.start()
+    await eventually(lambda: not repository.waiting)
+    await worker.stop()
+    assert worker._task is None
+
+
+async def test_stop_finishes_the_batch_in_flight() -> None:
+    """What is being published when stop is called is marked, not sent again."""
+    repository = Repository(Event())
+    gate, entered = asyncio.Event(), asyncio.Event()
+
+    class Slow(Publisher):
+        async def publish(self, *args: Any, **kwargs: Any) -> None:
+            entered.set()
+            await gate.wait()
+            await super().publish(*args, **kwargs)
+
+    publisher = Slow()
+    worker = EventRelayWorker(repository, publisher, QUICK, "svc")
+    await worker.start()
+    await entered.wait()
+    stopping = asyncio.create_task(worker.stop())
+    await asyncio.sleep(0)
+    gate.set()
+    await stopping
+    assert repository.waiting == []
+
+
+async def test_settings_are_read_as_it_goes() -> None:
+    """Assigning to a field after the start takes effect."""
+    repository, publisher = Repository(), Publisher()
+    settings = OutboxSettings(poll_interval_seconds=0.01, max_retries=5)
+    async with _relay(repository, publisher, settings):
+        settings.max_retries = 1
+        event = Event(retry_count=1)
+        repository.rows[event.id] = event
+        await eventually(lambda: repository.failures)
+
+
+async def test_metrics_follow_the_setting() -> None:
+    """``metrics`` is an `OutboxMetrics` with the service's label, or ``None`` when they are off."""
+    on = EventRelayWorker(Repository(), Publisher(), OutboxSettings(), "svc")
+    off = EventRelayWorker(Repository(), Publisher(), OutboxSettings(enable_metrics=False), "svc")
+    assert isinstance(on.metrics, OutboxMetrics)
+    assert on.metrics.service_name == "svc"
+    assert off.metrics is None
+    assert on.wake_key == "outbox:wake:svc"
+
+
+async def test_idle_waiting_uses_blpop_and_a_token_wakes() -> None:
+    """With Redis the relay listens with BLPOP by keyword; a token means: look again now."""
+    tokens: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+    calls: list[dict[str, Any]] = []
+    redis = AsyncMock(spec=AtomicRedisClientProtocol)
+
+    async def blpop(**kwargs: Any) -> tuple[str, str]:
+        calls.append(kwargs)
+        return await tokens.get()
+
+    redis.blpop.side_effect = blpop
+    repository, publisher = Repository(), Publisher()
+    settings = OutboxSettings(poll_interval_seconds=60.0)
+    async with _relay(repository, publisher, settings, redis_client=redis) as worker:
+        worker._empty_looks = 100
+        await eventually(lambda: repository.fetches >= 1)
+        event = Event()
+        repository.rows[event.id] = event
+        fetches = repository.fetches
+        await tokens.put((worker.wake_key, "wake"))
+        await eventually(lambda: not repository.waiting, 0.5)
+        assert repository.fetches > fetches
+    assert calls[0] == {"keys": ["outbox:wake:svc"], "timeout": 2.0}
+    redis.lpush.assert_awaited_with("outbox:wake:svc", "stop")
+
+
+async def test_a_mock_that_answers_at_once_does_not_make_the_relay_spin() -> None:
+    """A double whose BLPOP returns immediately costs looks at the coalescing interval at most."""
+    repository = Repository()
+    redis = AsyncMock(spec=AtomicRedisClientProtocol)
+    redis.blpop.return_value = None
+    async with _relay(repository, Publisher(), OutboxSettings(poll_interval_seconds=1.0), redis_client=redis):
+        await asyncio.sleep(0.2)
+    assert repository.fetches < 6
+
+
+async def test_redis_away_falls_back_to_polling() -> None:
+    """Errors of BLPOP are survived; polling finds the event."""
+    repository, publisher = Repository(), Publisher()
+    redis = AsyncMock(spec=AtomicRedisClientProtocol)
+    redis.blpop.side_effect = ConnectionError("redis is away")
+    async with _relay(repository, publisher, OutboxSettings(poll_interval_seconds=0.05), redis_client=redis):
+        event = Event()
+        repository.rows[event.id] = event
+        await eventually(lambda: not repository.waiting, 1.0)
+
+
+def test_construction_needs_no_loop() -> None:
+    """A container may build the worker before any loop runs."""
+    make: Callable[[], EventRelayWorker] = lambda: EventRelayWorker(Repository(), Publisher(), QUICK, "svc")  # noqa: E731
+    assert make()._running is False

@@ -1,0 +1,122 @@
+"""From a stored row to the wire."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common_core import EventEnvelope
+from huleedu_service_libs.outbox.wire import envelope_of, key_of, message_of, standard_headers
+
+from .doubles import Event
+
+ENVELOPE = EventEnvelope(
+    event_type="huleedu.essay.submitted.v1",
+    source_service="intake",
+    data={"text": "Räksmörgås på åsen"},
+    metadata={"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"},
+)
+STORED = ENVELOPE.model_dump(mode="json") | {"topic": "t"}
+
+
+def test_every_attempt_sends_the_same_bytes() -> None:
+    """A row gives the same message each time, also when it lacks ids and timestamps of its own."""
+    bare = Event(event_data={"data": {"n": 1}})
+    for event in (bare, Event(event_data=STORED)):
+        assert message_of(event, "svc") == message_of(event, "svc")
+
+
+def test_the_envelope_keeps_its_identity() -> None:
+    """Event id, timestamp, schema version, source, correlation id and data leave as they were stored."""
+    message = message_of(Event(event_data=STORED, event_type=ENVELOPE.event_type), "svc")
+    assert EventEnvelope.model_validate_json(message.value) == ENVELOPE
+    assert "Räksmörgås".encode() in message.value
+
+
+def test_single_and_batched_publishing_send_the_same_envelope() -> None:
+    """The envelope object of a row dumps to the same JSON as its encoded message."""
+    for event in (Event(event_data=STORED), Event(event_data={"data": [1]}), Event(event_data={"odd": "payload"})):
+        assert envelope_of(event, "svc").model_dump(mode="json") == json.loads(message_of(event, "svc").value)
+
+
+def test_a_bare_payload_is_filled_in_from_the_row() -> None:
+    """The row's id, time and service stand in for what is missing; a payload without data is the data."""
+    row = Event(event_data={"odd": 1}, created_at=datetime(2026, 1, 2, 3, 4, 5))  # noqa: DTZ001  # some tables have no zone
+    envelope = envelope_of(row, "svc")
+    assert (envelope.event_id, envelope.correlation_id) == (row.id, row.id)
+    assert envelope.event_timestamp == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert (envelope.source_service, envelope.data, envelope.metadata) == ("svc", {"odd": 1}, {})
+
+
+def test_standard_headers_are_complete_and_the_caller_wins() -> None:
+    """Each event carries the documented headers and the trace; stored headers override."""
+    event = Event(event_data=STORED | {"headers": {"source_service": "other", "x": "1"}}, event_type="e.v1")
+    headers = dict(message_of(event, "svc").headers)
+    assert headers == {
+        "event_id": str(ENVELOPE.event_id).encode(),
+        "event_type": b"e.v1",
+        "trace_id": str(ENVELOPE.correlation_id).encode(),
+        "source_service": b"other",
+        "schema_version": b"1",
+        "occurred_at": STORED["event_timestamp"].encode(),
+        "content_type": b"application/json",
+        "traceparent": b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "x": b"1",
+    }
+
+
+def test_topic_and_headers_stay_out_of_the_body_and_the_row_is_untouched() -> None:
+    """Delivery fields are not part of the envelope, and reading them changes nothing in the stored payload."""
+    stored = STORED | {"headers": {"x": "1"}}
+    before = json.dumps(stored)
+    body = json.loads(message_of(Event(event_data=stored), "svc").value)
+    assert "topic" not in body
+    assert "headers" not in body
+    assert json.dumps(stored) == before
+
+
+def test_the_key_is_the_events_own_or_the_aggregates() -> None:
+    """Order holds per event key; the aggregate id stands in for a missing one."""
+    assert key_of(Event(event_key="k")) == "k"
+    assert key_of(Event(event_key=None, aggregate_id="a")) == "a"
+
+
+@pytest.mark.parametrize("payload", [[1, 2], "text", None])
+def test_a_payload_that_is_no_object_names_the_row(payload: object) -> None:
+    """The error of an unusable payload says which row it is and what was found."""
+    event = replace(Event(), event_data=payload)  # type: ignore[arg-type]  # what a broken row holds
+    with pytest.raises(ValueError, match=str(event.id)):
+        message_of(event, "svc")
+
+
+def test_headers_of_an_envelope_without_metadata() -> None:
+    """No metadata, no trace headers."""
+    fields = envelope_of(Event(), "svc").model_dump(mode="json")
+    assert "traceparent" not in standard_headers(Event(), fields)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"])),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(data=JSON, event_id=st.uuids())
+def test_any_json_data_survives(data: object, event_id: UUID) -> None:
+    """Whatever JSON a service stores arrives unchanged, integers beyond 64 bits included."""
+    event = Event(event_data={"event_id": str(event_id), "data": data})
+    body = json.loads(message_of(event, "svc").value)
+    assert body["data"] == data
+    assert body["event_id"] == str(event_id)
