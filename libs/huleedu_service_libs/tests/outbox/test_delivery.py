@@ -1,8 +1,11 @@
 """Senders: what becomes of each event of a batch, and the order within a key."""
 
+from collections.abc import Sequence
+
 from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
 
 from huleedu_service_libs.outbox.delivery import BatchSender, OneByOneSender, is_transient, sender_for
+from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 
 from .doubles import BatchingPublisher, Event, Publisher
 
@@ -50,7 +53,7 @@ async def test_a_publisher_that_raises_is_an_outage() -> None:
     """The port raises for no message, so whatever it raises burns no attempt."""
 
     class Broken(BatchingPublisher):
-        async def publish_batch(self, messages: object) -> list[object]:  # type: ignore[override]  # raises in any case
+        async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
             raise RuntimeError("fatal")
 
     outcomes = await BatchSender(Broken(), "svc").deliver([Event()])

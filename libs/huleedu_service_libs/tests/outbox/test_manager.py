@@ -14,7 +14,7 @@ from huleedu_service_libs.outbox.manager import OutboxManager, resolve_partition
 from huleedu_service_libs.outbox.protocols import OutboxRepositoryProtocol
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
-ENVELOPE = EventEnvelope(event_type="e.v1", source_service="svc", data={"ord": "smörgås"})
+ENVELOPE: EventEnvelope[Any] = EventEnvelope(event_type="e.v1", source_service="svc", data={"ord": "smörgås"})
 
 
 def _manager() -> tuple[OutboxManager, AsyncMock, AsyncMock]:

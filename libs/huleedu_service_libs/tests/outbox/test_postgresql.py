@@ -202,7 +202,16 @@ async def _stores(engine: AsyncEngine, clock: list[float]) -> AsyncIterator[list
 
 async def _fetch(store: PostgreSQLBatchStore, clock: list[float], **changes: Any) -> list[Any]:
     clock[0] += 10.0  # time to count the relays again
-    return list(await store.fetch(**({"limit": 1000, "max_retries": 5, "held_keys": []} | changes)))
+    arguments: dict[str, Any] = {"limit": 1000, "max_retries": 5, "held_keys": []}
+    return list(await store.fetch(**(arguments | changes)))
+
+
+async def _fetch_all(stores: list[PostgreSQLBatchStore], clock: list[float], rounds: int) -> list[list[Any]]:
+    """Let the stores balance for some rounds; the batches of the last one."""
+    batches: list[list[Any]] = []
+    for _ in range(rounds):
+        batches = [await _fetch(store, clock) for store in stores]
+    return batches
 
 
 async def test_a_lone_relay_owns_everything(
@@ -225,15 +234,13 @@ async def test_relays_share_the_keys_and_take_over_from_each_other(
 ) -> None:
     """Three relays own every lane once; what one leaves the others take; no event is seen by two."""
     ids = {await repository.add_event(**ADD | {"aggregate_id": f"a{n}"}) for n in range(200)}
-    for _ in range(3):
-        batches = [await _fetch(store, clock) for store in stores]
+    batches = await _fetch_all(stores, clock, 3)
     seen = [event.id for batch in batches for event in batch]
     assert len(seen) == len(set(seen)) == len(ids)
     assert sorted(len(store.lanes) for store in stores) == [20, 22, 22]
     assert all(store.shared for store in stores)
     await stores[0].close()
-    for _ in range(2):
-        batches = [await _fetch(store, clock) for store in stores[1:]]
+    batches = await _fetch_all(stores[1:], clock, 2)
     assert {event.id for batch in batches for event in batch} == ids
     assert [len(store.lanes) for store in stores[1:]] == [32, 32]
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -14,7 +15,7 @@ from huleedu_service_libs.outbox.wire import envelope_of, key_of, message_of, st
 
 from .doubles import Event
 
-ENVELOPE = EventEnvelope(
+ENVELOPE: EventEnvelope[Any] = EventEnvelope(
     event_type="huleedu.essay.submitted.v1",
     source_service="intake",
     data={"text": "Räksmörgås på åsen"},

@@ -122,7 +122,7 @@ class EventRelayWorker:
             if pending:
                 logger.warning("outbox_relay_stop_cancels_batch", service=self.service_name, after=STOP_GRACE_SECONDS)
                 task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+                await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
         logger.info("outbox_relay_stopped", service=self.service_name)
 
     async def _run(self, wake: WakeListener) -> None:

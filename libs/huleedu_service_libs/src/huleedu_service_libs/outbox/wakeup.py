@@ -141,16 +141,19 @@ class WakeListener:
         self._signal = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
+        self._stopping = False
 
     def start(self) -> None:
         """Begin to listen."""
+        self._stopping = False
         self._loop = asyncio.get_running_loop()
         _listening.add(self)
         if self._redis is not None:
             self._task = self._loop.create_task(self._listen(self._redis))
 
     async def stop(self) -> None:
-        """End listening; never raises."""
+        """End listening, within seconds; never raises."""
+        self._stopping = True
         _listening.discard(self)
         self._signal.set()
         task, self._task = self._task, None
@@ -160,7 +163,8 @@ class WakeListener:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await self._redis.lpush(self._key, "stop")
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        # A driver may lose the cancellation when the reply arrives with it; then the flag ends the loop.
+        await asyncio.wait([task], timeout=2 * LISTEN_SECONDS)
 
     def notify(self) -> None:
         """End the wait, from any thread."""
@@ -191,7 +195,7 @@ class WakeListener:
 
     async def _listen(self, redis: AtomicRedisClientProtocol) -> None:
         failures = 0
-        while True:
+        while not self._stopping:
             try:
                 item = await redis.blpop(keys=[self._key], timeout=LISTEN_SECONDS)
                 if isinstance(item, tuple | list) and item:

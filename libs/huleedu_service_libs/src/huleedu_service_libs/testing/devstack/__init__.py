@@ -1,0 +1,41 @@
+"""``devstack`` hands out real PostgreSQL, Redis and Kafka.
+
+For each service, in this order: an address from the environment
+(``HULEEDU_TEST_POSTGRES_URL``, ``HULEEDU_TEST_REDIS_URL``,
+``HULEEDU_TEST_KAFKA_BOOTSTRAP``); Docker; a server started from packages on
+loopback ports; for Kafka at last the in-memory Tansu. What it starts ends with
+the process that asked, also when that is killed.
+
+Used by the pytest fixtures, the demo and ``make services``
+(``python -m huleedu_service_libs.testing.devstack``).
+"""
+
+from huleedu_service_libs.testing.devstack.errors import (
+    CommandError,
+    DevStackError,
+    JarsError,
+    NotOursError,
+    NotStartedError,
+    ServerStartError,
+    ServiceUnavailableError,
+    WardenError,
+)
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer, Server
+from huleedu_service_libs.testing.devstack.stack import DevStack
+
+__all__ = [
+    "CommandError",
+    "DevStack",
+    "DevStackError",
+    "JarsError",
+    "KafkaServer",
+    "Kind",
+    "NotOursError",
+    "NotStartedError",
+    "PostgresServer",
+    "RedisServer",
+    "Server",
+    "ServerStartError",
+    "ServiceUnavailableError",
+    "WardenError",
+]
