@@ -1,0 +1,62 @@
+"""What every test run of the workspace shares: Hypothesis' profile, and the report of what ran.
+
+With ``CI=true`` a skipped test fails the run: nothing may be left out for want of a server.
+"""
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile(
+    "house",
+    deadline=None,  # machines are shared; a slow moment is no failure
+    suppress_health_check=[HealthCheck.too_slow],
+    database=None,
+    print_blob=True,
+)
+settings.load_profile("house")
+
+_IN_CI = os.environ.get("CI", "").lower() == "true"
+_counts: Counter[tuple[str, str]] = Counter()
+_skipped: list[tuple[str, str]] = []
+
+
+def _area(nodeid: str) -> str:
+    """The folder below ``tests`` that a test stands in, with its package."""
+    parts = Path(nodeid.split("::", maxsplit=1)[0]).parts
+    package = next((part for part in parts if part not in {"libs", "examples"}), parts[0])
+    inside = parts[parts.index("tests") + 1 :] if "tests" in parts else parts
+    area = inside[0] if len(inside) > 1 else Path(inside[0]).stem.removeprefix("test_")
+    return area if package == "tests" else f"{package}: {area}"
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Count a test once, by what it came to."""
+    if report.skipped:
+        _skipped.append((report.nodeid, str(report.longrepr[2] if isinstance(report.longrepr, tuple) else "")))
+    if report.failed or report.skipped or report.when == "call":
+        _counts[_area(report.nodeid), report.outcome] += 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what ran where, and what was skipped and why."""
+    areas = sorted({area for area, _ in _counts})
+    terminalreporter.section("what ran")
+    for area in areas:
+        passed, failed, skipped = (_counts[area, outcome] for outcome in ("passed", "failed", "skipped"))
+        more = (f", {failed} failed" if failed else "") + (f", {skipped} skipped" if skipped else "")
+        terminalreporter.write_line(f"  {area:<45} {passed:>4} passed{more}")
+    for nodeid, reason in _skipped:
+        terminalreporter.write_line(f"  skipped: {nodeid}: {reason}")
+    if not _skipped:
+        terminalreporter.write_line("  nothing was skipped")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """In CI a skipped test is a failure."""
+    if _IN_CI and _skipped and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -1,0 +1,1 @@
+"""Three services that check essays on real servers: the example of huleedu-service-libs."""

@@ -1,0 +1,34 @@
+"""The PostgreSQL side of a service: engine, tables, health.
+
+*intake* and *spellcheck* use it. Real services bring Alembic migrations; here
+the tables are created at the start when they are missing.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import MetaData, text
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+__all__ = ["check_database", "create_tables", "make_engine"]
+
+_CONNECT_LIMIT_S = 10
+_TABLES_LOCK = 0x655A  # key of a PostgreSQL advisory lock; any number does, if all take the same
+
+
+def make_engine(url: str) -> AsyncEngine:
+    """An engine over ``postgresql+asyncpg://...``; connects when it is first used."""
+    return create_async_engine(url, pool_size=10, pool_pre_ping=True, connect_args={"timeout": _CONNECT_LIMIT_S})
+
+
+async def create_tables(engine: AsyncEngine, metadata: Sequence[MetaData]) -> None:
+    """Create what is missing; several processes may do so at the same time."""
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TABLES_LOCK})
+        for each in metadata:
+            await connection.run_sync(each.create_all)
+
+
+async def check_database(engine: AsyncEngine) -> None:
+    """Ask for one row."""
+    async with engine.connect() as connection:
+        await connection.execute(text("SELECT 1"))

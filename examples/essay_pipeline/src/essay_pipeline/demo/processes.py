@@ -1,0 +1,325 @@
+"""The three services as processes of their own, on servers that somebody else started.
+
+The demo and the tests use it. It knows how a service is started and told to
+stop, nothing of what the services do.
+
+All services end with this process, whatever ends it: each watches one end of a
+pipe whose other end only this process holds.
+"""
+
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Self
+from uuid import uuid4
+
+import httpx
+
+from essay_pipeline.contracts import CHECKED_TOPIC, SUBMITTED_TOPIC
+from huleedu_service_libs.testing.devstack.databases import create_topic, delete_topic
+from huleedu_service_libs.testing.devstack.local import free_ports
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
+
+__all__ = ["PARTITIONS", "Log", "PipelineProcesses", "Servers", "ServiceFailedError", "ServiceProcess"]
+
+PARTITIONS = 6
+
+_HOST = "127.0.0.1"
+_READY_LIMIT_S = 45.0
+_STOP_LIMIT_S = 25.0
+_POLL_S = 0.05
+_PROBE_S = 3.0
+_TAIL_LINES = 20
+
+
+class ServiceFailedError(Exception):
+    """A service ended by itself or did not become healthy; the text holds the end of its log."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Servers:
+    """What the services run on."""
+
+    postgres: PostgresServer
+    redis: RedisServer
+    kafka: KafkaServer
+
+
+class Log:
+    """What a service wrote.
+
+    Args:
+        path: Where it is kept; without one nothing stays on disk, whatever ends this process.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path
+        # Without buffer; appending, so that reading here does not move where the service writes.
+        self.file: BinaryIO = tempfile.TemporaryFile("a+b", 0) if path is None else path.open("a+b", 0)  # noqa: SIM115  # lives as long as its service
+
+    def close(self) -> None:
+        """Close the file; what has a path can still be read."""
+        self.file.close()
+
+    def text(self) -> str:
+        """Everything so far."""
+        if self.file.closed:
+            return "" if self.path is None else self.path.read_text(errors="replace")
+        size = os.fstat(self.file.fileno()).st_size
+        return os.pread(self.file.fileno(), size, 0).decode(errors="replace")
+
+    def tail(self) -> str:
+        """The last lines, indented."""
+        return "\n".join(f"  {line[:400]}" for line in self.text().splitlines()[-_TAIL_LINES:]) or "  (empty)"
+
+
+@dataclass(slots=True, kw_only=True)
+class ServiceProcess:
+    """One running service.
+
+    Attributes:
+        name: ``intake``, ``spellcheck`` or ``notify``.
+        port: Where it listens.
+        process: The operating system's.
+        log: What it wrote.
+    """
+
+    name: str
+    port: int
+    process: subprocess.Popen[bytes]
+    log: Log
+
+    @property
+    def url(self) -> str:
+        """Where it answers."""
+        return f"http://{_HOST}:{self.port}"
+
+    def wait_until_healthy(self, limit: float) -> None:
+        """Wait for 200 of ``/healthz``.
+
+        Args:
+            limit: Seconds.
+
+        Raises:
+            ServiceFailedError: It ended, or is not healthy in time.
+        """
+        deadline = time.monotonic() + limit
+        answer = "no answer"
+        while time.monotonic() < deadline:
+            self.check_alive()
+            try:
+                response = httpx.get(f"{self.url}/healthz", timeout=_PROBE_S)
+            except httpx.HTTPError as error:
+                answer = repr(error)
+            else:
+                if response.is_success:
+                    return
+                answer = response.text
+            time.sleep(_POLL_S)
+        raise ServiceFailedError(
+            f"{self.name} is not healthy after {limit:g} s ({answer}); its log:\n{self.log.tail()}"
+        )
+
+    def check_alive(self) -> None:
+        """Do nothing while it runs.
+
+        Raises:
+            ServiceFailedError: It has ended.
+        """
+        code = self.process.poll()
+        if code is not None:
+            raise ServiceFailedError(f"{self.name} ended with code {code}; its log:\n{self.log.tail()}")
+
+    def terminate(self) -> None:
+        """Ask it to stop gracefully."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, limit: float = _STOP_LIMIT_S) -> int:
+        """Wait for its end; kill it when that takes too long.
+
+        Returns:
+            The exit code.
+        """
+        try:
+            return self.process.wait(limit)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
+
+
+@dataclass(slots=True, kw_only=True)
+class PipelineProcesses:
+    """The three services on topics and databases of their own.
+
+    Attributes:
+        servers: What they run on.
+        make_log: Makes the log of the service of that name.
+        progress: Told short lines for people.
+        namespace: Before topics and groups, so that nobody else's services see these events.
+        services: By name, once started.
+        databases: Addresses (``postgresql://...``) by service.
+    """
+
+    servers: Servers
+    make_log: Callable[[str], Log] = lambda _: Log()  # a default, not a name
+    progress: Callable[[str], None] = lambda _: None
+    namespace: str = field(default_factory=lambda: f"demo-{uuid4().hex[:8]}.")
+    services: dict[str, ServiceProcess] = field(default_factory=dict)
+    databases: dict[str, str] = field(default_factory=dict)
+    _lifeline: tuple[int, int] | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def topics(self) -> tuple[str, str]:
+        """The topic of submitted and the one of checked essays."""
+        return self.namespace + SUBMITTED_TOPIC, self.namespace + CHECKED_TOPIC
+
+    @property
+    def groups(self) -> tuple[str, str]:
+        """The consumer groups of *spellcheck* and *notify*."""
+        return self.namespace + "spellcheck-service", self.namespace + "notify-service"
+
+    @property
+    def intake_url(self) -> str:
+        """Where *intake* answers."""
+        return self.services["intake"].url
+
+    @property
+    def spellcheck_url(self) -> str:
+        """Where *spellcheck* answers."""
+        return self.services["spellcheck"].url
+
+    @property
+    def notify_url(self) -> str:
+        """Where *notify* answers, and the page is."""
+        return self.services["notify"].url
+
+    @property
+    def logs(self) -> dict[str, Log]:
+        """What the services wrote, by name."""
+        return {name: service.log for name, service in self.services.items()}
+
+    def start(self) -> None:
+        """Create topics and databases, start the services and wait until all are healthy.
+
+        Raises:
+            ServiceFailedError: One ended or is not healthy in time.
+        """
+        began = time.monotonic()
+        for topic in self.topics:
+            create_topic(self.servers.kafka.address, topic, partitions=PARTITIONS, replicas=self._replicas())
+        for name in ("intake", "spellcheck"):
+            self.databases[name] = self.servers.postgres.create_database()
+        self._lifeline = os.pipe()
+        ports = dict(zip(("intake", "spellcheck", "notify"), free_ports(3), strict=True))
+        for name, environment in self._environments(ports).items():
+            self.services[name] = self._spawn(name, ports[name], environment)
+        for service in self.services.values():
+            service.wait_until_healthy(_READY_LIMIT_S)
+            self.progress(f"{service.name}: ready on {service.url} in {time.monotonic() - began:.1f} s")
+
+    def check_alive(self) -> None:
+        """Do nothing while all run.
+
+        Raises:
+            ServiceFailedError: One has ended.
+        """
+        for service in self.services.values():
+            service.check_alive()
+
+    def stop(self) -> dict[str, int]:
+        """Stop the services gracefully; drop databases, and topics on somebody else's servers. Idempotent.
+
+        Returns:
+            Exit codes by service.
+        """
+        services, self.services = self.services, {}
+        for service in services.values():
+            service.terminate()
+        codes = {name: service.wait() for name, service in services.items()}
+        for service in services.values():
+            service.log.close()
+        if self._lifeline is not None:
+            for end in self._lifeline:
+                os.close(end)
+            self._lifeline = None
+        databases, self.databases = self.databases, {}
+        for database in databases.values():
+            self.servers.postgres.drop_database(database)
+        if databases and self.servers.kafka.kind is Kind.ADDRESS:
+            for topic in self.topics:
+                delete_topic(self.servers.kafka.address, topic)
+        return codes
+
+    def _replicas(self) -> int:
+        return min(3, self.servers.kafka.node_count)
+
+    def _environments(self, ports: Mapping[str, int]) -> dict[str, dict[str, str]]:
+        """The variables of each service."""
+        common = {
+            "HOST": _HOST,
+            "REDIS_URL": self.servers.redis.address,
+            "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka.address,
+            "KAFKA_IDEMPOTENT_PRODUCER": str(self.servers.kafka.supports_idempotent_producer),
+            "KAFKA_NAMESPACE": self.namespace,
+        }
+        own = {
+            "intake": {
+                "DATABASE_URL": _for_sqlalchemy(self.databases["intake"]),
+                "ALLOWED_ORIGIN": f"http://{_HOST}:{ports['notify']}",
+                "DEMO_ROLLBACK_ENABLED": "true",
+            },
+            "spellcheck": {"DATABASE_URL": _for_sqlalchemy(self.databases["spellcheck"])},
+            "notify": {"INTAKE_URL": f"http://{_HOST}:{ports['intake']}"},
+        }
+        shared = {"HULEEDU_INTERNAL_API_KEY": secrets.token_urlsafe(32), "ENVIRONMENT": "development"}
+        return {
+            name: {
+                **shared,
+                **{
+                    f"{name.upper()}_{key}": value
+                    for key, value in {**common, **settings, "PORT": str(ports[name])}.items()
+                },
+            }
+            for name, settings in own.items()
+        }
+
+    def _spawn(self, name: str, port: int, environment: Mapping[str, str]) -> ServiceProcess:
+        if self._lifeline is None:
+            raise RuntimeError("start() makes the pipe first")
+        log, (reading, _) = self.make_log(name), self._lifeline
+        process = subprocess.Popen(  # noqa: S603  # nothing in it comes from outside
+            [sys.executable, "-m", f"essay_pipeline.{name}", "--parent-pipe", str(reading)],
+            stdin=subprocess.DEVNULL,
+            stdout=log.file,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            pass_fds=(reading,),
+            start_new_session=True,  # Ctrl-C is for this process, which then stops them in order
+        )
+        return ServiceProcess(name=name, port=port, process=process, log=log)
+
+
+def _for_sqlalchemy(address: str) -> str:
+    return address.replace("postgresql://", "postgresql+asyncpg://", 1)

@@ -1,0 +1,93 @@
+"""``/healthz`` and ``/metrics``, the same for all services.
+
+A check is an async function that returns when its dependency answers and raises
+when it does not. Knows no web framework.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from huleedu_service_libs.kafka_client import KafkaBus
+from huleedu_service_libs.protocols import KafkaPublisherProtocol, RedisClientProtocol
+
+__all__ = [
+    "METRICS_CONTENT_TYPE",
+    "Check",
+    "check_kafka",
+    "check_redis",
+    "check_running",
+    "health_report",
+    "metrics_text",
+]
+
+Check = Callable[[], Awaitable[None]]
+
+METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_LIMIT_S = 2.0
+
+
+async def health_report(
+    service: str, checks: Mapping[str, Check], limit: float = _LIMIT_S
+) -> tuple[int, dict[str, Any]]:
+    """Run all checks at the same time.
+
+    Args:
+        service: Name for the report.
+        checks: By name of the dependency.
+        limit: Seconds after which a check counts as failed.
+
+    Returns:
+        HTTP status (200 or 503) and body; the body gives ``ok`` or the reason for each check.
+    """
+    results = await asyncio.gather(*(_outcome(check, limit) for check in checks.values()))
+    outcomes = dict(zip(checks, results, strict=True))
+    healthy = all(outcome == "ok" for outcome in outcomes.values())
+    body = {"service": service, "status": "healthy" if healthy else "unhealthy", "checks": outcomes}
+    return (200 if healthy else 503), body
+
+
+async def check_redis(redis: RedisClientProtocol) -> None:
+    """Ping.
+
+    Raises:
+        ConnectionError: Redis does not answer.
+    """
+    if not await redis.ping():
+        raise ConnectionError("no answer to PING")
+
+
+async def check_kafka(publisher: KafkaPublisherProtocol) -> None:
+    """Ask a broker for its metadata, through the producer in use."""
+    bus = getattr(publisher, "delegate", publisher)
+    if isinstance(bus, KafkaBus):
+        await bus.producer.client.fetch_all_metadata()
+
+
+async def check_running(part: object) -> None:
+    """Look whether a background loop is alive.
+
+    Raises:
+        RuntimeError: It has ended.
+    """
+    if not getattr(part, "is_running", True):
+        raise RuntimeError("not running")
+
+
+def metrics_text() -> bytes:
+    """The process's collectors in Prometheus' text format."""
+    return generate_latest()
+
+
+async def _outcome(check: Check, limit: float) -> str:
+    try:
+        async with asyncio.timeout(limit):
+            await check()
+    except TimeoutError:
+        return f"no answer within {limit:g} s"
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is the reason
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+    return "ok"

@@ -1,0 +1,32 @@
+"""Settings of *intake*; environment variables with the prefix ``INTAKE_``."""
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+from essay_pipeline.settings import PipelineSettings
+
+__all__ = ["IntakeSettings"]
+
+
+class IntakeSettings(PipelineSettings):
+    """What *intake* needs beyond `PipelineSettings`.
+
+    Attributes:
+        PRODUCER_CLIENT_ID: Name of the producer in Kafka's logs.
+        CIRCUIT_BREAKER_ENABLED: Put a breaker before the producer; no effect until the library has one.
+        DATABASE_URL: ``postgresql+asyncpg://...``.
+        ALLOWED_ORIGIN: The origin whose pages may call; empty for none.
+        DEMO_ROLLBACK_ENABLED: Honour the header ``X-Demo-Rollback``; never in production.
+        MAX_BODY_BYTES: Larger requests are refused.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="INTAKE_", extra="ignore")  # type: ignore[mutable-override]  # pydantic-settings\' own way
+
+    SERVICE_NAME: str = "intake-service"
+    PORT: int = Field(default=8001, ge=0, le=65535)
+    PRODUCER_CLIENT_ID: str = "intake-producer"
+    CIRCUIT_BREAKER_ENABLED: bool = False
+    DATABASE_URL: str = "postgresql+asyncpg://127.0.0.1:5432/intake"
+    ALLOWED_ORIGIN: str = ""
+    DEMO_ROLLBACK_ENABLED: bool = False
+    MAX_BODY_BYTES: int = 64 * 1024

@@ -1,0 +1,1 @@
+"""*notify*: tells users, over WebSocket, what became of their essays, and serves the page."""

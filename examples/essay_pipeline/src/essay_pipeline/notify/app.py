@@ -1,0 +1,187 @@
+"""The FastAPI application of *notify*: the page, what it asks for, and the WebSocket."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.resources import files
+from typing import Any
+from uuid import uuid4
+
+from fastapi import APIRouter, FastAPI, Request, Response, WebSocket
+from fastapi.responses import JSONResponse
+from pydantic import TypeAdapter
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from common_core.error_enums import ErrorCode
+from essay_pipeline.consumer import EventConsumer
+from essay_pipeline.errors import ApiError, api_error, error_body
+from essay_pipeline.health import METRICS_CONTENT_TYPE, check_redis, health_report, metrics_text
+from essay_pipeline.notify.di import make_container
+from essay_pipeline.notify.settings import NotifySettings
+from essay_pipeline.notify.sockets import UserSockets
+from essay_pipeline.texts import Essay, load_essays
+from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
+from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+
+__all__ = ["create_app"]
+
+_logger = create_service_logger("notify.app")
+
+WRONG_TOKEN = 4401
+_PAGE = {"index.html": "text/html", "app.js": "text/javascript", "style.css": "text/css"}
+
+_routes = APIRouter()
+
+
+def create_app(settings: NotifySettings) -> FastAPI:
+    """The application; nothing connects before it is served."""
+    app = FastAPI(
+        title=settings.SERVICE_NAME,
+        lifespan=partial(_lifespan, settings),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+    )
+    app.state.settings = settings
+    app.add_middleware(RequestContextMiddleware)
+    app.add_middleware(_SecurityHeaders, intake_url=settings.INTAKE_URL)
+    app.add_exception_handler(ApiError, _answer_api_error)
+    app.include_router(_routes)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(settings: NotifySettings, app: FastAPI) -> AsyncIterator[None]:
+    container = make_container(settings)
+    try:
+        consumer = await container.get(EventConsumer)
+        app.state.sockets = await container.get(UserSockets)
+        app.state.health_checks = {
+            "redis": partial(check_redis, await container.get(AtomicRedisClientProtocol)),
+            "kafka": consumer.ping,
+        }
+        await consumer.start()
+        _logger.info("service_started", host=settings.HOST, port=settings.PORT)
+        try:
+            yield
+        finally:
+            await consumer.stop()
+    finally:
+        await container.close()
+
+
+@_routes.get("/")
+async def index() -> Response:
+    """The page."""
+    return _page_file("index.html")
+
+
+@_routes.get("/app.js")
+async def script() -> Response:
+    """The page's script."""
+    return _page_file("app.js")
+
+
+@_routes.get("/style.css")
+async def style() -> Response:
+    """The page's style."""
+    return _page_file("style.css")
+
+
+@_routes.get("/config.json")
+async def config(request: Request) -> JSONResponse:
+    """Where things are, the texts to pick from, and a new anonymous user for this page."""
+    settings: NotifySettings = request.app.state.settings
+    user_id = f"user-{uuid4().hex[:16]}"
+    essays = [_shown(essay, exclude={"text", "source"}) for essay in load_essays()]
+    token = issue_token(user_id, settings.get_internal_api_key())
+    body = {"intake_url": settings.INTAKE_URL, "user_id": user_id, "token": token, "essays": essays}
+    return JSONResponse(body, headers={"Cache-Control": "no-store"})
+
+
+@_routes.get("/texts/{essay_id}")
+async def text(request: Request, essay_id: str) -> JSONResponse:
+    """One of the shipped texts; 404 for an unknown id."""
+    for essay in load_essays():
+        if essay.id == essay_id:
+            return JSONResponse(_shown(essay))
+    settings: NotifySettings = request.app.state.settings
+    raise api_error(
+        ErrorCode.RESOURCE_NOT_FOUND,
+        "There is no text with this id; /config.json lists them",
+        service=settings.SERVICE_NAME,
+        operation="get_text",
+    )
+
+
+@_routes.websocket("/ws")
+async def notifications(socket: WebSocket, token: str = "") -> None:
+    """Push the notifications of the token's user; code 4401 for a wrong token."""
+    settings: NotifySettings = socket.app.state.settings
+    await socket.accept()  # before any verdict: a close code reaches only who was accepted
+    try:
+        user_id = verify_token(token, settings.get_internal_api_key())
+    except InvalidTokenError as error:
+        await socket.close(WRONG_TOKEN, str(error))
+        return
+    sockets: UserSockets = socket.app.state.sockets
+    await sockets.serve(socket, user_id)
+
+
+@_routes.get("/healthz")
+async def healthz(request: Request) -> JSONResponse:
+    """200 when Redis and Kafka answer and the consumer runs; else 503 with the reasons."""
+    settings: NotifySettings = request.app.state.settings
+    status, body = await health_report(settings.SERVICE_NAME, request.app.state.health_checks)
+    return JSONResponse(body, status)
+
+
+@_routes.get("/metrics")
+async def metrics() -> Response:
+    """The collectors, for Prometheus."""
+    return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
+
+
+async def _answer_api_error(_: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, ApiError):
+        raise error
+    return JSONResponse(error_body(error.error_detail), error.status_code)
+
+
+def _page_file(name: str) -> Response:
+    content = files("essay_pipeline.notify").joinpath("page", name).read_bytes()
+    return Response(content, media_type=_PAGE[name], headers={"Cache-Control": "no-cache"})
+
+
+def _shown(essay: Essay, exclude: set[str] | None = None) -> dict[str, Any]:
+    shown: dict[str, Any] = TypeAdapter(Essay).dump_python(essay, mode="json", exclude=exclude)
+    return shown
+
+
+class _SecurityHeaders:
+    """What the page may load and call; plain ASGI, since Starlette's base class costs more than the headers."""
+
+    def __init__(self, app: ASGIApp, intake_url: str) -> None:
+        self._app = app
+        self._policy = (
+            f"default-src 'self'; connect-src 'self' {intake_url}; img-src 'self' data:; base-uri 'none'; "
+            "form-action 'self'; frame-ancestors 'none'"
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["Content-Security-Policy"] = self._policy
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers["Referrer-Policy"] = "no-referrer"
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)

@@ -1,0 +1,116 @@
+"""The WebSocket side of *notify*: one user's Redis channel to one browser.
+
+Knows Starlette's WebSocket and Redis' subscription, nothing of essays. Redis
+forgets what nobody listens to: a browser that was away asks the page's own
+state, not this connection, for what it missed.
+"""
+
+import asyncio
+from typing import Any
+
+from fastapi import WebSocket, WebSocketDisconnect
+from prometheus_client import Counter, Gauge
+
+from essay_pipeline.contracts import READY_NOTIFICATION
+from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+
+__all__ = ["UserSockets"]
+
+_logger = create_service_logger("notify.sockets")
+
+TRY_AGAIN_LATER = 1013
+_POLL_S = 1.0
+_CLIENT_LEFT = "client_left"
+
+CONNECTED = Gauge("essay_pipeline_websockets", "WebSockets that are open")
+ENDED = Counter("essay_pipeline_websockets_ended", "WebSockets that ended, by cause", ["cause"])
+
+
+class UserSockets:
+    """Pump users' channels into their browsers.
+
+    Args:
+        redis: Has the channels.
+        most: Connections at the same time; further ones are told to try again later.
+        send_seconds: A client that does not take a message within this time is disconnected.
+    """
+
+    def __init__(self, redis: AtomicRedisClientProtocol, *, most: int, send_seconds: float) -> None:
+        self._redis = redis
+        self._most = most
+        self._send_seconds = send_seconds
+        self._open = 0
+
+    async def serve(self, socket: WebSocket, user_id: str) -> None:
+        """Push the user's notifications until the client leaves or is too slow, Redis fails, or the server closes.
+
+        Args:
+            socket: Accepted already.
+            user_id: Whose channel.
+        """
+        if self._open >= self._most:
+            await self._end(socket, "full", TRY_AGAIN_LATER)
+            return
+        self._open += 1
+        CONNECTED.set(self._open)
+        try:
+            cause, code = await self._serve(socket, user_id)
+        finally:
+            self._open -= 1
+            CONNECTED.set(self._open)
+        await self._end(socket, cause, code)
+
+    async def _serve(self, socket: WebSocket, user_id: str) -> tuple[str, int]:
+        """Pump until it ends or the client has gone; why, and the close code."""
+        pump = asyncio.create_task(self._pump(socket, user_id))
+        gone = asyncio.create_task(_until_gone(socket))
+        tasks = {pump, gone}
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        error = None if pump.cancelled() else pump.exception()
+        if not gone.cancelled() or isinstance(error, WebSocketDisconnect):
+            return _CLIENT_LEFT, 0
+        if isinstance(error, TimeoutError):
+            return "too_slow", TRY_AGAIN_LATER
+        _logger.warning("subscription_lost", error=repr(error))
+        return "subscription_lost", TRY_AGAIN_LATER
+
+    async def _pump(self, socket: WebSocket, user_id: str) -> None:
+        async with self._redis.subscribe(self._redis.get_user_channel(user_id)) as subscription:
+            await self._send(socket, {"event": READY_NOTIFICATION, "data": {"user_id": user_id}})
+            while True:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=_POLL_S)
+                if message is not None:
+                    await self._send_text(socket, message["data"])
+
+    async def _send(self, socket: WebSocket, message: dict[str, Any]) -> None:
+        async with asyncio.timeout(self._send_seconds):
+            await socket.send_json(message)
+
+    async def _send_text(self, socket: WebSocket, text: str | bytes) -> None:
+        async with asyncio.timeout(self._send_seconds):
+            await socket.send_text(text.decode() if isinstance(text, bytes) else text)
+
+    async def _end(self, socket: WebSocket, cause: str, code: int) -> None:
+        ENDED.labels(cause=cause).inc()
+        _logger.info("websocket_ended", cause=cause)
+        if cause == _CLIENT_LEFT:
+            return
+        try:
+            async with asyncio.timeout(self._send_seconds):
+                await socket.close(code, cause)
+        except (RuntimeError, OSError, TimeoutError):
+            return  # the client went first
+
+
+async def _until_gone(socket: WebSocket) -> None:
+    """Read and drop what the client says until it leaves."""
+    while True:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return

@@ -1,0 +1,90 @@
+"""The FastAPI application of *spellcheck*: it serves health and metrics; the work comes from Kafka."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from dishka import AsyncContainer
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from essay_pipeline.consumer import EventConsumer
+from essay_pipeline.database import check_database, create_tables
+from essay_pipeline.health import (
+    METRICS_CONTENT_TYPE,
+    Check,
+    check_kafka,
+    check_redis,
+    check_running,
+    health_report,
+    metrics_text,
+)
+from essay_pipeline.spellcheck.di import make_container
+from essay_pipeline.spellcheck.models import Base
+from essay_pipeline.spellcheck.settings import SpellcheckSettings
+from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol
+
+__all__ = ["create_app"]
+
+_logger = create_service_logger("spellcheck.app")
+
+
+def create_app(settings: SpellcheckSettings) -> FastAPI:
+    """The application; nothing connects before it is served."""
+    checks: dict[str, Check] = {}
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        container = make_container(settings)
+        try:
+            async with _running(container):
+                checks.update(await _health_checks(container))
+                _logger.info("service_started", host=settings.HOST, port=settings.PORT)
+                yield
+        finally:
+            await container.close()
+
+    app = FastAPI(title=settings.SERVICE_NAME, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @app.get("/healthz")
+    async def healthz() -> JSONResponse:
+        """200 when database, Redis and Kafka answer and consumer and relay run; else 503 with the reasons."""
+        status, body = await health_report(settings.SERVICE_NAME, checks)
+        return JSONResponse(body, status)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """The collectors, for Prometheus."""
+        return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
+
+    return app
+
+
+@asynccontextmanager
+async def _running(container: AsyncContainer) -> AsyncIterator[None]:
+    """Tables made; relay and consumer started, and stopped in the other order."""
+    await create_tables(await container.get(AsyncEngine), [Base.metadata, EventOutbox.metadata])
+    relay = await container.get(EventRelayWorker)
+    consumer = await container.get(EventConsumer)
+    await relay.start()
+    try:
+        await consumer.start()
+        try:
+            yield
+        finally:
+            await consumer.stop()
+    finally:
+        await relay.stop()
+
+
+async def _health_checks(container: AsyncContainer) -> dict[str, Check]:
+    return {
+        "database": partial(check_database, await container.get(AsyncEngine)),
+        "redis": partial(check_redis, await container.get(AtomicRedisClientProtocol)),
+        "kafka": partial(check_kafka, await container.get(KafkaPublisherProtocol)),
+        "consumer": (await container.get(EventConsumer)).ping,
+        "relay": partial(check_running, await container.get(EventRelayWorker)),
+    }

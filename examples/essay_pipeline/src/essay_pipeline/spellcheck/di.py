@@ -1,0 +1,99 @@
+"""What *spellcheck* is put together from."""
+
+from collections.abc import AsyncIterator
+
+from dishka import AsyncContainer, Provider, Scope, make_async_container, provide
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from essay_pipeline.consumer import EventConsumer, Route
+from essay_pipeline.contracts import SUBMITTED_TOPIC, EssaySubmittedV1
+from essay_pipeline.database import make_engine
+from essay_pipeline.spellcheck.service import EssayChecker
+from essay_pipeline.spellcheck.settings import SpellcheckSettings
+from essay_pipeline.spelling import SpellChecker
+from huleedu_service_libs.di import KafkaProvider, RedisProvider
+from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
+from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider
+from huleedu_service_libs.outbox.manager import OutboxManager
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+
+__all__ = ["CoreProvider", "ServiceProvider", "make_container"]
+
+
+class CoreProvider(Provider):
+    """Settings and database."""
+
+    def __init__(self, settings: SpellcheckSettings) -> None:
+        super().__init__(scope=Scope.APP)
+        self._settings = settings
+
+    @provide
+    def provide_settings(self) -> SpellcheckSettings:
+        """The settings."""
+        return self._settings
+
+    @provide
+    def provide_service_name(self) -> str:
+        """The name that the outbox signs with."""
+        return self._settings.SERVICE_NAME
+
+    @provide
+    async def provide_engine(self) -> AsyncIterator[AsyncEngine]:
+        """The engine, disposed of at the end."""
+        engine = make_engine(self._settings.DATABASE_URL)
+        yield engine
+        await engine.dispose()
+
+    @provide
+    def provide_sessions(self, engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
+        """What makes sessions."""
+        return async_sessionmaker(engine, expire_on_commit=False)
+
+
+class ServiceProvider(Provider):
+    """What *spellcheck* itself does."""
+
+    def __init__(self) -> None:
+        super().__init__(scope=Scope.APP)
+
+    spelling = provide(SpellChecker)
+
+    @provide
+    def provide_checker(
+        self,
+        sessions: async_sessionmaker[AsyncSession],
+        outbox: OutboxManager,
+        spelling: SpellChecker,
+        settings: SpellcheckSettings,
+    ) -> EssayChecker:
+        """What checks essays."""
+        return EssayChecker(sessions, outbox, spelling, settings)
+
+    @provide
+    async def provide_consumer(
+        self, settings: SpellcheckSettings, checker: EssayChecker, redis: AtomicRedisClientProtocol
+    ) -> AsyncIterator[EventConsumer]:
+        """What feeds it, from the start of the service to its end."""
+        once = idempotent_consumer(redis, IdempotencyConfig(settings.SERVICE_NAME, in_progress="wait"))
+        consumer = EventConsumer(
+            bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS,
+            group_id=settings.group(settings.CONSUMER_GROUP),
+            client_id=settings.SERVICE_NAME,
+            routes=[
+                Route(topic=settings.topic(SUBMITTED_TOPIC), model=EssaySubmittedV1, handler=once(checker.handle)),
+            ],
+        )
+        yield consumer
+        await consumer.stop()
+
+
+def make_container(settings: SpellcheckSettings) -> AsyncContainer:
+    """The container; everything in it lives as long as the service."""
+    return make_async_container(
+        CoreProvider(settings),
+        ServiceProvider(),
+        RedisProvider(settings),
+        KafkaProvider(settings),
+        OutboxManagerProvider(),
+        OutboxProvider(),
+    )

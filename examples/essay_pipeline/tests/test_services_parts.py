@@ -1,0 +1,217 @@
+"""Small parts of the services, without servers: tokens, health, settings, notifications."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+from unittest.mock import AsyncMock
+from uuid import uuid4
+
+import pytest
+from aiokafka.structs import ConsumerRecord
+from pydantic import ValidationError
+
+from common_core.events.envelope import EventEnvelope
+from essay_pipeline.consumer import Received
+from essay_pipeline.contracts import EssaySpellcheckedV1, EssaySubmittedV1, kafka_moment, moment_text
+from essay_pipeline.health import check_redis, check_running, health_report
+from essay_pipeline.intake.settings import IntakeSettings
+from essay_pipeline.notify.service import Notifier
+from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def test_a_token_names_its_user() -> None:
+    """What was issued is verified with the same secret, also for ids with dots."""
+    assert verify_token(issue_token("user.1", "secret"), "secret") == "user.1"
+
+
+@pytest.mark.parametrize("token", ["", ".", "user-1", "user-1.", "user-2.{}", "{}.", "user-1.{}x", "user-1.å"])
+def test_a_changed_token_is_refused(token: str) -> None:
+    """Whatever is changed on a token makes it invalid, and the error does not repeat it."""
+    signature = issue_token("user-1", "secret").rpartition(".")[2]
+
+    with pytest.raises(InvalidTokenError) as caught:
+        verify_token(token.format(signature), "secret")
+    assert signature not in str(caught.value)
+
+
+def test_another_secret_is_refused() -> None:
+    """A token signed with another secret is invalid."""
+    with pytest.raises(InvalidTokenError):
+        verify_token(issue_token("user-1", "secret"), "other")
+
+
+def test_an_empty_secret_signs_nothing() -> None:
+    """Without a secret no token is made or accepted; the error names the variable to set."""
+    with pytest.raises(ValueError, match="HULEEDU_INTERNAL_API_KEY"):
+        issue_token("user-1", "")
+
+
+def test_settings_demand_the_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service does not start without the shared secret, and says which variable holds it."""
+    monkeypatch.delenv("HULEEDU_INTERNAL_API_KEY", raising=False)
+
+    with pytest.raises(ValidationError, match="HULEEDU_INTERNAL_API_KEY"):
+        IntakeSettings()
+
+
+def test_settings_have_their_own_prefix(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``INTAKE_PORT`` is read, ``PORT`` is not, and secrets stay out of the text form."""
+    monkeypatch.setenv("HULEEDU_INTERNAL_API_KEY", "hush")
+    monkeypatch.setenv("INTAKE_PORT", "4711")
+    monkeypatch.setenv("PORT", "1")
+    settings = IntakeSettings()
+
+    assert settings.PORT == 4711
+    assert "hush" not in repr(settings)
+
+
+def test_moments_keep_six_decimals() -> None:
+    """Times are written in UTC with microseconds, also when there are none."""
+    assert moment_text(NOON) == "2026-01-01T12:00:00.000000+00:00"
+    assert kafka_moment(1_767_268_800_123) == NOON.replace(microsecond=123_000)
+
+
+async def test_health_names_the_reason() -> None:
+    """503 when any check fails or hangs; all run at the same time and each says what is wrong."""
+
+    async def good() -> None:
+        return
+
+    async def broken() -> None:
+        raise ConnectionRefusedError("nobody listens\nsecond line")
+
+    async def hangs() -> None:
+        await asyncio.Event().wait()
+
+    status, body = await health_report("svc", {"a": good, "b": broken, "c": hangs, "d": hangs}, limit=0.05)
+
+    assert status == 503
+    assert body == {
+        "service": "svc",
+        "status": "unhealthy",
+        "checks": {
+            "a": "ok",
+            "b": "ConnectionRefusedError: nobody listens",
+            "c": "no answer within 0.05 s",
+            "d": "no answer within 0.05 s",
+        },
+    }
+
+
+async def test_health_sees_a_silent_redis_and_an_ended_loop() -> None:
+    """A Redis that does not answer and a loop that has ended are failures."""
+
+    class Ended:
+        is_running = False
+
+    redis = AsyncMock(spec=AtomicRedisClientProtocol)
+    redis.ping.return_value = False
+
+    with pytest.raises(ConnectionError):
+        await check_redis(redis)
+    with pytest.raises(RuntimeError):
+        await check_running(Ended())
+
+
+def record(event: EssaySubmittedV1 | EssaySpellcheckedV1) -> tuple[ConsumerRecord[bytes, bytes], Received]:
+    """An event as a handler gets it."""
+    envelope: EventEnvelope[Any] = EventEnvelope(event_type="t", source_service="s", data=event)
+    raw: ConsumerRecord[bytes, bytes] = ConsumerRecord(
+        topic="t",
+        partition=0,
+        offset=0,
+        timestamp=1_767_268_800_000,
+        timestamp_type=0,
+        key=None,
+        value=b"",
+        checksum=None,
+        serialized_key_size=0,
+        serialized_value_size=0,
+        headers=(),
+    )
+    return raw, Received(record=raw, envelope=envelope, event=event)
+
+
+def both_events() -> tuple[EssaySubmittedV1, EssaySpellcheckedV1]:
+    """What *notify* gets for one essay."""
+    essay_id = uuid4()
+    times = {"received_at": NOON, "stored_at": NOON}
+    submitted = EssaySubmittedV1(essay_id=essay_id, user_id="u", title="t", language="en", text="x", **times)
+    more = dict.fromkeys(("relayed_at", "checking_at", "checked_at", "result_stored_at"), NOON)
+    checked = EssaySpellcheckedV1(
+        essay_id=essay_id, user_id="u", language="en", word_count=1, misspellings=[], **times, **more
+    )
+    return submitted, checked
+
+
+def redis_double() -> AsyncMock:
+    """A Redis that keeps keys."""
+    kept: dict[str, str] = {}
+    redis = AsyncMock(spec=AtomicRedisClientProtocol)
+    redis.get.side_effect = kept.get
+    redis.setex.side_effect = lambda key, _, value: kept.__setitem__(key, value) or True
+    redis.publish_user_notification.return_value = 1
+    return redis
+
+
+def told(redis: AsyncMock) -> list[str]:
+    """Names of the notifications that were published."""
+    return [call.args[1] for call in redis.publish_user_notification.await_args_list]
+
+
+@pytest.mark.parametrize("checked_first", [False, True])
+async def test_accepted_is_told_before_checked(checked_first: bool) -> None:  # noqa: FBT001
+    """Whichever event Kafka brings first, the user hears "accepted" once and then "checked" once."""
+    submitted, checked = both_events()
+    redis, confirm = redis_double(), AsyncMock()
+    notifier = Notifier(redis, now=lambda: NOON)
+    calls = [
+        notifier.handle_submitted(*record(submitted), confirm_idempotency=confirm),
+        notifier.handle_checked(*record(checked), confirm_idempotency=confirm),
+    ]
+    for call in reversed(calls) if checked_first else calls:
+        await call
+
+    assert told(redis) == ["essay.accepted", "essay.checked"]
+    assert confirm.await_count == 2
+
+
+async def test_both_events_at_once_keep_the_order() -> None:
+    """Handlers of one essay that run at the same time take turns."""
+    submitted, checked = both_events()
+    redis = redis_double()
+    notifier = Notifier(redis, now=lambda: NOON)
+    await asyncio.gather(
+        notifier.handle_checked(*record(checked), confirm_idempotency=AsyncMock()),
+        notifier.handle_submitted(*record(submitted), confirm_idempotency=AsyncMock()),
+    )
+
+    assert told(redis) == ["essay.accepted", "essay.checked"]
+
+
+async def test_a_failed_notification_is_not_confirmed() -> None:
+    """When Redis fails the handler raises, nothing is confirmed, and the next try announces."""
+    submitted, _ = both_events()
+    redis, confirm = redis_double(), AsyncMock()
+    redis.publish_user_notification.side_effect = [ConnectionError("gone"), 1]
+    notifier = Notifier(redis, now=lambda: NOON)
+
+    with pytest.raises(ConnectionError):
+        await notifier.handle_submitted(*record(submitted), confirm_idempotency=confirm)
+    assert not confirm.await_count
+    await notifier.handle_submitted(*record(submitted), confirm_idempotency=confirm)
+    assert told(redis) == ["essay.accepted", "essay.accepted"]
+    assert confirm.await_count == 1
+
+
+def test_events_are_json_with_fixed_times() -> None:
+    """An event's JSON form has text ids and times with six decimals, and reads back equal."""
+    submitted, _ = both_events()
+    written = submitted.model_dump(mode="json")
+
+    assert written["stored_at"] == "2026-01-01T12:00:00.000000+00:00"
+    assert EssaySubmittedV1.model_validate_json(json.dumps(written)) == submitted

@@ -1,0 +1,64 @@
+"""Settings of `KafkaBus`; plain data that checks itself."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Compression", "KafkaBusConfig"]
+
+Compression = Literal["gzip", "snappy", "lz4", "zstd"]
+
+_MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KafkaBusConfig:
+    """How patient, how large, how batched.
+
+    Attributes:
+        request_timeout_s: Seconds that one request to a broker may take, and that an unknown topic
+            is looked for.
+        publish_timeout_s: Seconds until a message that was not acknowledged is given up; what was
+            sent may still arrive.
+        start_timeout_s: Seconds in which `start` finds a broker or fails; also for a rebuilt producer.
+        stop_timeout_s: Seconds in which `stop` sends what is buffered; then it is dropped and logged.
+        max_request_size: Largest message, bytes with key and headers. Topics have a limit of their
+            own (``max.message.bytes``).
+        batch_size: Bytes that one record batch of a partition may reach.
+        linger_ms: Milliseconds that a message waits for company. Batches do not need it.
+        compression: Codec of record batches; all but ``gzip`` need aiokafka's extra of that name.
+
+    Raises:
+        ValueError: A value makes no sense; the text names it.
+    """
+
+    request_timeout_s: float = 10.0
+    publish_timeout_s: float = 30.0
+    start_timeout_s: float = 15.0
+    stop_timeout_s: float = 10.0
+    max_request_size: int = _MEBIBYTE
+    batch_size: int = _MEBIBYTE // 4
+    linger_ms: int = 0
+    compression: Compression | None = None
+
+    def __post_init__(self) -> None:
+        for name in (
+            "request_timeout_s",
+            "publish_timeout_s",
+            "start_timeout_s",
+            "stop_timeout_s",
+            "max_request_size",
+            "batch_size",
+        ):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if self.linger_ms < 0:
+            raise ValueError(f"linger_ms must not be negative, got {self.linger_ms}")
+        if self.batch_size > self.max_request_size:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must not exceed max_request_size ({self.max_request_size})"
+            )
+        if self.publish_timeout_s < self.request_timeout_s:
+            raise ValueError(
+                f"publish_timeout_s ({self.publish_timeout_s:g}) must leave room for one request "
+                f"(request_timeout_s={self.request_timeout_s:g})"
+            )

@@ -1,0 +1,117 @@
+"""Errors that are also the driver's, and what follows from an error of the broker.
+
+`KafkaBus`, its producer host and its batches use it. See ``errors`` for the whole tree.
+"""
+
+from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.kafka.errors import (
+    InvalidMessageError,
+    InvalidTopicError,
+    KafkaPublishError,
+    MessageTooLargeError,
+)
+
+with requires_extra("kafka", module=__name__):
+    from aiokafka import errors as driver
+
+__all__ = [
+    "KafkaUnreachableError",
+    "PublishTimeoutError",
+    "is_content_refusal",
+    "is_sequence_error",
+    "is_transient",
+    "needs_new_producer",
+]
+
+
+class KafkaUnreachableError(KafkaPublishError, driver.KafkaConnectionError):  # type: ignore[misc]  # untyped base
+    """No broker answered in time.
+
+    Attributes:
+        client_id: The bus.
+        bootstrap_servers: Where it looked, without credentials.
+        reason: What the driver said.
+    """
+
+    def __init__(self, client_id: str, bootstrap_servers: str, reason: str) -> None:
+        super().__init__(client_id, bootstrap_servers, reason)
+        self.client_id = client_id
+        self.bootstrap_servers = bootstrap_servers
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Kafka bus {self.client_id!r} reached no broker at {self.bootstrap_servers}: {self.reason}"
+
+
+class PublishTimeoutError(KafkaPublishError, driver.KafkaTimeoutError, TimeoutError):  # type: ignore[misc]  # untyped base
+    """The broker has not acknowledged in time; whether the message arrives is unknown.
+
+    Attributes:
+        topic: Where it was to go.
+        timeout_s: How long was waited, seconds.
+    """
+
+    def __init__(self, topic: str, timeout_s: float) -> None:
+        super().__init__(topic, timeout_s)
+        self.topic = topic
+        self.timeout_s = timeout_s
+
+    def __str__(self) -> str:
+        return f"Topic {self.topic!r}: no acknowledgement within {self.timeout_s:g} s; the message may still arrive"
+
+
+_CONTENT_REFUSALS = (
+    driver.MessageSizeTooLargeError,
+    driver.RecordListTooLargeError,
+    driver.CorruptRecordException,
+    driver.InvalidTopicError,
+    driver.InvalidTimestampError,
+    driver.InvalidRequestError,
+    driver.UnsupportedForMessageFormatError,
+    driver.PolicyViolationError,
+    driver.UnknownError,  # INVALID_RECORD (87) is unknown to aiokafka, and arrives as this one
+)
+
+_SEQUENCE_ERRORS = (
+    driver.OutOfOrderSequenceNumber,
+    driver.UnknownProducerId,
+    driver.ProducerFenced,
+    driver.InvalidProducerEpoch,
+    driver.InvalidProducerIdMapping,
+)
+
+_HARMLESS = (
+    driver.KafkaTimeoutError,
+    driver.ProducerClosed,
+    driver.TopicAuthorizationFailedError,
+    driver.ClusterAuthorizationFailedError,
+)
+
+
+def is_content_refusal(error: BaseException) -> bool:
+    """Whether the broker refused the message for what it is, so that sending it again is futile."""
+    return isinstance(error, _CONTENT_REFUSALS)
+
+
+def is_sequence_error(error: BaseException) -> bool:
+    """Whether the broker appended nothing because the producer's identity or sequence is out of step."""
+    return isinstance(error, _SEQUENCE_ERRORS)
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the cause lies outside the message: the same message may succeed later."""
+    if is_content_refusal(error) or isinstance(error, MessageTooLargeError | InvalidTopicError | InvalidMessageError):
+        return False
+    return isinstance(error, driver.KafkaError | KafkaPublishError | OSError | TimeoutError)
+
+
+def needs_new_producer(error: BaseException) -> bool:
+    """Whether the producer is unusable after ``error``.
+
+    aiokafka counts a batch's sequence numbers when it is taken for sending. When such a batch
+    fails for good, the broker misses those numbers and refuses everything that follows on the
+    partition (aiokafka issue 1017), so any final refusal asks for a new producer id.
+    """
+    if not isinstance(error, driver.KafkaError) or isinstance(error, _HARMLESS):
+        return False
+    return not error.retriable

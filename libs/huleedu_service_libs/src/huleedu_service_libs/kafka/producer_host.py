@@ -1,0 +1,223 @@
+"""Owns the one live producer of a bus: builds it, starts it, replaces it, closes it.
+
+`KafkaBus` and `batching` use it. It knows nothing of messages. An aiokafka
+producer belongs to one event loop, cannot be started twice, and is lost after
+a refused batch; all of that stays in here.
+"""
+
+import asyncio
+from typing import Any
+
+from huleedu_service_libs._client_metrics import KAFKA_REBUILDS, KAFKA_SWALLOWED
+from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._json import dumps
+from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
+from huleedu_service_libs.kafka.driver_errors import KafkaUnreachableError
+from huleedu_service_libs.kafka.partitioning import partition_for
+from huleedu_service_libs.logging_utils import create_service_logger
+
+with requires_extra("kafka", module=__name__):
+    from aiokafka import AIOKafkaProducer
+    from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
+
+__all__ = ["ProducerHost"]
+
+logger = create_service_logger("huleedu_service_libs.kafka")
+
+_FORCED_CLOSE_S = 2.0
+
+
+class ProducerHost:
+    """The producer of a bus, whichever one is current.
+
+    Args:
+        client_id: Name of the client in the broker's logs, and label of the counters.
+        bootstrap_servers: ``host:port``, comma-separated.
+        config: Time-outs and sizes.
+    """
+
+    def __init__(self, client_id: str, bootstrap_servers: str, config: KafkaBusConfig) -> None:
+        self._client_id = client_id
+        self._bootstrap_servers = bootstrap_servers
+        self._config = config
+        self._lock = asyncio.Lock()
+        self._current: Any = None
+        self._is_live = False
+        self._closing: set[asyncio.Task[None]] = set()
+
+    @property
+    def current(self) -> Any:
+        """The producer in use; built on first use, without any I/O.
+
+        Raises:
+            RuntimeError: It would have to be built, and no event loop is running.
+        """
+        if self._current is None:
+            self._current = self._build()
+        return self._current
+
+    @current.setter
+    def current(self, producer: Any) -> None:
+        self._current = producer
+        self._is_live = True
+
+    @property
+    def live(self) -> Any:
+        """The producer in use, between `start` and `stop`.
+
+        Raises:
+            ProducerClosed: There is none; sends that were under way end with it.
+        """
+        if not self._is_live:
+            raise ProducerClosed("the Kafka bus was stopped")
+        return self.current
+
+    async def start(self) -> None:
+        """Connect the current producer.
+
+        Raises:
+            KafkaUnreachableError: No broker answered within the start time-out.
+        """
+        try:
+            await self._connect(self.current)
+        except BaseException:
+            self._current = None  # a producer cannot be started twice
+            raise
+        self._is_live = True
+
+    async def replace(self, broken: Any, *, reason: str) -> None:
+        """Put a fresh producer (with a new producer id) in the place of ``broken``.
+
+        Callers that failed together on the same producer share one replacement. What ``broken``
+        still has in flight is finished in the background.
+
+        Args:
+            broken: The producer that failed.
+            reason: Name of the error, for log and counter.
+
+        Raises:
+            KafkaUnreachableError: The new one found no broker; ``broken`` stays.
+        """
+        async with self._lock:
+            if self._current is not broken:
+                return
+            logger.warning("Replacing the Kafka producer", client_id=self._client_id, reason=reason)
+            KAFKA_REBUILDS.labels(client_id=self._client_id, reason=reason).inc()
+            fresh = self._build()
+            await self._connect(fresh)
+            if self._current is not broken:  # stopped in the meantime
+                await self._close(fresh, operation="retire")
+                return
+            self._current = fresh
+        task = asyncio.create_task(self._close(broken, operation="retire"))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def stop(self) -> None:
+        """Send what is buffered and disconnect, within the stop time-out; never raises an error."""
+        producer, self._current, self._is_live = self._current, None, False
+        closings = list(self._closing)
+        if producer is not None:
+            closings.append(asyncio.ensure_future(self._close(producer, operation="stop")))
+        if closings:
+            await asyncio.gather(*closings)
+
+    def _build(self) -> Any:
+        config = self._config
+        return AIOKafkaProducer(
+            client_id=self._client_id,
+            bootstrap_servers=self._bootstrap_servers,
+            acks="all",
+            enable_idempotence=True,
+            key_serializer=_key_bytes,
+            value_serializer=_value_bytes,
+            partitioner=partition_for,
+            request_timeout_ms=round(config.request_timeout_s * 1000),
+            max_request_size=config.max_request_size,
+            max_batch_size=config.batch_size,
+            linger_ms=config.linger_ms,
+            compression_type=config.compression,
+        )
+
+    async def _connect(self, producer: Any) -> None:
+        try:
+            async with asyncio.timeout(self._config.start_timeout_s):
+                await producer.start()
+        except (KafkaError, OSError, TimeoutError) as error:
+            await self._close(producer, operation="start")
+            raise self._unreachable(error) from error
+        except BaseException:
+            await self._close(producer, operation="start")
+            raise
+
+    def _unreachable(self, error: Exception) -> KafkaUnreachableError:
+        reason = str(error) or f"no answer within {self._config.start_timeout_s:g} s"
+        return KafkaUnreachableError(
+            self._client_id, mask_url_credentials(self._bootstrap_servers), mask_url_credentials(reason)
+        )
+
+    async def _close(self, producer: Any, *, operation: str) -> None:
+        try:
+            async with asyncio.timeout(self._config.stop_timeout_s):
+                await producer.stop()
+        except Exception as error:  # noqa: BLE001  # stop() promises to swallow, and the producer is given up anyway
+            self._note_swallowed(operation, error)
+            await self._abandon(producer)
+
+    def _note_swallowed(self, operation: str, error: Exception) -> None:
+        KAFKA_SWALLOWED.labels(client_id=self._client_id, operation=operation).inc()
+        logger.error(
+            "Kafka producer did not stop cleanly; unsent messages are dropped",
+            client_id=self._client_id,
+            operation=operation,
+            error=repr(error),
+        )
+
+    async def _abandon(self, producer: Any) -> None:
+        """Break off what `stop` waits for.
+
+        An idempotent producer retries for as long as the broker is away, and ``stop()`` waits for
+        that. aiokafka offers no way out, hence the reach into its sender and accumulator.
+        """
+        try:
+            async with asyncio.timeout(_FORCED_CLOSE_S):
+                await producer._sender.close()  # noqa: SLF001
+        except Exception as error:  # noqa: BLE001  # giving up: nothing is left to try on the sender
+            logger.debug("Kafka sender broken off", client_id=self._client_id, error=repr(error))
+        try:
+            _fail_undelivered(producer)
+            async with asyncio.timeout(_FORCED_CLOSE_S):
+                await producer.client.close()
+        except Exception as error:  # noqa: BLE001  # as above
+            logger.debug("Kafka connections broken off", client_id=self._client_id, error=repr(error))
+
+
+def _fail_undelivered(producer: Any) -> None:
+    accumulator = producer._message_accumulator  # noqa: SLF001
+    batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001
+    batches += accumulator._pending_batches  # noqa: SLF001
+    accumulator.fail_all(KafkaTimeoutError("The Kafka bus was stopped before the broker acknowledged"))
+    for batch in batches:
+        waiter = batch._drain_waiter  # noqa: SLF001
+        if waiter.done() and not waiter.cancelled():
+            waiter.exception()  # seen: or asyncio would report it
+
+
+def _key_bytes(key: Any) -> bytes | None:
+    if key is None or isinstance(key, bytes):
+        return key
+    if isinstance(key, bytearray | memoryview):
+        return bytes(key)
+    return str(key).encode("utf-8")
+
+
+def _value_bytes(value: Any) -> bytes | None:
+    """Text and bytes pass as they are: whoever hands them over has encoded them."""
+    if value is None or isinstance(value, bytes):
+        return value
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, str):
+        return value.encode("utf-8")
+    return dumps(value)

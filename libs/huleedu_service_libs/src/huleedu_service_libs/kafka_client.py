@@ -1,0 +1,302 @@
+"""The Kafka client of the services: publishes event envelopes, singly and in batches.
+
+Services bind `KafkaBus` in their containers, the outbox relay hands it whole
+batches. It owns the driver (aiokafka) together with its parts in ``kafka/``:
+``producer_host`` (life of the producer), ``batching``, ``encoding``, ``partitioning``,
+``errors`` and ``driver_errors``. It knows neither circuit breakers nor the outbox.
+"""
+
+import asyncio
+import os
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Self
+
+from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs._client_metrics import KAFKA_SWALLOWED
+from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs.kafka.batching import BatchSender
+from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
+from huleedu_service_libs.kafka.driver_errors import (
+    KafkaUnreachableError,
+    PublishTimeoutError,
+    is_sequence_error,
+    needs_new_producer,
+)
+from huleedu_service_libs.kafka.encoding import encode_envelope
+from huleedu_service_libs.kafka.errors import (
+    EnvelopeEncodingError,
+    InvalidMessageError,
+    InvalidTopicError,
+    KafkaBusStoppedError,
+    KafkaPublishError,
+    MessageHeldBackError,
+    MessageTooLargeError,
+)
+from huleedu_service_libs.kafka.producer_host import ProducerHost
+from huleedu_service_libs.kafka.validation import find_fault
+from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.protocols import DeliveryOutcome, KafkaPublisherProtocol, OutgoingMessage, T_EventPayload
+
+with requires_extra("kafka", module=__name__):
+    from aiokafka.errors import KafkaError, ProducerClosed
+
+__all__ = [
+    "KAFKA_BOOTSTRAP_SERVERS",
+    "EnvelopeEncodingError",
+    "InvalidMessageError",
+    "InvalidTopicError",
+    "KafkaBus",
+    "KafkaBusConfig",
+    "KafkaBusStoppedError",
+    "KafkaPublishError",
+    "KafkaUnreachableError",
+    "MessageHeldBackError",
+    "MessageTooLargeError",
+    "PublishTimeoutError",
+    "T_EventPayload",
+]
+
+logger = create_service_logger("huleedu_service_libs.kafka")
+
+KAFKA_BOOTSTRAP_SERVERS: str = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
+"""Brokers to start from, read from the environment when this module is imported."""
+
+
+class KafkaBus(KafkaPublisherProtocol):
+    """Publishes to Kafka; returns only once all in-sync replicas have the message.
+
+    The producer is idempotent: retries inside the driver neither double nor reorder. A producer
+    that a refused message has put out of step with the broker is replaced by itself. Keys are
+    hashed with murmur2 like the Java clients do; clients on librdkafka use CRC-32 unless told
+    otherwise, so a key that both write would land on two partitions.
+
+    Constructing does no I/O and needs no running event loop.
+
+    Args:
+        client_id: Name in the broker's logs and in metrics.
+        bootstrap_servers: ``host:port``, comma-separated.
+        config: Time-outs and sizes.
+
+    Attributes:
+        client_id: As given.
+        bootstrap_servers: As given.
+    """
+
+    def __init__(
+        self,
+        *,
+        client_id: str,
+        bootstrap_servers: str = KAFKA_BOOTSTRAP_SERVERS,
+        config: KafkaBusConfig | None = None,
+    ) -> None:
+        self.client_id = client_id
+        self.bootstrap_servers = bootstrap_servers
+        self._config = config or KafkaBusConfig()
+        self._host = ProducerHost(client_id, bootstrap_servers, self._config)
+        self._batches = BatchSender(self._host, self._config)
+        self._lifecycle = asyncio.Lock()
+        self._started = False
+        self._stopped = False
+
+    def __repr__(self) -> str:
+        servers = mask_url_credentials(self.bootstrap_servers)
+        return f"KafkaBus(client_id={self.client_id!r}, bootstrap_servers={servers!r}, started={self._started})"
+
+    @property
+    def producer(self) -> Any:
+        """The `aiokafka.AIOKafkaProducer` in use, for what `publish` does not offer.
+
+        ``send`` takes keys and values as text or bytes; anything else as a value is encoded as JSON.
+        Ask for it each time: it changes when the producer is replaced.
+
+        Raises:
+            RuntimeError: No event loop is running and the bus was not started.
+        """
+        return self._host.current
+
+    @producer.setter
+    def producer(self, producer: Any) -> None:
+        self._host.current = producer
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Connect; does nothing when started. Callers at the same time share one start.
+
+        Raises:
+            KafkaUnreachableError: No broker answered within the start time-out. It is a
+                `KafkaConnectionError` of aiokafka.
+        """
+        async with self._lifecycle:
+            if self._started:
+                return
+            try:
+                await self._host.start()
+            except Exception as error:
+                self._log_failure("Kafka bus could not start", error)
+                raise
+            self._started = True
+            self._stopped = False
+        logger.info(
+            "Kafka bus started",
+            client_id=self.client_id,
+            bootstrap_servers=mask_url_credentials(self.bootstrap_servers),
+        )
+
+    async def stop(self) -> None:
+        """Send what is buffered, within the stop time-out, and disconnect.
+
+        Errors are logged, counted and swallowed. The bus may be started again.
+        """
+        async with self._lifecycle:
+            was_started, self._started, self._stopped = self._started, False, True
+            await self._host.stop()
+        if was_started:
+            logger.info("Kafka bus stopped", client_id=self.client_id)
+
+    async def publish(
+        self,
+        topic: str,
+        envelope: EventEnvelope[Any],
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Publish one envelope and wait until the broker has acknowledged it.
+
+        A bus that was never started is started here, with a warning. After `stop` nothing is
+        started silently: publishing then is a mistake in the order of shutdown.
+
+        Args:
+            topic: Where to.
+            envelope: The event; sent as the JSON of ``model_dump(mode="json")``.
+            key: Events of one key keep their order; an empty one is none.
+            headers: Sent as UTF-8.
+
+        Raises:
+            EnvelopeEncodingError: The envelope has no JSON form.
+            InvalidTopicError: The topic's name is not legal.
+            InvalidMessageError: Key or headers are not text.
+            MessageTooLargeError: More than ``max_request_size``.
+            KafkaBusStoppedError: The bus is not running (a `RuntimeError`).
+            KafkaUnreachableError: It had to be started, and found no broker.
+            PublishTimeoutError: Not acknowledged in time; the event may still arrive.
+            aiokafka.errors.KafkaError: Anything else, as the driver raises it.
+        """
+        try:
+            message = self._encode(topic, envelope, key, headers)
+            await self._ensure_running(topic)
+            await self._send(message)
+        except Exception as error:
+            self._log_failure(
+                "Event not published",
+                error,
+                topic=topic,
+                event_type=getattr(envelope, "event_type", None),
+                event_id=str(getattr(envelope, "event_id", None)),
+            )
+            raise
+
+    async def publish_event(
+        self,
+        topic: str,
+        envelope: EventEnvelope[Any],
+        key: str | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> None:
+        """Another name of `publish`."""
+        await self.publish(topic, envelope, key, headers)
+
+    async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
+        """Send many encoded messages; one outcome each, in the same order.
+
+        Keeps what `BatchPublisher` promises. Beyond it: whatever was left unacknowledged by a
+        time-out or a cancellation is settled before anything else goes to its partition.
+
+        Raises:
+            KafkaBusStoppedError: After `stop`.
+        """
+        if not messages:
+            return []
+        try:
+            await self._ensure_running(messages[0].topic)
+        except KafkaUnreachableError as error:
+            return [DeliveryOutcome(error=error, transient=True) for _ in messages]
+        return await self._batches.send(messages)
+
+    def _encode(
+        self, topic: str, envelope: EventEnvelope[Any], key: str | None, headers: dict[str, str] | None
+    ) -> OutgoingMessage:
+        try:
+            message = OutgoingMessage(
+                topic=topic,
+                value=encode_envelope(envelope),
+                key=key.encode("utf-8") if key else None,
+                headers=[(name, value.encode("utf-8")) for name, value in (headers or {}).items()],
+            )
+        except (AttributeError, UnicodeEncodeError) as error:
+            raise InvalidMessageError(topic, f"key and header values must be text ({error})") from error
+        fault = find_fault(message, self._config.max_request_size)
+        if fault is not None:
+            raise fault
+        return message
+
+    async def _ensure_running(self, topic: str) -> None:
+        if self._started:
+            return
+        if not self._stopped:
+            logger.warning("Kafka bus used before start(); starting it now", client_id=self.client_id, topic=topic)
+            await self.start()
+        if not self._started:
+            raise KafkaBusStoppedError(self.client_id, topic)
+
+    async def _send(self, message: OutgoingMessage) -> None:
+        producer = self._host.live
+        try:
+            await self._send_through(producer, message)
+        except KafkaError as error:
+            if not await self._healed(producer, error, message.topic):
+                raise
+            await self._send_through(self._host.live, message)
+
+    async def _send_through(self, producer: Any, message: OutgoingMessage) -> None:
+        timeout = asyncio.timeout(self._config.publish_timeout_s)
+        try:
+            async with timeout:
+                await producer.send_and_wait(
+                    message.topic, value=message.value, key=message.key, headers=list(message.headers) or None
+                )
+        except TimeoutError as error:
+            if not timeout.expired():
+                raise
+            raise PublishTimeoutError(message.topic, self._config.publish_timeout_s) from error
+
+    async def _healed(self, producer: Any, error: Exception, topic: str) -> bool:
+        """Replace a producer that ``error`` made useless; whether the message may be sent again.
+
+        It may when the broker is known to have appended nothing.
+        """
+        if isinstance(error, ProducerClosed):  # replaced while this message was on its way in
+            if not self._started:
+                raise KafkaBusStoppedError(self.client_id, topic) from error
+            return self._host.live is not producer
+        if not needs_new_producer(error):
+            return False
+        try:
+            await self._host.replace(producer, reason=type(error).__name__)
+        except KafkaUnreachableError as unreachable:  # the caller is owed the first error; the next send tries again
+            KAFKA_SWALLOWED.labels(client_id=self.client_id, operation="replace").inc()
+            self._log_failure("Kafka producer could not be replaced", unreachable)
+            return False
+        return is_sequence_error(error)
+
+    def _log_failure(self, event: str, error: Exception, **fields: Any) -> None:
+        logger.error(event, client_id=self.client_id, error=f"{type(error).__name__}: {error}", **fields)

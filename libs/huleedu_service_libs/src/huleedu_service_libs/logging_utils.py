@@ -1,0 +1,194 @@
+"""Logs of a service: one JSON object a line in production, readable lines elsewhere.
+
+Every module creates its logger when it is imported, long before the service
+configures logging, so a logger decides nothing until it is called. Lines carry
+service, environment, call site, the current trace and the structlog context
+variables; records of the standard library are rendered alike. Only this module
+and its pipeline know structlog.
+"""
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+import structlog
+from structlog.processors import CallsiteParameter, CallsiteParameterAdder
+from structlog.typing import Processor
+
+from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs._log_pipeline import (
+    LineLoggerFactory,
+    RootHandler,
+    ServiceBoundLogger,
+    add_record_fields,
+    add_trace_ids,
+    render_json,
+    set_threshold,
+    static_fields,
+    swallowed_failures,
+)
+
+__all__ = [
+    "configure_service_logging",
+    "create_service_logger",
+    "log_context",
+    "log_event_processing",
+    "swallowed_failures",
+]
+
+_LEVELS = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARNING": logging.WARNING,
+    "WARN": logging.WARNING,
+    "ERROR": logging.ERROR,
+    "CRITICAL": logging.CRITICAL,
+    "FATAL": logging.CRITICAL,
+}
+
+
+class _LazyLogger:
+    """Binds at each call, so that what was configured last counts, also for ``.bind()`` at import."""
+
+    def __init__(self, context: dict[str, Any]) -> None:
+        self._context = context  # the name that structlog.get_context() reads
+
+    def bind(self, **values: Any) -> Self:
+        return type(self)({**self._context, **values})
+
+    def new(self, **values: Any) -> Self:
+        return type(self)(values)
+
+    def unbind(self, *names: str) -> Self:
+        missing = [name for name in names if name not in self._context]
+        if missing:
+            raise KeyError(missing[0])
+        return self.try_unbind(*names)
+
+    def try_unbind(self, *names: str) -> Self:
+        return type(self)({name: value for name, value in self._context.items() if name not in names})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # copy and pickle ask for such before __init__ has run
+            raise AttributeError(name)
+        bound = structlog.wrap_logger(None, wrapper_class=ServiceBoundLogger).bind(**self._context)
+        return getattr(bound, name)
+
+    def __repr__(self) -> str:
+        return f"<service logger {self._context}>"
+
+
+def create_service_logger(name: str | None = None) -> Any:
+    """A structlog logger that may be made before logging is configured.
+
+    Args:
+        name: Bound as ``logger_name``; nothing is bound without one.
+    """
+    return _LazyLogger({} if name is None else {"logger_name": name})
+
+
+def configure_service_logging(service_name: str, environment: str | None = None, log_level: str = "INFO") -> None:
+    """Decide how this process logs, for loggers that exist already too. May be called again.
+
+    Sets the environment variables ``SERVICE_NAME`` and ``ENVIRONMENT`` where they are unset.
+
+    Args:
+        service_name: Stands on every line as ``service_name``.
+        environment: ``production`` gives JSON lines, any other name console lines; by default the
+            variable ``ENVIRONMENT``, then ``development``.
+        log_level: DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case. Holds for the standard
+            library's root logger as well.
+
+    Raises:
+        ValueError: Unknown level; nothing was changed then.
+    """
+    level = _level(log_level)
+    chosen = str(getattr(environment, "value", environment) or os.environ.get("ENVIRONMENT") or "development")
+    os.environ.setdefault("SERVICE_NAME", service_name)
+    os.environ.setdefault("ENVIRONMENT", chosen)
+    shared = _shared_processors(service_name, chosen)
+    renderer = _renderers(production=chosen.lower() == "production")
+    set_threshold(level)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *shared, *renderer],
+        wrapper_class=ServiceBoundLogger,
+        logger_factory=LineLoggerFactory(),
+        context_class=dict,
+        cache_logger_on_first_use=False,  # a cached logger would keep the configuration it was first called under
+    )
+    _install_root_handler(level, shared, renderer)
+
+
+def _level(name: str) -> int:
+    level = _LEVELS.get(str(name).strip().upper())
+    if level is None:
+        raise ValueError(f"Unknown log level {name!r}; allowed are DEBUG, INFO, WARNING, ERROR, CRITICAL")
+    return level
+
+
+def _shared_processors(service_name: str, environment: str) -> list[Processor]:
+    return [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        CallsiteParameterAdder(
+            [CallsiteParameter.FILENAME, CallsiteParameter.FUNC_NAME, CallsiteParameter.LINENO],
+            additional_ignores=["huleedu_service_libs.logging_utils", "huleedu_service_libs._log_pipeline"],
+        ),
+        static_fields(service_name=service_name, environment=environment),
+        add_trace_ids,
+        structlog.processors.StackInfoRenderer(),
+    ]
+
+
+def _renderers(*, production: bool) -> list[Processor]:
+    if production:
+        return [structlog.processors.format_exc_info, render_json]
+    is_terminal = bool(sys.stdout) and sys.stdout.isatty()
+    return [
+        structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback),
+    ]
+
+
+def _install_root_handler(level: int, shared: list[Processor], renderer: list[Processor]) -> None:
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_record_fields, *shared],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+    )
+    handler = RootHandler()
+    handler.setFormatter(formatter)
+    root = logging.root
+    for earlier in [each for each in root.handlers if isinstance(each, RootHandler)]:
+        root.removeHandler(earlier)
+    root.addHandler(handler)
+    root.setLevel(level)
+
+
+@contextmanager
+def log_context(**values: Any) -> Iterator[None]:
+    """Put ``values`` on every line logged inside the block, then restore what was there."""
+    with structlog.contextvars.bound_contextvars(**values):
+        yield
+
+
+def log_event_processing(logger: Any, message: str, envelope: EventEnvelope[Any], **additional_context: Any) -> None:
+    """Log at info that an event is being processed, and put its identity on all later lines.
+
+    Binds ``correlation_id``, ``event_id``, ``event_type`` and ``source_service`` (text) as
+    context variables over what stands there; other context variables stay.
+
+    Args:
+        logger: From `create_service_logger`.
+        message: What is happening.
+        envelope: The event.
+        **additional_context: Fields of this line only.
+    """
+    structlog.contextvars.bind_contextvars(
+        correlation_id=str(envelope.correlation_id),
+        event_id=str(envelope.event_id),
+        event_type=str(envelope.event_type),
+        source_service=str(envelope.source_service),
+    )
+    logger.info(message, **{"event_data_type": type(envelope.data).__name__, **additional_context})

@@ -1,0 +1,161 @@
+"""Publish/subscribe over Redis, and the notifications that reach users through WebSockets.
+
+`RedisClient` owns one; a service may build its own from a driver client. It
+knows nothing of starting and stopping.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from decimal import Decimal
+from pathlib import PurePath
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, SecretBytes, SecretStr
+
+from huleedu_service_libs._client_metrics import REDIS_SWALLOWED
+from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.logging_utils import create_service_logger
+
+with requires_extra("redis", module=__name__):
+    from redis.asyncio import Redis
+    from redis.asyncio.client import PubSub
+    from redis.exceptions import RedisError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+
+__all__ = ["RedisPubSub"]
+
+logger = create_service_logger("huleedu_service_libs.redis")
+
+_CONFIRMATION_S = 5.0
+_CLEAN_UP_S = 2.0
+
+
+class RedisPubSub:
+    """Channels of one Redis server.
+
+    Args:
+        client: The driver's client, for publishing.
+        client_id: Name in logs and metrics.
+        subscriptions: The driver's client for subscribing, which holds a connection for every
+            subscriber; ``client`` by default.
+    """
+
+    def __init__(self, client: Redis, client_id: str, *, subscriptions: Redis | None = None) -> None:
+        self._client = client
+        self._client_id = client_id
+        self._subscriptions = subscriptions if subscriptions is not None else client
+
+    async def publish(self, channel: str, message: str) -> int:
+        """Publish to a channel.
+
+        Returns:
+            The number of receivers.
+
+        Raises:
+            redis.exceptions.RedisError: As the driver raises it, after one log line.
+        """
+        try:
+            return int(await self._client.publish(channel, message))
+        except RedisError as error:
+            self._log_failure("publish", channel, error)
+            raise
+
+    @asynccontextmanager
+    async def subscribe(self, channel: str) -> AsyncIterator[PubSub]:
+        """Receive a channel's messages inside the block.
+
+        The subscription stands when the block begins: what is published from then on arrives. The
+        yielded object reconnects and subscribes again when the server restarts; messages sent in
+        between are lost, as always with publish/subscribe.
+
+        Yields:
+            The driver's object; ``await it.get_message(ignore_subscribe_messages=True, timeout=1.0)``.
+            Its messages carry ``data`` as ``str``.
+
+        Raises:
+            redis.exceptions.RedisError: It could not subscribe; after one log line.
+        """
+        pubsub = self._subscriptions.pubsub()
+        try:
+            await self._open(pubsub, channel)
+            yield pubsub
+        finally:
+            await self._close(pubsub, channel)
+
+    def get_user_channel(self, user_id: str) -> str:
+        """The channel of a user's notifications."""
+        return f"ws:{user_id}"
+
+    async def publish_user_notification(self, user_id: str, event_type: str, data: dict[str, Any]) -> int:
+        """Publish ``{"event": event_type, "data": data}`` as JSON to the user's channel.
+
+        UUIDs, dates, enum members, decimals, sets, pydantic models and dataclasses take their JSON
+        form; secrets stay masked.
+
+        Returns:
+            The number of receivers.
+
+        Raises:
+            TypeError: ``data`` holds something without a JSON form.
+            redis.exceptions.RedisError: As the driver raises it, after one log line.
+        """
+        message = orjson.dumps(
+            {"event": event_type, "data": data},
+            default=_json_form,
+            option=orjson.OPT_NON_STR_KEYS,
+        )
+        return await self.publish(self.get_user_channel(user_id), message.decode("utf-8"))
+
+    async def _open(self, pubsub: PubSub, channel: str) -> None:
+        try:
+            await pubsub.subscribe(channel)
+            # Sending the command is not being subscribed: wait for the server's word
+            if await pubsub.get_message(timeout=_CONFIRMATION_S) is None:
+                raise RedisTimeoutError(f"Redis did not confirm the subscription within {_CONFIRMATION_S:g} s")
+        except RedisError as error:
+            self._log_failure("subscribe", channel, error)
+            raise
+
+    async def _close(self, pubsub: PubSub, channel: str) -> None:
+        try:
+            async with asyncio.timeout(_CLEAN_UP_S):
+                await pubsub.unsubscribe(channel)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._note_swallowed("unsubscribe", channel, error)
+        finally:
+            try:
+                await pubsub.aclose()  # type: ignore[no-untyped-call]
+            except (RedisError, OSError, TimeoutError) as error:
+                self._note_swallowed("close", channel, error)
+
+    def _log_failure(self, operation: str, channel: str, error: Exception) -> None:
+        logger.error(
+            "Redis command failed",
+            client_id=self._client_id,
+            operation=operation,
+            channel=channel,
+            error=f"{type(error).__name__}: {error}",
+        )
+
+    def _note_swallowed(self, operation: str, channel: str, error: Exception) -> None:
+        REDIS_SWALLOWED.labels(client_id=self._client_id, operation=operation).inc()
+        logger.warning(
+            "Redis subscription not closed cleanly",
+            client_id=self._client_id,
+            operation=operation,
+            channel=channel,
+            error=f"{type(error).__name__}: {error}",
+        )
+
+
+def _json_form(value: Any) -> Any:
+    """What orjson does not encode by itself."""
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, set | frozenset):
+        return list(value)
+    if isinstance(value, Decimal | PurePath | SecretStr | SecretBytes):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form; convert it before it goes into a notification")

@@ -1,0 +1,56 @@
+"""The providers in a real container."""
+
+from dataclasses import dataclass
+
+import pytest
+from dishka import make_async_container
+
+from huleedu_service_libs.di import KafkaProvider, RedisProvider
+from huleedu_service_libs.kafka_client import KafkaBus
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol, RedisClientProtocol
+from huleedu_service_libs.redis_client import RedisClient
+from huleedu_service_libs.testing.devstack.servers import KafkaServer
+
+pytestmark = pytest.mark.integration
+
+
+@dataclass(frozen=True)
+class _Settings:
+    SERVICE_NAME: str
+    REDIS_URL: str
+    KAFKA_BOOTSTRAP_SERVERS: str
+
+
+@dataclass(frozen=True)
+class _NamedSettings(_Settings):
+    PRODUCER_CLIENT_ID: str
+
+
+async def test_a_container_starts_and_stops_real_clients(redis_url: str, real_kafka: KafkaServer) -> None:
+    """Each client is one object under all its names, started when first asked for and stopped with the container."""
+    settings = _Settings(SERVICE_NAME="essay", REDIS_URL=redis_url, KAFKA_BOOTSTRAP_SERVERS=real_kafka.address)
+    container = make_async_container(RedisProvider(settings), KafkaProvider(settings))
+    redis = await container.get(AtomicRedisClientProtocol)
+    bus = await container.get(KafkaPublisherProtocol)
+    assert redis is await container.get(RedisClientProtocol) is await container.get(RedisClient)
+    assert bus is await container.get(KafkaBus)
+    assert isinstance(redis, RedisClient)
+    assert isinstance(bus, KafkaBus)
+    assert await redis.ping()
+    assert (redis._started, bus._started) == (True, True)
+    assert (redis.client_id, bus.client_id) == ("essay-redis", "essay-producer")
+    await container.close()
+    assert (redis._started, bus._started) == (False, False)
+
+
+async def test_the_producer_may_be_named(redis_url: str, real_kafka: KafkaServer) -> None:
+    """`PRODUCER_CLIENT_ID` names the Kafka client when the settings have it."""
+    settings = _NamedSettings(
+        SERVICE_NAME="essay",
+        REDIS_URL=redis_url,
+        KAFKA_BOOTSTRAP_SERVERS=real_kafka.address,
+        PRODUCER_CLIENT_ID="essay-events",
+    )
+    container = make_async_container(KafkaProvider(settings))
+    assert (await container.get(KafkaBus)).client_id == "essay-events"
+    await container.close()
