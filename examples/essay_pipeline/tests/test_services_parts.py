@@ -151,9 +151,14 @@ def both_events() -> tuple[EssaySubmittedV1, EssaySpellcheckedV1]:
 def redis_double() -> AsyncMock:
     """A Redis that keeps keys."""
     kept: dict[str, str] = {}
+
+    def setex(key: str, _ttl_seconds: int, value: str) -> bool:
+        kept[key] = value
+        return True
+
     redis = AsyncMock(spec=AtomicRedisClientProtocol)
     redis.get.side_effect = kept.get
-    redis.setex.side_effect = lambda key, _, value: kept.__setitem__(key, value) or True
+    redis.setex.side_effect = setex
     redis.publish_user_notification.return_value = 1
     return redis
 
@@ -202,10 +207,10 @@ async def test_a_failed_notification_is_not_confirmed() -> None:
 
     with pytest.raises(ConnectionError):
         await notifier.handle_submitted(*record(submitted), confirm_idempotency=confirm)
-    assert not confirm.await_count
+    confirm.assert_not_awaited()
     await notifier.handle_submitted(*record(submitted), confirm_idempotency=confirm)
     assert told(redis) == ["essay.accepted", "essay.accepted"]
-    assert confirm.await_count == 1
+    confirm.assert_awaited_once()
 
 
 def test_events_are_json_with_fixed_times() -> None:

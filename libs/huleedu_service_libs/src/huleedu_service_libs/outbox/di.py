@@ -8,15 +8,18 @@ and the clients, and the outbox is there.
 
 import os
 
-from dishka import Provider, Scope, provide
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.outbox.manager import OutboxManager
 from huleedu_service_libs.outbox.protocols import EventTypeMapperProtocol, OutboxRepositoryProtocol
 from huleedu_service_libs.outbox.relay import EventRelayWorker
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol
+
+with requires_extra("di", module=__name__):
+    from dishka import Provider, Scope, provide
 
 __all__ = ["OutboxManagerProvider", "OutboxProvider", "OutboxSettingsProvider", "settings_for_environment"]
 
