@@ -43,7 +43,7 @@ demo-web: setup ## the same, then keep the page open until Ctrl-C
 lint: setup ## format check, lint rules and import contracts
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/ruff check --quiet .
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 
 .PHONY: type
 type: setup ## mypy, strict

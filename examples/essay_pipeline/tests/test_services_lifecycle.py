@@ -31,7 +31,7 @@ def events_of(log: Log) -> list[str]:
 
 def run_service(name: str, environment: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a service that is expected to end by itself."""
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603  # ourselves
         [sys.executable, "-m", f"essay_pipeline.{name}"],
         env={**os.environ, **environment},
         capture_output=True,

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 
-__all__ = ["MissingExtraError", "requires_extra"]
+__all__ = ["MissingExtraError", "check_extra", "requires_extra"]
 
 
 class MissingExtraError(ImportError):
@@ -28,3 +29,14 @@ def requires_extra(extra: str, *, module: str) -> Iterator[None]:
             f"{module} needs {error.name!r}, which is not installed: pip install 'huleedu-service-libs[{extra}]'",
             name=error.name,
         ) from error
+
+
+def check_extra(extra: str, *, package: str, module: str) -> None:
+    """Make sure that ``package`` is installed, without loading it.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    with requires_extra(extra, module=module):
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(f"No module named {package!r}", name=package)

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Protocol
 
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol, RedisClientProtocol
 from huleedu_service_libs.redis_client import RedisClient
@@ -75,16 +76,20 @@ class KafkaProvider(Provider):
 
     Args:
         settings: The service's settings.
+        config: Time-outs and sizes of the bus.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, config: KafkaBusConfig | None = None) -> None:
         super().__init__(scope=Scope.APP)
         self._settings = settings
+        self._config = config
 
     @provide
     async def kafka_bus(self) -> AsyncIterator[AnyOf[KafkaBus, KafkaPublisherProtocol]]:
         """The bus, between ``start()`` and ``stop()``."""
         settings = self._settings
         client_id = getattr(settings, "PRODUCER_CLIENT_ID", None) or f"{settings.SERVICE_NAME}-producer"
-        async with KafkaBus(client_id=client_id, bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS) as bus:
+        async with KafkaBus(
+            client_id=client_id, bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS, config=self._config
+        ) as bus:
             yield bus

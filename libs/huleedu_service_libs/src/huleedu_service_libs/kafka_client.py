@@ -163,6 +163,18 @@ class KafkaBus(KafkaPublisherProtocol):
         if was_started:
             logger.info("Kafka bus stopped", client_id=self.client_id)
 
+    async def ping(self) -> bool:
+        """Whether a broker answers within the request time-out; for health checks, never raises."""
+        if not self._started:
+            return False
+        try:
+            async with asyncio.timeout(self._config.request_timeout_s):
+                await self._host.live.client.fetch_all_metadata()
+        except Exception as error:  # noqa: BLE001  # the answer is False, and the log says why
+            self._log_failure("Kafka broker did not answer", error)
+            return False
+        return True
+
     async def publish(
         self,
         topic: str,

@@ -90,7 +90,13 @@ def create_service_logger(name: str | None = None) -> Any:
     return _LazyLogger({} if name is None else {"logger_name": name})
 
 
-def configure_service_logging(service_name: str, environment: str | None = None, log_level: str = "INFO") -> None:
+def configure_service_logging(
+    service_name: str,
+    environment: str | None = None,
+    log_level: str = "INFO",
+    *,
+    json_lines: bool | None = None,
+) -> None:
     """Decide how this process logs, for loggers that exist already too. May be called again.
 
     Sets the environment variables ``SERVICE_NAME`` and ``ENVIRONMENT`` where they are unset.
@@ -101,6 +107,7 @@ def configure_service_logging(service_name: str, environment: str | None = None,
             variable ``ENVIRONMENT``, then ``development``.
         log_level: DEBUG, INFO, WARNING, ERROR or CRITICAL, in any case. Holds for the standard
             library's root logger as well.
+        json_lines: JSON lines or console lines, whatever the environment.
 
     Raises:
         ValueError: Unknown level; nothing was changed then.
@@ -110,7 +117,7 @@ def configure_service_logging(service_name: str, environment: str | None = None,
     os.environ.setdefault("SERVICE_NAME", service_name)
     os.environ.setdefault("ENVIRONMENT", chosen)
     shared = _shared_processors(service_name, chosen)
-    renderer = _renderers(production=chosen.lower() == "production")
+    renderer = _renderers(json_lines=chosen.lower() == "production" if json_lines is None else json_lines)
     set_threshold(level)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *shared, *renderer],
@@ -143,8 +150,8 @@ def _shared_processors(service_name: str, environment: str) -> list[Processor]:
     ]
 
 
-def _renderers(*, production: bool) -> list[Processor]:
-    if production:
+def _renderers(*, json_lines: bool) -> list[Processor]:
+    if json_lines:
         return [structlog.processors.format_exc_info, render_json]
     is_terminal = bool(sys.stdout) and sys.stdout.isatty()
     return [

@@ -257,9 +257,13 @@ def concrete_capability(instance: object, name: str) -> Callable[..., Awaitable[
     """The bound method ``name`` if the *class* of ``instance`` defines it, else ``None``.
 
     Looking at the class rather than the instance keeps mocks out: ``AsyncMock`` answers every
-    attribute, yet its class defines none of ours.
+    attribute, yet its class defines none of ours. Nor is it an ability to inherit a protocol's empty method,
+    as doubles do that derive from a protocol and override only what they need.
     """
-    if getattr(type(instance), name, None) is None:
-        return None
-    method: Callable[..., Awaitable[Any]] = getattr(instance, name)
-    return method
+    for origin in type(instance).__mro__:
+        if name in vars(origin):
+            if getattr(origin, "_is_protocol", False):
+                return None
+            method: Callable[..., Awaitable[Any]] = getattr(instance, name)
+            return method
+    return None

@@ -19,7 +19,7 @@ from huleedu_service_libs.config.secure_base import InsecureSettingsWarning
 class Settings(SecureServiceSettings):
     """As a service has it."""
 
-    model_config = SettingsConfigDict(env_prefix="ESSAY_", env_file=".env", extra="ignore")  # type: ignore[mutable-override]  # pydantic's way
+    model_config = SettingsConfigDict(env_prefix="ESSAY_", env_file=".env", extra="ignore")
     SERVICE_NAME: str = "essay_service"
 
 

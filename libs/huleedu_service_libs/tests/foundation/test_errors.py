@@ -69,10 +69,10 @@ def test_errors_survive_pickle_and_copy() -> None:
 def test_a_subclass_may_fix_its_code() -> None:
     """A class attribute overrides the property; construction does not assign it."""
 
-    class Fixed(HuleEduError):
-        error_code = "MINE"  # type: ignore[assignment, mutable-override]  # as one service does
+    class FixedError(HuleEduError):
+        error_code = "MINE"
 
-    assert Fixed(_error().error_detail).error_code == "MINE"
+    assert FixedError(_error().error_detail).error_code == "MINE"
 
 
 def test_stack_of_the_active_exception_or_of_the_caller() -> None:
@@ -80,10 +80,12 @@ def test_stack_of_the_active_exception_or_of_the_caller() -> None:
     outside = create_error_detail_with_context(IdentityErrorCode.ACCOUNT_LOCKED, "m", "s", "o")
     assert "test_stack_of_the_active_exception" in (outside.stack_trace or "")
     try:
-        raise KeyError("boom")
+        _ = dict[str, int]()["boom"]
     except KeyError:
-        inside = create_error_detail_with_context(ErrorCode.UNKNOWN_ERROR, "m", "s", "o")
-    assert "KeyError: 'boom'" in (inside.stack_trace or "")
+        inside: str | None = create_error_detail_with_context(ErrorCode.UNKNOWN_ERROR, "m", "s", "o").stack_trace
+    else:
+        inside = None
+    assert "KeyError: 'boom'" in (inside or "")
     assert _error().error_detail.stack_trace is None
     assert outside.error_code.value == "IDENTITY_ACCOUNT_LOCKED"
     assert outside.timestamp.tzinfo is not None

@@ -53,8 +53,8 @@ def test_collectors_are_made_once() -> None:
     REGISTRY.unregister(first)
     first.labels(a="1").inc()  # harmless though it is not registered
     assert counter("huleedu_test_made_once_total", "x", ("a",)) is first
-    taken = gauge("huleedu_test_taken", "x")
-    assert histogram("huleedu_test_taken", "x", (), (1.0,)) is not taken
+    gauge("huleedu_test_taken", "x").set(1)
+    histogram("huleedu_test_taken", "x", (), (1.0,)).observe(1)
 
 
 def test_abilities_are_looked_up_on_the_class() -> None:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
-from huleedu_service_libs import _idempotency_claim as claims
+from huleedu_service_libs.idempotency_v2 import claim as claims
 from huleedu_service_libs.protocols import RedisClientProtocol
 
 Call = tuple[Any, ...]

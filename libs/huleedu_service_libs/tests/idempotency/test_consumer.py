@@ -284,7 +284,7 @@ async def test_answer_of_the_wrong_kind_fails_open() -> None:
 
 async def test_errors_of_our_own_surface(monkeypatch: pytest.MonkeyPatch, plain: FakeRedis) -> None:
     """Fail-open is for Redis; a programming error is not swallowed."""
-    monkeypatch.setattr("huleedu_service_libs._idempotency_consumer.judge", lambda *_a, **_k: 1 / 0)
+    monkeypatch.setattr("huleedu_service_libs.idempotency_v2.consumer.judge", lambda *_a, **_k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await Bench(plain).deliver(EVENT)
 

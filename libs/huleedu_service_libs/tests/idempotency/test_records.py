@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from huleedu_service_libs import idempotency_v2 as public
-from huleedu_service_libs._idempotency_identity import identify
-from huleedu_service_libs._idempotency_records import Standing, judge
 from huleedu_service_libs.event_utils import generate_deterministic_event_id
 from huleedu_service_libs.idempotency_v2 import DEFAULT_EVENT_TYPE_TTLS, IdempotencyConfig
+from huleedu_service_libs.idempotency_v2.identity import identify
+from huleedu_service_libs.idempotency_v2.records import Standing, judge
 from libs.huleedu_service_libs.tests.idempotency.fakes import message
 
 NOW = 1_700_000_000.0

@@ -233,3 +233,22 @@ def test_config_names_what_is_wrong(settings: dict[str, Any], name: str) -> None
     """A setting that makes no sense is refused with its name."""
     with pytest.raises(ValueError, match=name):
         KafkaBusConfig(**settings)
+
+
+@pytest.mark.integration
+async def test_ping_tells_whether_a_broker_answers(kafka_bootstrap_servers: str) -> None:
+    """True on a started bus with a broker, False before the start and after the stop, never an error."""
+    bus = KafkaBus(client_id="ping", bootstrap_servers=kafka_bootstrap_servers)
+    assert not await bus.ping()
+    await bus.start()
+    assert await bus.ping()
+    await bus.stop()
+    assert not await bus.ping()
+
+
+@pytest.mark.integration
+async def test_idempotence_can_be_switched_off(kafka_bootstrap_servers: str, kafka_topic: TopicFactory) -> None:
+    """For brokers that cannot: messages still arrive, acknowledged by all replicas."""
+    config = KafkaBusConfig(enable_idempotence=False)
+    async with KafkaBus(client_id="plain", bootstrap_servers=kafka_bootstrap_servers, config=config) as bus:
+        await bus.publish(kafka_topic("plain"), _event(), "k")

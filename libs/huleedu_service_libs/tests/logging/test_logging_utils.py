@@ -86,6 +86,14 @@ def test_early_logger_follows_later_configuration(logger: Any, capsys: pytest.Ca
     assert capsys.readouterr().out.startswith("20")
 
 
+def test_json_lines_can_be_chosen_outside_production(capsys: pytest.CaptureFixture[str]) -> None:
+    """The form of the lines and the name of the environment are two things."""
+    configure_service_logging("essay-service", "development", json_lines=True)
+    IMPORTED_EARLY.info("hej")
+    line = _line(capsys)
+    assert (line["event"], line["environment"]) == ("hej", "development")
+
+
 def test_production_line(capsys: pytest.CaptureFixture[str]) -> None:
     """One JSON object a line, with place, time, service, environment and the caller's fields."""
     _production()

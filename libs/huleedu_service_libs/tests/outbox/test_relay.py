@@ -168,9 +168,13 @@ async def test_stop_is_harmless_at_any_time_and_start_works_again() -> None:
     repository, publisher = Repository(), Publisher()
     worker = EventRelayWorker(repository, publisher, QUICK, "svc")
     await worker.stop()
+    alive = [worker.is_running]
     await worker.start()
+    alive.append(worker.is_running)
     await worker.stop()
     await worker.stop()
+    alive.append(worker.is_running)
+    assert alive == [False, True, False]
     event = Event()
     repository.rows[event.id] = event
     await worker.start()

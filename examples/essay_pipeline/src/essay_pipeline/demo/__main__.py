@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from types import FrameType
 
 import httpx
+from aiokafka.errors import KafkaError
+from websockets.exceptions import WebSocketException
 
 from essay_pipeline.demo.display import Display, make_display
 from essay_pipeline.demo.driver import Driver, Plan
@@ -83,7 +85,7 @@ def _judge(pipeline: PipelineProcesses, plan: Plan, display: Display) -> int:
     try:
         with display:
             outcome = asyncio.run(Driver(pipeline, plan, display).run())
-    except* httpx.HTTPError as errors:
+    except* (httpx.HTTPError, OSError, WebSocketException, KafkaError) as errors:
         logs = "\n".join(f"{name}:\n{log.tail()}" for name, log in pipeline.logs.items())
         raise ServiceFailedError(f"{errors.exceptions[0]!r}; the services' logs:\n{logs}") from errors
     faults = find_faults(outcome.evidence)

@@ -19,9 +19,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
+from urllib.parse import urlsplit
 from uuid import uuid4
 
+import asyncpg
 import httpx
+from aiokafka.errors import KafkaError
 
 from essay_pipeline.contracts import CHECKED_TOPIC, SUBMITTED_TOPIC
 from huleedu_service_libs.testing.devstack.databases import create_topic, delete_topic
@@ -41,7 +44,7 @@ _TAIL_LINES = 20
 
 
 class ServiceFailedError(Exception):
-    """A service ended by itself or did not become healthy; the text holds the end of its log."""
+    """A service ended by itself or did not become healthy, or has no server; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,10 +230,7 @@ class PipelineProcesses:
             ServiceFailedError: One ended or is not healthy in time.
         """
         began = time.monotonic()
-        for topic in self.topics:
-            create_topic(self.servers.kafka.address, topic, partitions=PARTITIONS, replicas=self._replicas())
-        for name in ("intake", "spellcheck"):
-            self.databases[name] = self.servers.postgres.create_database()
+        self._prepare_servers()
         self._lifeline = os.pipe()
         ports = dict(zip(("intake", "spellcheck", "notify"), free_ports(3), strict=True))
         for name, environment in self._environments(ports).items():
@@ -272,8 +272,25 @@ class PipelineProcesses:
                 delete_topic(self.servers.kafka.address, topic)
         return codes
 
-    def _replicas(self) -> int:
-        return min(3, self.servers.kafka.node_count)
+    def _prepare_servers(self) -> None:
+        """Create topics and databases.
+
+        Raises:
+            ServiceFailedError: A server, which may be somebody else's, does not answer or refuses.
+        """
+        postgres, kafka = self.servers.postgres, self.servers.kafka
+        replicas = min(3, kafka.node_count)
+        try:
+            for topic in self.topics:
+                create_topic(kafka.address, topic, partitions=PARTITIONS, replicas=replicas)
+        except (OSError, KafkaError) as error:
+            raise ServiceFailedError(f"Kafka on {kafka.address} takes no topics: {error!r}") from error
+        try:
+            for name in ("intake", "spellcheck"):
+                self.databases[name] = postgres.create_database()
+        except (OSError, asyncpg.PostgresError) as error:
+            where = urlsplit(postgres.address).netloc.rpartition("@")[2]
+            raise ServiceFailedError(f"PostgreSQL on {where} takes no databases: {error!r}") from error
 
     def _environments(self, ports: Mapping[str, int]) -> dict[str, dict[str, str]]:
         """The variables of each service."""

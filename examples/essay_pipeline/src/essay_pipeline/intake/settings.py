@@ -20,7 +20,7 @@ class IntakeSettings(PipelineSettings):
         MAX_BODY_BYTES: Larger requests are refused.
     """
 
-    model_config = SettingsConfigDict(env_prefix="INTAKE_", extra="ignore")  # type: ignore[mutable-override]  # pydantic-settings\' own way
+    model_config = SettingsConfigDict(env_prefix="INTAKE_", extra="ignore")
 
     SERVICE_NAME: str = "intake-service"
     PORT: int = Field(default=8001, ge=0, le=65535)

@@ -18,7 +18,7 @@ class NotifySettings(PipelineSettings):
         SEND_SECONDS: A client that does not take a message within this time is disconnected.
     """
 
-    model_config = SettingsConfigDict(env_prefix="NOTIFY_", extra="ignore")  # type: ignore[mutable-override]  # pydantic-settings\' own way
+    model_config = SettingsConfigDict(env_prefix="NOTIFY_", extra="ignore")
 
     SERVICE_NAME: str = "notify-service"
     PORT: int = Field(default=8003, ge=0, le=65535)

@@ -18,7 +18,7 @@ class SpellcheckSettings(PipelineSettings):
         DATABASE_URL: ``postgresql+asyncpg://...``.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SPELLCHECK_", extra="ignore")  # type: ignore[mutable-override]  # pydantic-settings\' own way
+    model_config = SettingsConfigDict(env_prefix="SPELLCHECK_", extra="ignore")
 
     SERVICE_NAME: str = "spellcheck-service"
     PORT: int = Field(default=8002, ge=0, le=65535)

@@ -26,6 +26,8 @@ class KafkaBusConfig:
         batch_size: Bytes that one record batch of a partition may reach.
         linger_ms: Milliseconds that a message waits for company. Batches do not need it.
         compression: Codec of record batches; all but ``gzip`` need aiokafka's extra of that name.
+        enable_idempotence: Whether the broker recognises repeated requests. Switch it off only for a
+            broker that cannot (``InitProducerId`` fails there): a retry may then write a message twice.
 
     Raises:
         ValueError: A value makes no sense; the text names it.
@@ -39,6 +41,7 @@ class KafkaBusConfig:
     batch_size: int = _MEBIBYTE // 4
     linger_ms: int = 0
     compression: Compression | None = None
+    enable_idempotence: bool = True
 
     def __post_init__(self) -> None:
         for name in (

@@ -129,7 +129,7 @@ class ProducerHost:
             client_id=self._client_id,
             bootstrap_servers=self._bootstrap_servers,
             acks="all",
-            enable_idempotence=True,
+            enable_idempotence=config.enable_idempotence,
             key_serializer=_key_bytes,
             value_serializer=_value_bytes,
             partitioner=partition_for,

@@ -5,6 +5,7 @@ Names are handed on lazily, so that Dishka is needed only by who uses the provid
 
 from typing import TYPE_CHECKING
 
+from huleedu_service_libs._extras import check_extra
 from huleedu_service_libs._lazy import lazy_exports
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from huleedu_service_libs.outbox.relay import EventRelayWorker
     from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
     from huleedu_service_libs.outbox.settings import OutboxSettings
+
+check_extra("outbox", package="sqlalchemy", module=__name__)
 
 __all__ = [
     "EventOutbox",

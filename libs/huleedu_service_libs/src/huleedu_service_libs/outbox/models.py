@@ -8,13 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._ids import uuid7
+from sqlalchemy import JSON, DateTime, Index, Integer, String, Text, func, text
+from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-with requires_extra("outbox", module=__name__):
-    from sqlalchemy import JSON, DateTime, Index, Integer, String, Text, func, text
-    from sqlalchemy.dialects.postgresql import UUID as PG_UUID
-    from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from huleedu_service_libs._ids import uuid7
 
 __all__ = ["Base", "EventOutbox"]
 

@@ -12,10 +12,7 @@ from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
-from huleedu_service_libs._extras import requires_extra
-
-with requires_extra("outbox", module=__name__):
-    from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession
 
 __all__ = [
     "EventTypeMapperProtocol",

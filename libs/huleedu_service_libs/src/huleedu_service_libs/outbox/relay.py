@@ -93,6 +93,11 @@ class EventRelayWorker:
         self._task: asyncio.Task[None] | None = None
         self._wake: WakeListener | None = None
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop is alive; for health checks."""
+        return self._task is not None and not self._task.done()
+
     async def start(self) -> None:
         """Schedule the relay and return; does nothing but warn when it runs already."""
         if self._running:

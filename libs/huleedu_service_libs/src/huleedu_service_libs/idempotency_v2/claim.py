@@ -10,13 +10,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from huleedu_service_libs._idempotency_identity import EventIdentity
-from huleedu_service_libs._idempotency_records import (
+from huleedu_service_libs.idempotency_v2.identity import EventIdentity
+from huleedu_service_libs.idempotency_v2.records import (
     DEFAULT_PROCESSING_TTL_SECONDS,
     IDEMPOTENCY_STATUS_COMPLETED,
     IDEMPOTENCY_STATUS_PROCESSING,
 )
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol, RedisClientProtocol, concrete_capability
+from huleedu_service_libs.protocols import RedisClientProtocol, concrete_capability
 
 __all__ = ["Claim", "OwnerScripts", "StoreError"]
 
@@ -72,8 +72,8 @@ class OwnerScripts:
     """
 
     def __init__(self, client: RedisClientProtocol) -> None:
-        self._register = _own_method(client, "register_script")
-        self._execute = _own_method(client, "execute_script")
+        self._register = concrete_capability(client, "register_script")
+        self._execute = concrete_capability(client, "execute_script")
         self._digests: dict[str, str] = {}
 
     @property
@@ -100,13 +100,6 @@ class OwnerScripts:
         except Exception:
             self._digests.pop(body, None)  # perhaps Redis restarted and forgot it: load it again next time
             raise
-
-
-def _own_method(client: object, name: str) -> Callable[..., Awaitable[Any]] | None:
-    # A double that derives from the protocol class inherits its empty method; that is no ability.
-    if getattr(type(client), name, None) is getattr(AtomicRedisClientProtocol, name):
-        return None
-    return concrete_capability(client, name)
 
 
 class Claim:

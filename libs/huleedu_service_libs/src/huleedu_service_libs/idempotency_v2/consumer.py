@@ -1,30 +1,31 @@
 """The course of one delivery: identify, claim, run, confirm or release.
 
 ``idempotency_v2`` is the way in. What is decided from a stored record stands in
-``_idempotency_records``, what is asked of Redis in ``_idempotency_claim``.
+``records``, what is asked of Redis in ``claim``.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import functools
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from huleedu_service_libs import _clock, _metrics
-from huleedu_service_libs._idempotency_claim import Claim, OwnerScripts, StoreError
-from huleedu_service_libs._idempotency_identity import EventIdentity, header_texts, identify
-from huleedu_service_libs._idempotency_records import (
+from huleedu_service_libs import _clock
+from huleedu_service_libs.idempotency_v2.claim import Claim, OwnerScripts, StoreError
+from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, context_of, error_fields, position
+from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
+from huleedu_service_libs.idempotency_v2.identity import EventIdentity, header_texts, identify
+from huleedu_service_libs.idempotency_v2.records import (
     DEFAULT_PROCESSING_TTL_SECONDS,
     IdempotencyConfig,
     Standing,
     Verdict,
     judge,
 )
-from huleedu_service_libs.logging_utils import create_service_logger, log_context
+from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import use_trace_context
 from huleedu_service_libs.protocols import RedisClientProtocol
 
-__all__ = ["Consumer", "EventInProgressError", "Run"]
+__all__ = ["Consumer", "Run"]
 
 _T = TypeVar("_T")
 
@@ -33,85 +34,11 @@ Run = Callable[[Confirm], Awaitable[_T]]
 """Calls the handler with what it confirms with."""
 
 _RENEWAL_SECONDS = DEFAULT_PROCESSING_TTL_SECONDS / 3
+_RENEWAL_STOP_SECONDS = 5.0
 _FIRST_POLL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 1.0
-_SHOWN_DIGEST_DIGITS = 16
 
 logger = create_service_logger("huleedu_service_libs.idempotency_v2")
-
-_EVENTS = _metrics.counter(
-    "idempotency_events_total", "Deliveries by what idempotency made of them", ("service", "outcome")
-)
-_FAIL_OPEN = _metrics.counter(
-    "idempotency_fail_open_total", "Deliveries processed without protection", ("service", "reason")
-)
-_ERRORS = _metrics.counter(
-    "idempotency_errors_total", "Claims that could not be renewed, confirmed or released", ("service", "kind")
-)
-
-
-class EventInProgressError(Exception):
-    """Another worker is processing the event; do not commit the offset, deliver it again later.
-
-    Attributes:
-        event_id: The event, ``None`` when the producer gave it no id.
-        key: Its key in Redis.
-        owner: Who is processing it, as far as its record says.
-    """
-
-    def __init__(self, *, event_id: str | None, key: str, owner: str | None) -> None:
-        super().__init__(event_id, key, owner)
-        self.event_id = event_id
-        self.key = key
-        self.owner = owner
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_error, (self.event_id, self.key, self.owner)
-
-    def __str__(self) -> str:
-        return (
-            f"Event {self.event_id} is being processed by {self.owner or 'another worker'} (key {self.key}); "
-            "leave the offset uncommitted and deliver it again"
-        )
-
-
-def _rebuild_error(event_id: str | None, key: str, owner: str | None) -> EventInProgressError:
-    return EventInProgressError(event_id=event_id, key=key, owner=owner)
-
-
-@dataclass(slots=True, kw_only=True)
-class _Delivery:
-    """One message on its way through, and what log lines say of it."""
-
-    msg: Any
-    identity: EventIdentity
-    claim: Claim
-    service: str
-
-    def fields(self, action: str, **more: Any) -> dict[str, Any]:
-        identity = self.identity
-        return {
-            "service": self.service,
-            "event_type": identity.event_type,
-            "event_id": identity.event_id,
-            "correlation_id": identity.correlation_id,
-            "source_service": identity.source_service,
-            "deterministic_hash": identity.digest[:_SHOWN_DIGEST_DIGITS],
-            "redis_key": self.claim.key,
-            "headers_used": not identity.body_parsed,
-            "json_parsed": identity.body_parsed,
-            "action": action,
-            **_position(self.msg),
-            **more,
-        }
-
-
-def _position(msg: Any) -> dict[str, Any]:
-    return {f"kafka_{name}": getattr(msg, name, None) for name in ("topic", "partition", "offset")}
-
-
-def _error_fields(error: BaseException) -> dict[str, str]:
-    return {"error": str(error), "error_type": type(error).__name__}
 
 
 async def _confirm_nothing() -> None:
@@ -133,6 +60,7 @@ class Consumer:
         self._redis = redis
         self._config = config
         self._scripts = OwnerScripts(redis)
+        self._tally = Tally(config.service_name)
         self._now = now
         self._clock = clock
         self._sleep = sleep
@@ -152,7 +80,7 @@ class Consumer:
         if identity is None:
             with use_trace_context(dict(header_texts(msg))):
                 return await run(_confirm_nothing)
-        with _context_of(identity):
+        with context_of(identity):
             delivery = self._delivery(msg, identity)
             claimed = await self._claim_or_fail_open(delivery)
             if claimed is None:
@@ -163,18 +91,18 @@ class Consumer:
         try:
             return identify(msg)
         except ValueError as error:
-            failure = _error_fields(error)
-        self._count_fail_open("undecodable_body")
+            failure = error_fields(error)
+        self._tally.fail_open("undecodable_body")
         logger.error(
             "INVALID_JSON: processing without protection",
             service=self._config.service_name,
             action="fail_open",
-            **_position(msg),
+            **position(msg),
             **failure,
         )
         return None
 
-    def _delivery(self, msg: Any, identity: EventIdentity) -> _Delivery:
+    def _delivery(self, msg: Any, identity: EventIdentity) -> Delivery:
         config = self._config
         key = config.generate_redis_key(identity.event_type, identity.event_id or "", identity.digest)
         claim = Claim(
@@ -185,21 +113,21 @@ class Consumer:
             identity=identity,
             now=self._epoch,
         )
-        return _Delivery(msg=msg, identity=identity, claim=claim, service=config.service_name)
+        return Delivery(msg=msg, identity=identity, claim=claim, service=config.service_name)
 
     # --- claiming
 
-    async def _claim_or_fail_open(self, delivery: _Delivery) -> bool | None:
+    async def _claim_or_fail_open(self, delivery: Delivery) -> bool | None:
         """Whether the event is ours to process; ``None`` when Redis could not say."""
         try:
             return await self._claim(delivery)
         except StoreError as error:
-            operation, failure = error.operation, _error_fields(error.__cause__ or error)
-        self._count_fail_open(f"redis_{operation}")
+            operation, failure = error.operation, error_fields(error.__cause__ or error)
+        self._tally.fail_open(f"redis_{operation}")
         logger.error("REDIS_ERROR: processing without protection", **delivery.fields("fail_open", **failure))
         return None
 
-    async def _claim(self, delivery: _Delivery) -> bool:
+    async def _claim(self, delivery: Delivery) -> bool:
         """Whether the event is ours to process."""
         deadline: float | None = None
         pause = _FIRST_POLL_SECONDS
@@ -213,7 +141,7 @@ class Consumer:
             await self._sleep(min(pause, deadline - self._clock()))
             pause = min(2 * pause, _LONGEST_POLL_SECONDS)
 
-    async def _try_claim(self, delivery: _Delivery) -> Verdict:
+    async def _try_claim(self, delivery: Delivery) -> Verdict:
         claim = delivery.claim
         stored = await claim.read()
         verdict = judge(stored, now=self._epoch(), token=claim.token)
@@ -225,7 +153,7 @@ class Consumer:
             await claim.discard(stored)
         elif verdict.standing is not Standing.UNKNOWN:
             if verdict.standing is Standing.COMPLETED:
-                self._count("duplicate")
+                self._tally.outcome("duplicate")
                 logger.info("DUPLICATE_EVENT_DETECTED: processed before", **delivery.fields("skip"))
             return verdict
         if await claim.take():
@@ -233,7 +161,7 @@ class Consumer:
         logger.info("RACE_CONDITION_LOST: another worker claimed the event first", **delivery.fields("none"))
         return Verdict(standing=Standing.IN_PROGRESS)
 
-    async def _may_wait(self, delivery: _Delivery, verdict: Verdict, deadline: float) -> bool:
+    async def _may_wait(self, delivery: Delivery, verdict: Verdict, deadline: float) -> bool:
         """Whether to look again later; ``False`` to skip.
 
         Raises:
@@ -242,7 +170,7 @@ class Consumer:
         policy = self._config.in_progress
         if policy == "wait" and self._clock() < deadline:
             return True
-        self._count("in_progress")
+        self._tally.outcome("in_progress")
         logger.info("DUPLICATE_EVENT_DETECTED: in progress elsewhere", **delivery.fields(policy, owner=verdict.owner))
         if policy == "skip":
             return False
@@ -252,7 +180,7 @@ class Consumer:
             owner=verdict.owner or await self._present_owner(delivery),
         )
 
-    async def _present_owner(self, delivery: _Delivery) -> str | None:
+    async def _present_owner(self, delivery: Delivery) -> str | None:
         try:
             stored = await delivery.claim.read()
         except StoreError:  # only the error's text is the poorer for it
@@ -261,37 +189,42 @@ class Consumer:
 
     # --- running
 
-    async def _run_claimed(self, delivery: _Delivery, run: Run[_T]) -> _T:
+    async def _run_claimed(self, delivery: Delivery, run: Run[_T]) -> _T:
         claim = delivery.claim
-        renewal = asyncio.create_task(self._renew(delivery)) if claim.renewable else None
+        renewal = _Renewal(functools.partial(self._renew, delivery), self._sleep) if claim.renewable else None
+
+        async def stop_renewal() -> None:
+            if renewal is not None:
+                await renewal.stop()
+
         started = self._clock()
 
         async def confirm() -> None:
-            await _stop(renewal)
+            await stop_renewal()
             await self._confirm(delivery)
 
         try:
             result = await run(confirm)
         except asyncio.CancelledError:
-            self._count("cancelled")  # the event stays claimed: how far the handler came is unknown
+            self._tally.outcome("cancelled")  # the event stays claimed: how far the handler came is unknown
             raise
         except Exception as error:
-            await _stop(renewal)
-            self._count("failed")
+            await stop_renewal()
+            self._tally.outcome("failed")
             logger.warning(
                 "PROCESSING_FAILED: handler raised",
-                **delivery.fields("release", processing_duration_ms=self._since(started), **_error_fields(error)),
+                **delivery.fields("release", processing_duration_ms=self._since(started), **error_fields(error)),
             )
             await self._release(delivery)
             raise
         finally:
-            await _stop(renewal)
+            await stop_renewal()
         self._finish(delivery, started)
         return result
 
-    def _finish(self, delivery: _Delivery, started: float) -> None:
+    def _finish(self, delivery: Delivery, started: float) -> None:
         confirmed = delivery.claim.confirmed
-        self._count("completed" if confirmed else "unconfirmed")
+        self._tally.outcome("completed" if confirmed else "unconfirmed")
         if self._config.enable_debug_logging:
             logger.debug(
                 "PROCESSING_COMPLETE",
@@ -301,19 +234,20 @@ class Consumer:
     def _since(self, started: float) -> float:
         return round((self._clock() - started) * 1000, 3)
 
-    async def _renew(self, delivery: _Delivery) -> None:
-        while True:
-            await self._sleep(_RENEWAL_SECONDS)
-            try:
-                if not await delivery.claim.renew():
-                    self._count_error("claim_lost")
-                    logger.warning("CLAIM_LOST: another worker may process the event too", **delivery.fields("none"))
-                    return
-            except StoreError as error:  # the next renewal comes while the claim still lives
-                self._count_error("renewal_failed")
-                logger.warning("REDIS_ERROR: claim not renewed", **delivery.fields("retry", **_error_fields(error)))
+    async def _renew(self, delivery: Delivery) -> bool:
+        """Renew the claim once; ``False`` when it is lost."""
+        try:
+            if await delivery.claim.renew():
+                return True
+        except StoreError as error:  # the next renewal comes while the claim still lives
+            self._tally.error("renewal_failed")
+            logger.warning("REDIS_ERROR: claim not renewed", **delivery.fields("retry", **error_fields(error)))
+            return True
+        self._tally.error("claim_lost")
+        logger.warning("CLAIM_LOST: another worker may process the event too", **delivery.fields("none"))
+        return False
 
-    async def _confirm(self, delivery: _Delivery) -> None:
+    async def _confirm(self, delivery: Delivery) -> None:
         if delivery.claim.confirmed:
             return
         ttl_seconds = self._config.get_ttl_for_event_type(delivery.identity.event_type)
@@ -321,9 +255,9 @@ class Consumer:
         try:
             written = await delivery.claim.confirm(ttl_seconds)
         except StoreError as error:
-            written, failure = False, _error_fields(error.__cause__ or error)
+            written, failure = False, error_fields(error.__cause__ or error)
         if not written:
-            self._count_error("confirmation_failed")
+            self._tally.error("confirmation_failed")
             logger.error(
                 "CONFIRMATION_FAILED: a redelivery may repeat the event",
                 **delivery.fields("none", ttl_seconds=ttl_seconds, **failure),
@@ -331,50 +265,44 @@ class Consumer:
         elif self._config.enable_debug_logging:
             logger.debug("IDEMPOTENCY_CONFIRMED", **delivery.fields("none", ttl_seconds=ttl_seconds))
 
-    async def _release(self, delivery: _Delivery) -> None:
+    async def _release(self, delivery: Delivery) -> None:
         if delivery.claim.confirmed:
             return  # the handler's effect is committed: giving the event back would repeat it
         failure = {"error": "the claim is another worker's by now", "error_type": "ClaimLost"}
         try:
             released = await delivery.claim.release()
         except StoreError as error:
-            released, failure = False, _error_fields(error.__cause__ or error)
+            released, failure = False, error_fields(error.__cause__ or error)
         if not released:
-            self._count_error("release_failed")
+            self._tally.error("release_failed")
             logger.error("CLEANUP_FAILED: the event was not given back", **delivery.fields("none", **failure))
         elif self._config.enable_debug_logging:
             logger.debug("CLEANUP_SUCCESS", **delivery.fields("none"))
 
-    # --- counting
 
-    def _count(self, outcome: str) -> None:
-        _EVENTS.labels(service=self._config.service_name, outcome=outcome).inc()
+class _Renewal:
+    """Renews a claim while its handler runs.
 
-    def _count_error(self, kind: str) -> None:
-        _ERRORS.labels(service=self._config.service_name, kind=kind).inc()
+    Args:
+        renew: Renews once; ``False`` when there is nothing left to renew.
+        sleep: Waits.
+    """
 
-    def _count_fail_open(self, reason: str) -> None:
-        self._count("fail_open")
-        _FAIL_OPEN.labels(service=self._config.service_name, reason=reason).inc()
+    def __init__(self, renew: Callable[[], Awaitable[bool]], sleep: _clock.Sleep) -> None:
+        self._renew = renew
+        self._sleep = sleep
+        self._ended = False
+        self._task = asyncio.create_task(self._run())
 
+    async def _run(self) -> None:
+        ended = False
+        while not ended:
+            await self._sleep(_RENEWAL_SECONDS)
+            ended = not await self._renew() or self._ended
 
-async def _stop(task: asyncio.Task[None] | None) -> None:
-    if task is not None and not task.done():
-        task.cancel()
-        await asyncio.wait([task])
-
-
-@contextmanager
-def _context_of(identity: EventIdentity) -> Iterator[None]:
-    """Make the event's trace current and put its identity on every line logged inside."""
-    known = {
-        "correlation_id": identity.correlation_id,
-        "event_id": identity.event_id,
-        "event_type": identity.event_type,
-        "source_service": identity.source_service,
-    }
-    with (
-        log_context(**{name: value for name, value in known.items() if value is not None}),
-        use_trace_context(identity.trace_carrier),
-    ):
-        yield
+    async def stop(self) -> None:
+        """End it, within seconds. A driver may lose a cancellation that comes with a reply; then the flag ends it."""
+        self._ended = True
+        if not self._task.done():
+            self._task.cancel()
+            await asyncio.wait([self._task], timeout=_RENEWAL_STOP_SECONDS)

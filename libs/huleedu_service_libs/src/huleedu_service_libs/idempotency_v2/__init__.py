@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from huleedu_service_libs import _clock
-from huleedu_service_libs._idempotency_consumer import Consumer, EventInProgressError
-from huleedu_service_libs._idempotency_records import (
+from huleedu_service_libs.idempotency_v2.consumer import Consumer
+from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
+from huleedu_service_libs.idempotency_v2.records import (
     DEFAULT_EVENT_TYPE_TTLS,
     DEFAULT_PROCESSING_TTL_SECONDS,
     DEFAULT_TTL_SECONDS,
