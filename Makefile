@@ -47,7 +47,7 @@ lint: setup ## format check, lint rules and import contracts
 
 .PHONY: type
 type: setup ## mypy, strict
-	@$(BIN)/mypy $(PACKAGES) libs/*/tests examples/essay_pipeline/tests scripts
+	@$(BIN)/mypy $(PACKAGES) libs/*/tests examples/essay_pipeline/tests tests scripts conftest.py
 
 .PHONY: format
 format: setup ## rewrite the code in the house format
