@@ -10,14 +10,19 @@ from uuid import uuid4
 import pytest
 from aiokafka.structs import ConsumerRecord
 from pydantic import ValidationError
+from sqlalchemy.exc import OperationalError
 
+from common_core.error_enums import ErrorCode
 from common_core.events.envelope import EventEnvelope
 from essay_pipeline.consumer import Received
 from essay_pipeline.contracts import EssaySpellcheckedV1, EssaySubmittedV1, kafka_moment, moment_text
 from essay_pipeline.health import check_redis, check_running, health_report
+from essay_pipeline.intake.app import create_app
+from essay_pipeline.intake.service import EssayIntake
 from essay_pipeline.intake.settings import IntakeSettings
 from essay_pipeline.notify.service import Notifier
 from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
+from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -115,6 +120,42 @@ async def test_health_sees_a_silent_redis_and_an_ended_loop() -> None:
         await check_redis(redis)
     with pytest.raises(RuntimeError):
         await check_running(Ended())
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (ConnectionRefusedError("port 5432"), 503, "SERVICE_UNAVAILABLE"),
+        (OperationalError("INSERT", {}, OSError("port 5432")), 503, "SERVICE_UNAVAILABLE"),
+        (
+            HuleEduError(
+                create_error_detail_with_context(ErrorCode.EXTERNAL_SERVICE_ERROR, "outbox", "intake-service", "add")
+            ),
+            502,
+            "EXTERNAL_SERVICE_ERROR",
+        ),
+        (ZeroDivisionError("port 5432"), 500, "UNKNOWN_ERROR"),
+    ],
+)
+async def test_failures_of_intake_have_a_body(
+    monkeypatch: pytest.MonkeyPatch, error: Exception, status: int, code: str
+) -> None:
+    """A database that is away gives 503, a fault of our own 500; the client learns no inner text, and the log does."""
+    monkeypatch.setenv("HULEEDU_INTERNAL_API_KEY", "secret")
+    app = create_app(IntakeSettings())
+    app.extensions["intake"] = AsyncMock(spec=EssayIntake)
+    app.extensions["intake"].accept.side_effect = error
+    response = await app.test_client().post(
+        "/v1/essays",
+        json={"title": "t", "language": "en", "text": "This text is long enough."},
+        headers={"X-User-Token": issue_token("user-1", "secret")},
+    )
+
+    body = await response.get_json()
+    assert response.status_code == status
+    assert body["error"]["code"] == code
+    assert "port 5432" not in json.dumps(body)
+    assert body["error"]["correlation_id"] == response.headers["X-Correlation-ID"] or status == 502
 
 
 def record(event: EssaySubmittedV1 | EssaySpellcheckedV1) -> tuple[ConsumerRecord[bytes, bytes], Received]:

@@ -12,13 +12,13 @@ from common_core.error_enums import ErrorCode
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
 
-__all__ = ["ApiError", "api_error", "error_body"]
+__all__ = ["ApiError", "api_error", "error_body", "status_of"]
 
 _STATUS_OF_CODE: Mapping[ErrorCodeType, int] = {
     ErrorCode.VALIDATION_ERROR: 400,
     ErrorCode.AUTHENTICATION_ERROR: 401,
     ErrorCode.RESOURCE_NOT_FOUND: 404,
-    ErrorCode.PROCESSING_ERROR: 500,
+    ErrorCode.EXTERNAL_SERVICE_ERROR: 502,
     ErrorCode.SERVICE_UNAVAILABLE: 503,
 }
 
@@ -33,7 +33,13 @@ class ApiError(HuleEduError):
 
     def __init__(self, error_detail: ErrorDetail, status_code: int | None = None) -> None:
         super().__init__(error_detail)
-        self.status_code = status_code or _STATUS_OF_CODE.get(error_detail.error_code, 500)
+        self.status_code = status_code
+
+
+def status_of(error: HuleEduError) -> int:
+    """The HTTP status of an error; 500 for codes without one."""
+    own = error.status_code if isinstance(error, ApiError) else None
+    return own or _STATUS_OF_CODE.get(error.error_detail.error_code, 500)
 
 
 def api_error(

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Counts", "Display", "LiveDisplay", "PlainDisplay", "make_display"]
 
@@ -127,8 +128,7 @@ class LiveDisplay:
 
     def line(self, text: str) -> None:
         """Print one line above the table."""
-        self._live.console.print(f"[dim]{time.monotonic() - self._began:5.1f} s[/dim]  ", end="")
-        self._live.console.print(text, markup=False, highlight=False)
+        self._live.console.print(Text.assemble((f"{time.monotonic() - self._began:5.1f} s  ", "dim"), text))
 
     def show(self, counts: Counts) -> None:
         """Draw these from now on."""

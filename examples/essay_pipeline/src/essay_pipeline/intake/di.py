@@ -9,6 +9,7 @@ from essay_pipeline.database import make_engine
 from essay_pipeline.intake.service import EssayIntake
 from essay_pipeline.intake.settings import IntakeSettings
 from huleedu_service_libs.di import KafkaProvider, RedisProvider
+from huleedu_service_libs.kafka_client import KafkaBusConfig
 from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider
 from huleedu_service_libs.outbox.manager import OutboxManager
 
@@ -55,7 +56,7 @@ def make_container(settings: IntakeSettings) -> AsyncContainer:
     return make_async_container(
         CoreProvider(settings),
         RedisProvider(settings),
-        KafkaProvider(settings),
+        KafkaProvider(settings, KafkaBusConfig(enable_idempotence=settings.KAFKA_IDEMPOTENT_PRODUCER)),
         OutboxManagerProvider(),
         OutboxProvider(),
     )

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common_core.error_enums import ErrorCode
 from essay_pipeline.consumer import EventConsumer
-from essay_pipeline.errors import ApiError, api_error, error_body
+from essay_pipeline.errors import ApiError, api_error, error_body, status_of
 from essay_pipeline.health import METRICS_CONTENT_TYPE, check_redis, health_report, metrics_text
 from essay_pipeline.notify.di import make_container
 from essay_pipeline.notify.settings import NotifySettings
@@ -148,7 +148,7 @@ async def metrics() -> Response:
 async def _answer_api_error(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, ApiError):
         raise error
-    return JSONResponse(error_body(error.error_detail), error.status_code)
+    return JSONResponse(error_body(error.error_detail), status_of(error))
 
 
 def _page_file(name: str) -> Response:

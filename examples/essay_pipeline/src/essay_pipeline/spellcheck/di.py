@@ -13,6 +13,7 @@ from essay_pipeline.spellcheck.settings import SpellcheckSettings
 from essay_pipeline.spelling import SpellChecker
 from huleedu_service_libs.di import KafkaProvider, RedisProvider
 from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
+from huleedu_service_libs.kafka_client import KafkaBusConfig
 from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider
 from huleedu_service_libs.outbox.manager import OutboxManager
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
@@ -93,7 +94,7 @@ def make_container(settings: SpellcheckSettings) -> AsyncContainer:
         CoreProvider(settings),
         ServiceProvider(),
         RedisProvider(settings),
-        KafkaProvider(settings),
+        KafkaProvider(settings, KafkaBusConfig(enable_idempotence=settings.KAFKA_IDEMPOTENT_PRODUCER)),
         OutboxManagerProvider(),
         OutboxProvider(),
     )

@@ -13,6 +13,7 @@ from huleedu_service_libs.outbox.wire import key_of
 __all__ = ["RepositoryBatchStore"]
 
 PARKED_LIMIT = 10_000  # parked rows that are remembered; the repository goes on handing them out
+WINDOW_LIMIT = 10_000  # rows that are looked through at most for one that may go
 
 
 class RepositoryBatchStore:
@@ -26,13 +27,14 @@ class RepositoryBatchStore:
 
     async def fetch(self, *, limit: int, max_retries: int, held_keys: Collection[str]) -> Sequence[OutboxEvent]:
         """The oldest events; those that have just reached ``max_retries`` are parked on the way."""
-        # The repository knows neither parked nor held events, so ask for more than they can hide.
-        rows = await self._repository.get_unpublished_events(limit=limit + len(self._parked) + len(held_keys))
-        fresh = [row for row in rows if row.id not in self._parked]
-        for row in fresh:
-            if row.retry_count >= max_retries:
-                await self._park(row, f"Exceeded max retries ({max_retries}): {row.last_error or 'no error stored'}")
-        return [row for row in fresh if row.id not in self._parked and key_of(row) not in held_keys][:limit]
+        # The repository knows neither parked nor held events: look further until something else is found.
+        window = limit + len(self._parked)
+        while True:
+            rows = await self._repository.get_unpublished_events(limit=window)
+            ready = [row for row in await self._unparked(rows, max_retries) if key_of(row) not in held_keys]
+            if ready or len(rows) < window or window >= WINDOW_LIMIT:
+                return ready[:limit]
+            window = min(WINDOW_LIMIT, 4 * window)
 
     async def settle(
         self, *, published: Sequence[OutboxEvent], failed: Sequence[FailedEvent], max_retries: int
@@ -54,6 +56,13 @@ class RepositoryBatchStore:
 
     async def close(self) -> None:
         """Nothing is owned."""
+
+    async def _unparked(self, rows: Sequence[OutboxEvent], max_retries: int) -> list[OutboxEvent]:
+        """The rows that are still to be sent; one that has just used up its attempts is parked."""
+        for row in rows:
+            if row.retry_count >= max_retries and row.id not in self._parked:
+                await self._park(row, f"Exceeded max retries ({max_retries}): {row.last_error or 'no error stored'}")
+        return [row for row in rows if row.id not in self._parked]
 
     async def _park(self, event: OutboxEvent, error: str) -> None:
         await self._repository.mark_event_failed(event_id=event.id, error=error)
