@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from essay_pipeline.demo.clients import User
-from essay_pipeline.demo.processes import Log, PipelineProcesses, Servers
+from essay_pipeline.demo.processes import PipelineProcesses, Servers
+from essay_pipeline.demo.service import Log
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer
 
 ENGLISH = "Yesterday I recieved a letter from my freind, who lives in a small village by the sea."

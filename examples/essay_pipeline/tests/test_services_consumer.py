@@ -315,6 +315,49 @@ async def test_a_refused_commit_is_survived() -> None:
         assert consumer.is_running
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError("no")])
+async def test_what_a_handler_raises_never_ends_the_loop(error: BaseException) -> None:
+    """Also a cancellation that comes from inside a handler is a failure of that record, which comes again."""
+    kafka = FakeKafka({P0: [record(P0, 0), record(P0, 1)]})
+    errors = iter([error])
+    seen: list[int] = []
+
+    async def handler(_: ConsumerRecord[bytes, bytes], received: Received) -> bool:
+        for each in errors:
+            raise each
+        seen.append(received.event.number)
+        return True
+
+    async with consuming(kafka, handler) as consumer:
+        await until(lambda: kafka.committed == {P0: 2})
+        assert consumer.is_running
+
+    assert seen == [0, 1]
+
+
+async def test_a_fault_of_the_loop_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the loop itself fails in the middle of a round, all records of the round come again."""
+    kafka = FakeKafka({P0: [record(P0, n) for n in range(3)], P1: [record(P1, n) for n in range(3)]})
+    seen: dict[int, set[int]] = {0: set(), 1: set()}
+    faults = iter([OSError("metrics are broken")])
+    labels = CONSUMED.labels
+
+    def broken(**names: str) -> Any:
+        for fault in faults:
+            raise fault
+        return labels(**names)
+
+    async def handler(raw: ConsumerRecord[bytes, bytes], received: Received) -> bool:
+        seen[raw.partition].add(received.event.number)
+        return True
+
+    monkeypatch.setattr(CONSUMED, "labels", broken)
+    async with consuming(kafka, handler):
+        await until(lambda: kafka.committed == {P0: 3, P1: 3})
+
+    assert seen == {0: {0, 1, 2}, 1: {0, 1, 2}}
+
+
 async def test_a_failed_start_leaves_nothing_open() -> None:
     """When Kafka cannot be reached, the error is raised and the client closed; stop() is then harmless."""
     kafka = FakeKafka({})

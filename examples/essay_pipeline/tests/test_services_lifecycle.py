@@ -15,7 +15,11 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from essay_pipeline.demo.clients import User
-from essay_pipeline.demo.processes import Log, PipelineProcesses, Servers
+from essay_pipeline.demo.display import PlainDisplay
+from essay_pipeline.demo.driver import Driver, Plan
+from essay_pipeline.demo.oracle import find_faults
+from essay_pipeline.demo.processes import PipelineProcesses, Servers
+from essay_pipeline.demo.service import Log
 
 pytestmark = pytest.mark.integration
 
@@ -73,6 +77,25 @@ async def test_sigterm_stops_gracefully(servers: Servers, tmp_path: Path) -> Non
     stops = [event for event in events_of(logs["spellcheck"]) if event.endswith(("_stopped", " stopped"))]
     assert stops.index("consumer_stopped") < stops.index("outbox_relay_stopped") < stops.index("Kafka bus stopped")
     assert stops[-1] == "service_stopped"
+
+
+async def test_a_deployment_under_load_loses_nothing(servers: Servers) -> None:
+    """While essays flow, *spellcheck* is replaced by a new process: each essay is still checked exactly once."""
+    pipeline = PipelineProcesses(servers=servers)
+    plan = Plan(essays=250, users=6, rollbacks=5, replays=10)
+    try:
+        await asyncio.to_thread(pipeline.start)
+        driver = Driver(pipeline, plan, PlainDisplay())
+        running = asyncio.create_task(driver.run())
+        code = await asyncio.to_thread(pipeline.replace, "spellcheck")
+        checked_by_then = driver.counts.checked
+        outcome = await running
+    finally:
+        await asyncio.to_thread(pipeline.stop)
+
+    assert code == 0
+    assert checked_by_then > 0
+    assert find_faults(outcome.evidence) == []
 
 
 def test_a_service_without_the_secret_says_so() -> None:

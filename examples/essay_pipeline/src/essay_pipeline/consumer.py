@@ -12,7 +12,7 @@ skipped.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -242,9 +242,16 @@ class EventConsumer:
         """Fetch, handle, commit; False when a handler failed."""
         batch = await self._consumer.getmany(timeout_ms=_POLL_MS, max_records=_MAX_RECORDS)
         async with self._round_lock:
-            outcomes = await asyncio.gather(*(self._handle_all(*records) for records in batch.items()))
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(self._handle_all(*records)) for records in batch.items()]
+            except Exception:
+                # A fault of this loop: what was fetched must come again, whatever was done with it.
+                self._go_back({partition: records[0].offset for partition, records in batch.items()})
+                raise
+            outcomes = [task.result() for task in tasks]
+            self._go_back({each.partition: each.next_offset for each in outcomes if each.failed})
             await self._commit(outcomes)
-            self._go_back(outcomes)
         return not any(outcome.failed for outcome in outcomes)
 
     async def _handle_all(
@@ -276,7 +283,10 @@ class EventConsumer:
             log_event_processing(logger=_logger, message="event_received", envelope=received.envelope, **place)
             try:
                 result = await route.handler(record, received)
-            except Exception:
+            except (Exception, asyncio.CancelledError):
+                task = asyncio.current_task()
+                if task is not None and task.cancelling():
+                    raise  # it is this consumer that is being stopped, not something inside the handler
                 _logger.exception("handler_failed", **place, failures_before=self._failures)
                 return "failed"
         return "duplicate" if result is None else "processed"
@@ -296,10 +306,11 @@ class EventConsumer:
             # The group was rebalanced meanwhile: the records come again, to us or to another member.
             _logger.warning("commit_failed", group_id=self.group_id, error=repr(error))
 
-    def _go_back(self, outcomes: Collection[_Progress]) -> None:
-        for outcome in outcomes:
-            if outcome.failed and outcome.partition in self._consumer.assignment():
-                self._consumer.seek(outcome.partition, outcome.next_offset)
+    def _go_back(self, offsets: Mapping[TopicPartition, int]) -> None:
+        mine = self._consumer.assignment()
+        for partition, offset in offsets.items():
+            if partition in mine:
+                self._consumer.seek(partition, offset)
 
     async def _pause(self, seconds: float) -> None:
         """Wait, but not beyond the stop."""

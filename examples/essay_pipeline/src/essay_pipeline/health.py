@@ -6,7 +6,7 @@ when it does not. Knows no web framework.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -67,13 +67,22 @@ async def check_kafka(publisher: KafkaPublisherProtocol) -> None:
         await bus.producer.client.fetch_all_metadata()
 
 
-async def check_running(part: object) -> None:
+class Runs(Protocol):
+    """A part with a background loop."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the loop is alive."""
+        ...
+
+
+async def check_running(part: Runs) -> None:
     """Look whether a background loop is alive.
 
     Raises:
         RuntimeError: It has ended.
     """
-    if not getattr(part, "is_running", True):
+    if not part.is_running:
         raise RuntimeError("not running")
 
 

@@ -19,7 +19,8 @@ from websockets.exceptions import WebSocketException
 from essay_pipeline.demo.display import Display, make_display
 from essay_pipeline.demo.driver import Driver, Plan
 from essay_pipeline.demo.oracle import find_faults
-from essay_pipeline.demo.processes import PipelineProcesses, Servers, ServiceFailedError
+from essay_pipeline.demo.processes import PipelineProcesses, Servers
+from essay_pipeline.demo.service import ServiceFailedError
 from essay_pipeline.demo.summary import summary_lines
 from huleedu_service_libs.logging_utils import configure_service_logging
 from huleedu_service_libs.testing.devstack import DevStack, DevStackError

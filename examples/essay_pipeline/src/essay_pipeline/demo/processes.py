@@ -9,42 +9,30 @@ pipe whose other end only this process holds.
 
 import os
 import secrets
-import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import asyncpg
-import httpx
 from aiokafka.errors import KafkaError
 
 from essay_pipeline.contracts import CHECKED_TOPIC, SUBMITTED_TOPIC
+from essay_pipeline.demo.service import HOST, Log, ServiceFailedError, ServiceProcess
 from huleedu_service_libs.testing.devstack.databases import create_topic, delete_topic
 from huleedu_service_libs.testing.devstack.local import free_ports
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
 
-__all__ = ["PARTITIONS", "Log", "PipelineProcesses", "Servers", "ServiceFailedError", "ServiceProcess"]
+__all__ = ["PARTITIONS", "PipelineProcesses", "Servers"]
 
 PARTITIONS = 6
 
-_HOST = "127.0.0.1"
 _READY_LIMIT_S = 45.0
-_STOP_LIMIT_S = 25.0
-_POLL_S = 0.05
-_PROBE_S = 3.0
-_TAIL_LINES = 20
-
-
-class ServiceFailedError(Exception):
-    """A service ended by itself or did not become healthy, or has no server; the text says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,109 +42,6 @@ class Servers:
     postgres: PostgresServer
     redis: RedisServer
     kafka: KafkaServer
-
-
-class Log:
-    """What a service wrote.
-
-    Args:
-        path: Where it is kept; without one nothing stays on disk, whatever ends this process.
-    """
-
-    def __init__(self, path: Path | None = None) -> None:
-        self.path = path
-        # Without buffer; appending, so that reading here does not move where the service writes.
-        self.file: BinaryIO = tempfile.TemporaryFile("a+b", 0) if path is None else path.open("a+b", 0)  # noqa: SIM115  # lives as long as its service
-
-    def close(self) -> None:
-        """Close the file; what has a path can still be read."""
-        self.file.close()
-
-    def text(self) -> str:
-        """Everything so far."""
-        if self.file.closed:
-            return "" if self.path is None else self.path.read_text(errors="replace")
-        size = os.fstat(self.file.fileno()).st_size
-        return os.pread(self.file.fileno(), size, 0).decode(errors="replace")
-
-    def tail(self) -> str:
-        """The last lines, indented."""
-        return "\n".join(f"  {line[:400]}" for line in self.text().splitlines()[-_TAIL_LINES:]) or "  (empty)"
-
-
-@dataclass(slots=True, kw_only=True)
-class ServiceProcess:
-    """One running service.
-
-    Attributes:
-        name: ``intake``, ``spellcheck`` or ``notify``.
-        port: Where it listens.
-        process: The operating system's.
-        log: What it wrote.
-    """
-
-    name: str
-    port: int
-    process: subprocess.Popen[bytes]
-    log: Log
-
-    @property
-    def url(self) -> str:
-        """Where it answers."""
-        return f"http://{_HOST}:{self.port}"
-
-    def wait_until_healthy(self, limit: float) -> None:
-        """Wait for 200 of ``/healthz``.
-
-        Args:
-            limit: Seconds.
-
-        Raises:
-            ServiceFailedError: It ended, or is not healthy in time.
-        """
-        deadline = time.monotonic() + limit
-        answer = "no answer"
-        while time.monotonic() < deadline:
-            self.check_alive()
-            try:
-                response = httpx.get(f"{self.url}/healthz", timeout=_PROBE_S)
-            except httpx.HTTPError as error:
-                answer = repr(error)
-            else:
-                if response.is_success:
-                    return
-                answer = response.text
-            time.sleep(_POLL_S)
-        raise ServiceFailedError(
-            f"{self.name} is not healthy after {limit:g} s ({answer}); its log:\n{self.log.tail()}"
-        )
-
-    def check_alive(self) -> None:
-        """Do nothing while it runs.
-
-        Raises:
-            ServiceFailedError: It has ended.
-        """
-        code = self.process.poll()
-        if code is not None:
-            raise ServiceFailedError(f"{self.name} ended with code {code}; its log:\n{self.log.tail()}")
-
-    def terminate(self) -> None:
-        """Ask it to stop gracefully."""
-        if self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-
-    def wait(self, limit: float = _STOP_LIMIT_S) -> int:
-        """Wait for its end; kill it when that takes too long.
-
-        Returns:
-            The exit code.
-        """
-        try:
-            return self.process.wait(limit)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            return self.process.wait()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -248,6 +133,32 @@ class PipelineProcesses:
         for service in self.services.values():
             service.check_alive()
 
+    def replace(self, name: str) -> int:
+        """Deploy a service anew: start a second process beside the first, then stop the first.
+
+        Args:
+            name: The service; it answers at another address afterwards.
+
+        Returns:
+            The exit code of the first process.
+
+        Raises:
+            ServiceFailedError: The second one does not become healthy; the first goes on.
+        """
+        old, (port,) = self.services[name], free_ports(1)
+        new = self._spawn(name, port, {**old.environment, f"{name.upper()}_PORT": str(port)})
+        try:
+            new.wait_until_healthy(_READY_LIMIT_S)
+        except BaseException:
+            new.process.kill()
+            new.wait()
+            raise
+        self.services[name] = new
+        old.terminate()
+        code = old.wait()
+        old.log.close()
+        return code
+
     def stop(self) -> dict[str, int]:
         """Stop the services gracefully; drop databases, and topics on somebody else's servers. Idempotent.
 
@@ -295,7 +206,7 @@ class PipelineProcesses:
     def _environments(self, ports: Mapping[str, int]) -> dict[str, dict[str, str]]:
         """The variables of each service."""
         common = {
-            "HOST": _HOST,
+            "HOST": HOST,
             "REDIS_URL": self.servers.redis.address,
             "KAFKA_BOOTSTRAP_SERVERS": self.servers.kafka.address,
             "KAFKA_IDEMPOTENT_PRODUCER": str(self.servers.kafka.supports_idempotent_producer),
@@ -304,11 +215,11 @@ class PipelineProcesses:
         own = {
             "intake": {
                 "DATABASE_URL": _for_sqlalchemy(self.databases["intake"]),
-                "ALLOWED_ORIGIN": f"http://{_HOST}:{ports['notify']}",
+                "ALLOWED_ORIGIN": f"http://{HOST}:{ports['notify']}",
                 "DEMO_ROLLBACK_ENABLED": "true",
             },
             "spellcheck": {"DATABASE_URL": _for_sqlalchemy(self.databases["spellcheck"])},
-            "notify": {"INTAKE_URL": f"http://{_HOST}:{ports['intake']}"},
+            "notify": {"INTAKE_URL": f"http://{HOST}:{ports['intake']}"},
         }
         shared = {"HULEEDU_INTERNAL_API_KEY": secrets.token_urlsafe(32), "ENVIRONMENT": "development"}
         return {
@@ -335,7 +246,7 @@ class PipelineProcesses:
             pass_fds=(reading,),
             start_new_session=True,  # Ctrl-C is for this process, which then stops them in order
         )
-        return ServiceProcess(name=name, port=port, process=process, log=log)
+        return ServiceProcess(name=name, port=port, environment=environment, process=process, log=log)
 
 
 def _for_sqlalchemy(address: str) -> str:
