@@ -252,3 +252,29 @@ async def test_idempotence_can_be_switched_off(kafka_bootstrap_servers: str, kaf
     config = KafkaBusConfig(enable_idempotence=False)
     async with KafkaBus(client_id="plain", bootstrap_servers=kafka_bootstrap_servers, config=config) as bus:
         await bus.publish(kafka_topic("plain"), _event(), "k")
+
+
+@pytest.mark.integration
+async def test_an_outage_is_waited_for_calmly(
+    kafka_server: KafkaServer, kafka_topic: TopicFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While the broker is stopped the driver looks for it a few times a second, and goes on when it is back."""
+    topic = kafka_topic("outage")
+    async with KafkaBus(client_id="calm", bootstrap_servers=kafka_server.address) as bus:
+        await bus.publish(topic, _event(), "k")
+        sending = asyncio.create_task(_publish_all(bus, topic))
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(kafka_server.stop)
+        try:
+            caplog.clear()
+            await asyncio.sleep(2.0)
+            look_ups = [record for record in caplog.records if "Unable to update metadata" in record.msg]
+            assert len(look_ups) < 40
+        finally:
+            await asyncio.to_thread(kafka_server.start)
+        await sending
+
+
+async def _publish_all(bus: KafkaBus, topic: str) -> None:
+    for _ in range(2000):
+        await bus.publish(topic, _event(), "k")

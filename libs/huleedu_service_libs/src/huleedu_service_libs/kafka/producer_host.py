@@ -8,6 +8,7 @@ a refused batch; all of that stays in here.
 import asyncio
 from typing import Any
 
+from huleedu_service_libs import _clock
 from huleedu_service_libs._client_metrics import KAFKA_REBUILDS, KAFKA_SWALLOWED
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._json import dumps
@@ -26,6 +27,7 @@ __all__ = ["ProducerHost"]
 logger = create_service_logger("huleedu_service_libs.kafka")
 
 _FORCED_CLOSE_S = 2.0
+_METADATA_RETRY_S = 0.25
 
 
 class ProducerHost:
@@ -125,7 +127,7 @@ class ProducerHost:
 
     def _build(self) -> Any:
         config = self._config
-        return AIOKafkaProducer(
+        producer = AIOKafkaProducer(
             client_id=self._client_id,
             bootstrap_servers=self._bootstrap_servers,
             acks="all",
@@ -139,6 +141,8 @@ class ProducerHost:
             linger_ms=config.linger_ms,
             compression_type=config.compression,
         )
+        _pace_metadata(producer.client)
+        return producer
 
     async def _connect(self, producer: Any) -> None:
         try:
@@ -191,6 +195,23 @@ class ProducerHost:
                 await producer.client.close()
         except Exception as error:  # noqa: BLE001  # as above
             logger.debug("Kafka connections broken off", client_id=self._client_id, error=repr(error))
+
+
+def _pace_metadata(client: Any) -> None:
+    """Let time pass after a look-up that no broker answered.
+
+    When a leader is unknown, aiokafka's sender asks for metadata again at once: during an outage
+    several thousand times a second, each with two log lines. There is no setting for it.
+    """
+    look_up = client._metadata_update  # noqa: SLF001
+
+    async def paced(cluster: Any, topics: Any) -> Any:
+        updated = await look_up(cluster, topics)
+        if not updated:
+            await _clock.sleep(_METADATA_RETRY_S)
+        return updated
+
+    client._metadata_update = paced  # noqa: SLF001
 
 
 def _fail_undelivered(producer: Any) -> None:
