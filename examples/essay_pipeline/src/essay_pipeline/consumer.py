@@ -24,7 +24,7 @@ from prometheus_client import Counter
 from pydantic import BaseModel, ValidationError
 
 from common_core.events.envelope import EventEnvelope
-from huleedu_service_libs._clock import Sleep, sleep
+from essay_pipeline.clock import Sleep, sleep
 from huleedu_service_libs.logging_utils import create_service_logger, log_event_processing
 from huleedu_service_libs.observability import use_trace_context
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from quart import Blueprint, Response, current_app, jsonify, request
 
 from common_core.error_enums import ErrorCode
+from essay_pipeline.clock import utc_now
 from essay_pipeline.contracts import moment_text
 from essay_pipeline.errors import ApiError, api_error
 from essay_pipeline.health import METRICS_CONTENT_TYPE, Check, health_report, metrics_text
@@ -15,7 +16,6 @@ from essay_pipeline.intake.models import EssayRequest
 from essay_pipeline.intake.service import EssayIntake, Submission, TransactionRolledBackError
 from essay_pipeline.intake.settings import IntakeSettings
 from essay_pipeline.tokens import InvalidTokenError, verify_token
-from huleedu_service_libs._clock import utc_now
 from huleedu_service_libs.middleware.request_context import CORRELATION_HEADER, SCOPE_KEY
 
 __all__ = ["routes"]

@@ -10,10 +10,10 @@ from uuid import UUID, uuid4
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from common_core.events.envelope import EventEnvelope
+from essay_pipeline.clock import Now, utc_now
 from essay_pipeline.contracts import SUBMITTED_TOPIC, EssaySubmittedV1
 from essay_pipeline.intake.models import Essay, EssayRequest
 from essay_pipeline.intake.settings import IntakeSettings
-from huleedu_service_libs._clock import Now, utc_now
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.manager import OutboxManager
 

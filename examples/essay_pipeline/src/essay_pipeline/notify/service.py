@@ -19,6 +19,7 @@ from weakref import WeakValueDictionary
 from aiokafka.structs import ConsumerRecord
 
 from common_core.events.envelope import EventEnvelope
+from essay_pipeline.clock import Now, utc_now
 from essay_pipeline.consumer import Received
 from essay_pipeline.contracts import (
     ACCEPTED_NOTIFICATION,
@@ -28,7 +29,6 @@ from essay_pipeline.contracts import (
     kafka_moment,
     moment_text,
 )
-from huleedu_service_libs._clock import Now, utc_now
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import get_current_trace_id
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol

@@ -16,12 +16,12 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from common_core.events.envelope import EventEnvelope
+from essay_pipeline.clock import Now, utc_now
 from essay_pipeline.consumer import Received
 from essay_pipeline.contracts import CHECKED_TOPIC, EssaySpellcheckedV1, EssaySubmittedV1, MisspellingV1, kafka_moment
 from essay_pipeline.spellcheck.models import SpellcheckResult, SpellcheckRun
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
 from essay_pipeline.spelling import SpellChecker, count_words
-from huleedu_service_libs._clock import Now, utc_now
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.manager import OutboxManager
 
