@@ -2,8 +2,16 @@
 
 from collections.abc import Sequence
 
-from aiokafka.errors import KafkaConnectionError, MessageSizeTooLargeError
+import pytest
+from aiokafka import errors
+from aiokafka.errors import KafkaConnectionError
 
+from huleedu_service_libs.kafka.errors import (
+    EnvelopeEncodingError,
+    InvalidTopicError,
+    KafkaBusStoppedError,
+    MessageTooLargeError,
+)
 from huleedu_service_libs.outbox.delivery import BatchSender, OneByOneSender, is_transient, sender_for
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 
@@ -16,13 +24,42 @@ def test_the_sender_fits_the_publisher() -> None:
     assert isinstance(sender_for(Publisher(), "svc"), OneByOneSender)
 
 
-def test_transient_is_what_lies_outside_the_event() -> None:
-    """Connection loss and timeouts are outages; a refused size or a programming error is the event's own."""
-    assert is_transient(KafkaConnectionError())
-    assert is_transient(TimeoutError())
-    assert is_transient(ConnectionRefusedError())
-    assert not is_transient(MessageSizeTooLargeError())
-    assert not is_transient(RuntimeError())
+OUTAGES = [
+    errors.KafkaConnectionError(),
+    errors.KafkaTimeoutError(),
+    errors.ProducerClosed(),
+    errors.OutOfOrderSequenceNumber(),
+    errors.ProducerFenced(),
+    errors.UnknownProducerId(),
+    errors.TopicAuthorizationFailedError(),
+    errors.NotLeaderForPartitionError(),
+    errors.NotEnoughReplicasError(),
+    KafkaBusStoppedError("client", "topic"),
+    TimeoutError(),
+    ConnectionRefusedError(),
+]
+POISON = [
+    errors.MessageSizeTooLargeError(),
+    errors.RecordListTooLargeError(),
+    errors.KafkaError("says nothing"),
+    MessageTooLargeError("topic", size=2, limit=1),
+    EnvelopeEncodingError("e.v1", "no"),
+    InvalidTopicError("no topic"),
+    RuntimeError(),
+    ValueError(),
+]
+
+
+@pytest.mark.parametrize("error", OUTAGES, ids=lambda error: type(error).__name__)
+def test_outages_lie_outside_the_event(error: Exception) -> None:
+    """Connections, leaders, timeouts, rights and the producer's own state count for no event."""
+    assert is_transient(error)
+
+
+@pytest.mark.parametrize("error", POISON, ids=lambda error: type(error).__name__)
+def test_poison_lies_in_the_event(error: Exception) -> None:
+    """A refused content, and whatever nobody can name, is counted."""
+    assert not is_transient(error)
 
 
 async def test_a_key_that_changes_topic_waits_for_the_next_batch() -> None:

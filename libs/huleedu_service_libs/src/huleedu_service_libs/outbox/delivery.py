@@ -6,6 +6,7 @@ after an event that failed, none of its key is sent.
 """
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -21,7 +22,7 @@ from huleedu_service_libs.protocols import (
 
 __all__ = ["BatchSender", "OneByOneSender", "Sender", "is_transient", "sender_for"]
 
-PUBLISH_TIMEOUT_SECONDS = 60.0  # beyond every limit of a publisher of ours; a foreign one may have none
+PUBLISH_TIMEOUT_SECONDS = 180.0  # publishers of ours give up by themselves; a foreign one may know no limit
 
 _HELD_BACK = DeliveryOutcome(error=RuntimeError("held back behind an earlier event of its key"), attempted=False)
 
@@ -45,9 +46,17 @@ def sender_for(publisher: KafkaPublisherProtocol, service_name: str) -> Sender:
 def is_transient(error: Exception) -> bool:
     """Whether the cause lies outside the event: no connection, no leader, a timeout, an open breaker.
 
-    Kafka errors say so themselves (``retriable``); the builtin ones are the operating system's.
+    Errors say so themselves (``retriable``), the builtin ones are the operating system's, and aiokafka's
+    others are judged by whoever knows the driver. A bare ``KafkaError`` says nothing, so it counts as the event's own.
     """
-    return bool(getattr(error, "retriable", False)) or isinstance(error, TimeoutError | OSError)
+    if getattr(error, "retriable", False) or isinstance(error, TimeoutError | OSError):
+        return True
+    if "aiokafka" not in sys.modules or type(error).__name__ == "KafkaError":
+        return False
+    # Only where the driver is loaded anyway: the outbox itself needs none.
+    from huleedu_service_libs.kafka import driver_errors  # noqa: PLC0415
+
+    return driver_errors.is_transient(error)
 
 
 class BatchSender:

@@ -12,7 +12,9 @@ Needs a session for itself: behind PgBouncer it must be in session mode. Knows
 nothing of Kafka.
 """
 
-from collections.abc import Collection, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -25,18 +27,24 @@ from sqlalchemy.types import JSON, Integer, Text, Uuid
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.protocols import FailedEvent, OutboxEvent
 
 __all__ = ["LANES", "PostgreSQLBatchStore"]
 
 LANES = 64  # a power of two; the most relays that can share the work
 REBALANCE_SECONDS = 1.0  # how often a relay counts the others
+STATEMENT_TIMEOUT_SECONDS = 30.0  # a session that answers nothing for so long is given up
+CLOSE_TIMEOUT_SECONDS = 5.0
 _MEMBERSHIP = 1_000_000  # the lock that every relay holds in shared mode, beyond all lanes
 
 logger = create_service_logger("huleedu.outbox.lanes")
 
 # Advisory locks belong to a database; the table's own id keeps two outboxes of one database apart.
 _LOCK_SPACE = text("SELECT ('event_outbox'::regclass::oid::bigint % 2147483647)::int")
+# The planner takes a share of the lanes for a few rows and would rather sort the whole backlog at every
+# batch than walk the index in order. This session runs nothing else, so it may be told.
+_PLAN_FOR_ORDER = text("SET enable_sort = off")
 _JOIN = text("SELECT pg_advisory_lock_shared(:space, :membership)")
 _COUNT_RELAYS = text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
@@ -53,15 +61,16 @@ _RELEASE = text("SELECT pg_advisory_unlock(:space, lane) FROM unnest(:lanes) AS 
 
 _KEY = "coalesce(nullif(event_key, ''), aggregate_id)"
 # published_at leads the order, so that the partial index (published_at, created_at) serves it.
+_FETCH_SQL = (
+    "SELECT id, aggregate_id, aggregate_type, event_type, event_data, event_key, topic, created_at,"  # noqa: S608  # constants only
+    " published_at, retry_count, last_error"
+    " FROM event_outbox WHERE published_at IS NULL AND retry_count < :max_retries"
+    f" AND (:all_lanes OR (hashtextextended({_KEY}, 0) & {LANES - 1})::int = ANY(:lanes))"
+    f" AND {_KEY} <> ALL(:held_keys)"
+    " ORDER BY published_at, created_at, id LIMIT :limit"
+)
 _FETCH = (
-    text(
-        "SELECT id, aggregate_id, aggregate_type, event_type, event_data, event_key, topic, created_at,"  # noqa: S608  # constants only
-        " published_at, retry_count, last_error"
-        " FROM event_outbox WHERE published_at IS NULL AND retry_count < :max_retries"
-        f" AND (:all_lanes OR (hashtextextended({_KEY}, 0) & {LANES - 1})::int = ANY(:lanes))"
-        f" AND {_KEY} <> ALL(:held_keys)"
-        " ORDER BY published_at, created_at, id LIMIT :limit"
-    )
+    text(_FETCH_SQL)
     .bindparams(bindparam("lanes", type_=ARRAY(Integer)), bindparam("held_keys", type_=ARRAY(Text)))
     .columns(id=Uuid, event_data=JSON)
 )
@@ -105,12 +114,21 @@ class PostgreSQLBatchStore:
 
     Args:
         engine: One of its connections is held while the relay runs.
+        service_name: Label of the metrics.
         max_error_length: Characters of an error that are stored.
         clock: Monotonic seconds.
     """
 
-    def __init__(self, engine: AsyncEngine, *, max_error_length: int, clock: _clock.Clock = _clock.monotonic) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        service_name: str,
+        max_error_length: int,
+        clock: _clock.Clock = _clock.monotonic,
+    ) -> None:
         self._engine = engine
+        self._metrics = OutboxMetrics(service_name)
         self._max_error_length = max_error_length
         self._clock = clock
         self._connection: AsyncConnection | None = None
@@ -130,7 +148,7 @@ class PostgreSQLBatchStore:
 
     async def fetch(self, *, limit: int, max_retries: int, held_keys: Collection[str]) -> Sequence[OutboxEvent]:
         """The oldest unpublished events of the relay's lanes; see `OutboxBatchStore`."""
-        try:
+        async with self._guarded():
             connection = await self._owned_connection()
             if not self._lanes:
                 return []
@@ -145,9 +163,6 @@ class PostgreSQLBatchStore:
                 },
             )
             return [Row(*row) for row in result]
-        except BaseException:
-            await self._abandon()
-            raise
 
     async def settle(
         self, *, published: Sequence[OutboxEvent], failed: Sequence[FailedEvent], max_retries: int
@@ -155,7 +170,7 @@ class PostgreSQLBatchStore:
         """Store the results of a batch; see `OutboxBatchStore`."""
         if self._connection is None:
             raise LanesLostError("The relay's database session is gone, and with it its lanes: nothing is completed")
-        try:
+        async with self._guarded():
             if published:
                 await self._connection.execute(_COMPLETE, {"ids": [event.id for event in published]})
             if not failed:
@@ -171,16 +186,23 @@ class PostgreSQLBatchStore:
             )
             parked = {row_id for row_id, attempts in result if attempts >= max_retries}
             return [one.event for one in failed if one.event.id in parked]
-        except BaseException:
-            await self._abandon()
-            raise
 
     async def depth(self, *, max_retries: int) -> int | None:
         """How many events of all lanes wait."""
         if self._connection is None:
             return None
-        waiting = await self._connection.scalar(_DEPTH, {"max_retries": max_retries})
-        return int(waiting or 0)
+        async with self._guarded():
+            return int(await self._connection.scalar(_DEPTH, {"max_retries": max_retries}) or 0)
+
+    @asynccontextmanager
+    async def _guarded(self) -> AsyncIterator[None]:
+        """Limit the time of what is done on the session, and give the session up when it fails."""
+        try:
+            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
+                yield
+        except BaseException:
+            await self._abandon()
+            raise
 
     async def close(self) -> None:
         """Let the lanes go; the next relay may take them at once."""
@@ -200,6 +222,7 @@ class PostgreSQLBatchStore:
         try:
             # Every statement is a transaction of its own: none stays open while Kafka is awaited.
             connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await connection.execute(_PLAN_FOR_ORDER)
             self._lock_space = int(await connection.scalar(_LOCK_SPACE) or 0)
             await connection.execute(_JOIN, {"space": self._lock_space, "membership": _MEMBERSHIP})
         except BaseException:
@@ -233,9 +256,11 @@ class PostgreSQLBatchStore:
         if connection is None:
             return
         try:
-            await connection.invalidate()
-            await connection.close()
+            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+                await connection.invalidate()
+                await connection.close()
         except Exception as error:  # noqa: BLE001  # the session is given up, its end needs no more of us
+            self._metrics.increment_errors("session_close")
             logger.warning("outbox_session_close_failed", error=str(error))
 
 

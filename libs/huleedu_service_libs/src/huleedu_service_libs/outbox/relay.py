@@ -10,13 +10,14 @@ event. Knows storage and Kafka only through their ports.
 import asyncio
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.adapter import RepositoryBatchStore
+from huleedu_service_libs.outbox.batch import Batch, judge
 from huleedu_service_libs.outbox.delivery import sender_for
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.protocols import (
@@ -32,7 +33,6 @@ from huleedu_service_libs.outbox.wakeup import WakeListener, wake_key_of
 from huleedu_service_libs.outbox.wire import key_of
 from huleedu_service_libs.protocols import (
     AtomicRedisClientProtocol,
-    DeliveryOutcome,
     KafkaPublisherProtocol,
     concrete_capability,
 )
@@ -40,6 +40,7 @@ from huleedu_service_libs.protocols import (
 __all__ = ["EventRelayWorker", "OutboxSettings"]
 
 STOP_GRACE_SECONDS = 10.0  # for the batch in flight
+CANCEL_GRACE_SECONDS = 5.0  # for a cancelled one
 DEPTH_INTERVAL_SECONDS = 10.0  # between two counts of what waits
 MOST_HELD_KEYS = 1000  # beyond this many failing keys the relay waits instead of searching past them
 SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
@@ -100,18 +101,21 @@ class EventRelayWorker:
 
     async def start(self) -> None:
         """Schedule the relay and return; does nothing but warn when it runs already."""
-        if self._running:
+        if self.is_running:
             logger.warning("outbox_relay_already_running", service=self.service_name)
             return
+        if self._wake is not None:  # of a loop that has died
+            await self._wake.stop()
         self._running = True
         listens = self.settings.enable_wake_notifications
         self._wake = WakeListener(self.redis_client if listens else None, self.wake_key, self.metrics)
         self._wake.start()
         self._task = asyncio.create_task(self._run(self._wake), name=f"outbox-relay:{self.service_name}")
+        self._task.add_done_callback(self._note_end)
         logger.info("outbox_relay_started", service=self.service_name)
 
     async def stop(self) -> None:
-        """Finish the batch in flight, within 10 s, and end; does nothing when not running.
+        """Finish the batch in flight, within 10 s, and end, within 15 s; does nothing when not running.
 
         A batch that does not finish in time is sent again by the next relay; no attempt is counted.
         """
@@ -120,15 +124,32 @@ class EventRelayWorker:
         self._running = False
         task, self._task = self._task, None
         wake, self._wake = self._wake, None
-        if wake is not None:
-            await wake.stop()
-        if task is not None:
-            _, pending = await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
-            if pending:
-                logger.warning("outbox_relay_stop_cancels_batch", service=self.service_name, after=STOP_GRACE_SECONDS)
-                task.cancel()
-                await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
-        logger.info("outbox_relay_stopped", service=self.service_name)
+        if task is not None and wake is not None:
+            await asyncio.gather(wake.stop(), self._finish(task))
+        logger.info("outbox_relay_stopped", service=self.service_name, finished=task is None or task.done())
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def _finish(self, task: asyncio.Task[None]) -> None:
+        _, pending = await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
+        if pending:
+            logger.warning("outbox_relay_stop_cancels_batch", service=self.service_name, after=STOP_GRACE_SECONDS)
+            task.cancel()
+            await asyncio.wait([task], timeout=CANCEL_GRACE_SECONDS)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        """Say why the loop has ended if nobody asked it to; ``start()`` begins anew."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._count_error("relay_died")
+            logger.error("outbox_relay_died", service=self.service_name, error=repr(error), exc_info=error)
 
     async def _run(self, wake: WakeListener) -> None:
         store = _store_of(self.outbox_repository)
@@ -141,7 +162,7 @@ class EventRelayWorker:
             await store.close()
 
     async def _guarded_cycle(self, store: OutboxBatchStore, wake: WakeListener) -> float:
-        """One cycle; seconds until the next. Trouble with the storage is survived."""
+        """One cycle; seconds until the next. Trouble, as a rule with the storage, is survived."""
         try:
             pause = await self._cycle(store, wake)
         except Exception as error:  # noqa: BLE001  # every kind of trouble ends in a back-off, counted and logged
@@ -171,7 +192,7 @@ class EventRelayWorker:
             self._empty_looks += 1
             return self._idle_seconds(shared=store.shared)
         self._empty_looks = 0
-        batch = _judge(events, await self._sender.deliver(events))
+        batch = judge(events, await self._sender.deliver(events))
         parked = await store.settle(
             published=batch.published, failed=batch.failed, max_retries=self.settings.max_retries
         )
@@ -211,7 +232,7 @@ class EventRelayWorker:
         depth = await store.depth(max_retries=self.settings.max_retries)
         self.metrics.set_queue_depth(fetched if depth is None else depth)
 
-    def _note(self, batch: "_Batch", parked: Sequence[OutboxEvent], duration: float) -> None:
+    def _note(self, batch: Batch, parked: Sequence[OutboxEvent], duration: float) -> None:
         """Key back-offs, metrics and logs of a batch whose results are stored."""
         for event in (*batch.published, *parked):
             self._held.release(key_of(event))
@@ -246,7 +267,7 @@ class EventRelayWorker:
             error=one.error,
         )
 
-    def _measure(self, metrics: OutboxMetrics, batch: "_Batch", parked: Sequence[OutboxEvent], duration: float) -> None:
+    def _measure(self, metrics: OutboxMetrics, batch: Batch, parked: Sequence[OutboxEvent], duration: float) -> None:
         metrics.observe_processing_time(duration)
         now = datetime.now(UTC)
         for event in batch.published:
@@ -262,45 +283,9 @@ class EventRelayWorker:
             self.metrics.increment_errors(error_type)
 
 
-@dataclass(slots=True)
-class _Batch:
-    """What became of a batch."""
-
-    published: list[OutboxEvent] = field(default_factory=list)
-    failed: list[FailedEvent] = field(default_factory=list)
-    outage: Exception | None = None
-
-
-def _judge(events: Sequence[OutboxEvent], outcomes: Sequence[DeliveryOutcome]) -> _Batch:
-    """Sort events into published, failed and still waiting; pure.
-
-    Only the acknowledged prefix of a key is published: an event that left although an earlier one
-    of its key did not is sent again, behind it.
-    """
-    batch = _Batch()
-    broken: set[str] = set()
-    for event, outcome in zip(events, outcomes, strict=True):
-        key = key_of(event)
-        if key in broken:
-            continue
-        if outcome.error is None:
-            batch.published.append(event)
-            continue
-        broken.add(key)
-        if outcome.transient:
-            batch.outage = batch.outage or outcome.error
-        elif outcome.attempted:
-            batch.failed.append(FailedEvent(event=event, error=_text_of(outcome.error)))
-    return batch
-
-
 def _store_of(repository: Any) -> OutboxBatchStore:
     make = concrete_capability(repository, "batch_store")
     return RepositoryBatchStore(repository) if make is None else repository.batch_store()
-
-
-def _text_of(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
 
 
 def _age_seconds(event: OutboxEvent, now: datetime) -> float | None:

@@ -116,7 +116,9 @@ class PostgreSQLOutboxRepository:
     async def increment_retry_count(self, event_id: UUID, error: str) -> None:
         """Count a failed attempt and note its error."""
         async with self._session_factory() as session:
-            result = await session.execute(select(EventOutbox.retry_count).where(EventOutbox.id == event_id))
+            result = await session.execute(
+                select(EventOutbox.retry_count).where(EventOutbox.id == event_id).with_for_update()
+            )
             attempts = result.scalar_one_or_none() or 0
             await session.execute(
                 update(EventOutbox)
@@ -134,7 +136,7 @@ class PostgreSQLOutboxRepository:
 
     def batch_store(self) -> OutboxBatchStore:
         """What a relay works with: a share of the keys, and a connection of its own."""
-        return PostgreSQLBatchStore(self.engine, max_error_length=MAX_ERROR_LENGTH)
+        return PostgreSQLBatchStore(self.engine, service_name=self.service_name, max_error_length=MAX_ERROR_LENGTH)
 
     async def _update(self, event_id: UUID, **values: Any) -> None:
         async with self._session_factory() as session:

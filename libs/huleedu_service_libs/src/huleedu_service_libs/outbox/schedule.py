@@ -1,8 +1,8 @@
 """When to try again: exponential back-off with jitter. Pure; the clock is passed in.
 
-Jitter is "full" below the upper half: a delay lies between half of the
-exponential value and the whole of it, so that relays don't march in step
-(see M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+A delay lies between half of the exponential value and the whole of it, so that
+relays don't march in step ("equal jitter" in M. Brooker, "Exponential Backoff
+And Jitter", AWS Architecture Blog, 2015).
 """
 
 import random
@@ -11,6 +11,7 @@ from collections.abc import Callable
 __all__ = ["Backoff", "HeldKeys"]
 
 FIRST_DELAY_SECONDS = 0.1
+FORGET_BEYOND = 10_000  # keys whose number of failures is remembered while none of them waits
 
 
 class Backoff:
@@ -68,6 +69,8 @@ class HeldKeys:
         """The keys that still wait."""
         now = self._clock()
         self._due = {key: due for key, due in self._due.items() if due > now}
+        if len(self._backoffs) > FORGET_BEYOND:  # rows that somebody deleted would be remembered for ever
+            self._backoffs = {key: backoff for key, backoff in self._backoffs.items() if key in self._due}
         return list(self._due)
 
     def next_due(self) -> float | None:

@@ -7,7 +7,6 @@ interval. Used by the manager (sending) and the relay (waiting); knows neither.
 
 import asyncio
 import weakref
-from contextlib import suppress
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from huleedu_service_libs.outbox.schedule import Backoff
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
 __all__ = ["WakeListener", "WakeSender", "wake_key_of"]
@@ -23,6 +23,7 @@ __all__ = ["WakeListener", "WakeSender", "wake_key_of"]
 SEND_TIMEOUT_SECONDS = 2.0
 LISTEN_SECONDS = 2.0  # one BLPOP; well below the socket timeout of 5 s that clients have
 COALESCE_SECONDS = 0.005  # wake-ups that come closer together are one
+LONGEST_PAUSE_SECONDS = 5.0  # between two attempts while Redis is away
 LIST_LIMIT = 1000  # tokens that nobody takes are dropped beyond this
 _PENDING = "huleedu_outbox_wake"  # key in Session.info
 
@@ -159,9 +160,11 @@ class WakeListener:
         task, self._task = self._task, None
         if task is None or self._redis is None:
             return
-        with suppress(Exception):  # unblocks a BLPOP, which cancelling alone would leave to its connection
+        try:  # unblocks a BLPOP, which cancelling alone would leave to its connection
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await self._redis.lpush(self._key, "stop")
+        except Exception as error:  # noqa: BLE001  # the cancellation below ends it as well
+            self._report(error, first=True)
         task.cancel()
         # A driver may lose the cancellation when the reply arrives with it; then the flag ends the loop.
         await asyncio.wait([task], timeout=2 * LISTEN_SECONDS)
@@ -194,20 +197,23 @@ class WakeListener:
         self._signal.clear()
 
     async def _listen(self, redis: AtomicRedisClientProtocol) -> None:
-        failures = 0
+        trouble = Backoff()
         while not self._stopping:
+            pause = COALESCE_SECONDS  # also keeps a double that answers at once from spinning
             try:
-                item = await redis.blpop(keys=[self._key], timeout=LISTEN_SECONDS)
-                if isinstance(item, tuple | list) and item:
-                    # One look serves all tokens so far; each was pushed after its rows were visible.
-                    await redis.delete_key(self._key)
-                    self._signal.set()
-                failures = 0
+                await self._take(redis)
+                trouble.succeeded()
             except Exception as error:  # noqa: BLE001  # polling goes on meanwhile
-                failures += 1
-                self._report(error, first=failures == 1)
-            # Also keeps a double that answers at once from spinning.
-            await self._sleep(COALESCE_SECONDS if failures == 0 else min(5.0, 0.1 * 2**failures))
+                pause = trouble.failed(LONGEST_PAUSE_SECONDS)
+                self._report(error, first=trouble.failures == 1)
+            await self._sleep(pause)
+
+    async def _take(self, redis: AtomicRedisClientProtocol) -> None:
+        """Wait for a token; one look serves all that are there, as each was pushed after its rows were visible."""
+        item = await redis.blpop(keys=[self._key], timeout=LISTEN_SECONDS)
+        if isinstance(item, tuple | list) and item:
+            await redis.delete_key(self._key)
+            self._signal.set()
 
     def _report(self, error: Exception, *, first: bool) -> None:
         if self._metrics is not None:
