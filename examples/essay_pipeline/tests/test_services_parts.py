@@ -261,3 +261,13 @@ def test_events_are_json_with_fixed_times() -> None:
 
     assert written["stored_at"] == "2026-01-01T12:00:00.000000+00:00"
     assert EssaySubmittedV1.model_validate_json(json.dumps(written)) == submitted
+
+
+def test_rollbacks_on_request_are_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo's switch cannot be left on by mistake where clients are strangers."""
+    monkeypatch.setenv("HULEEDU_INTERNAL_API_KEY", "secret")
+    monkeypatch.setenv("INTAKE_DEMO_ROLLBACK_ENABLED", "true")
+    assert IntakeSettings().DEMO_ROLLBACK_ENABLED
+    monkeypatch.setenv("ENVIRONMENT", "production")
+    with pytest.raises(ValidationError, match="DEMO_ROLLBACK_ENABLED must not be set in production"):
+        IntakeSettings()

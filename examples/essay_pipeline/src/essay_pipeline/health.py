@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from huleedu_service_libs.kafka_client import KafkaBus
-from huleedu_service_libs.protocols import KafkaPublisherProtocol, RedisClientProtocol
+from huleedu_service_libs.protocols import RedisClientProtocol
 
 __all__ = [
     "METRICS_CONTENT_TYPE",
@@ -60,11 +60,14 @@ async def check_redis(redis: RedisClientProtocol) -> None:
         raise ConnectionError("no answer to PING")
 
 
-async def check_kafka(publisher: KafkaPublisherProtocol) -> None:
-    """Ask a broker for its metadata, through the producer in use."""
-    bus = getattr(publisher, "delegate", publisher)
-    if isinstance(bus, KafkaBus):
-        await bus.producer.client.fetch_all_metadata()
+async def check_kafka(bus: KafkaBus) -> None:
+    """Ask a broker for its metadata, through the producer in use.
+
+    Raises:
+        ConnectionError: No broker answers.
+    """
+    if not await bus.ping():
+        raise ConnectionError("no broker answers")
 
 
 class Runs(Protocol):

@@ -44,7 +44,9 @@ def run_service(settings: PipelineSettings, serve: Serve) -> None:
         serve: The service's own part.
     """
     arguments = _parser(settings.SERVICE_NAME).parse_args()
-    configure_service_logging(settings.SERVICE_NAME, settings.log_environment, settings.LOG_LEVEL)
+    configure_service_logging(
+        settings.SERVICE_NAME, settings.ENVIRONMENT.value, settings.LOG_LEVEL, json_lines=settings.LOG_JSON
+    )
     logging.getLogger("aiokafka").setLevel(logging.WARNING)  # noqa: TID251  # a level, not a logger of ours
     asyncio.run(_until_stopped(settings, serve, arguments.parent_pipe))
 

@@ -41,11 +41,6 @@ class PipelineSettings(SecureServiceSettings):
     LOG_JSON: bool = True
     STOP_SECONDS: float = Field(default=20.0, gt=0)
 
-    @property
-    def log_environment(self) -> str:
-        """What `configure_service_logging` takes for the format that ``LOG_JSON`` asks for."""
-        return "production" if self.LOG_JSON else self.ENVIRONMENT.value
-
     def topic(self, name: str) -> str:
         """The topic ``name`` of this pipeline."""
         return self.KAFKA_NAMESPACE + name

@@ -19,10 +19,11 @@ from essay_pipeline.intake.routes import routes
 from essay_pipeline.intake.service import EssayIntake
 from essay_pipeline.intake.settings import IntakeSettings
 from huleedu_service_libs.error_handling import HuleEduError
+from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestContextMiddleware
 from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.quart_app import HuleEduApp
 
 __all__ = ["create_app"]
@@ -71,7 +72,7 @@ async def _start(app: HuleEduApp, settings: IntakeSettings) -> None:
         app.extensions["health_checks"] = {
             "database": partial(check_database, engine),
             "redis": partial(check_redis, await app.container.get(AtomicRedisClientProtocol)),
-            "kafka": partial(check_kafka, await app.container.get(KafkaPublisherProtocol)),
+            "kafka": partial(check_kafka, await app.container.get(KafkaBus)),
             "relay": partial(check_running, relay),
         }
     except BaseException:

@@ -1,6 +1,8 @@
 """Settings of *intake*; environment variables with the prefix ``INTAKE_``."""
 
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from essay_pipeline.settings import PipelineSettings
@@ -30,3 +32,11 @@ class IntakeSettings(PipelineSettings):
     ALLOWED_ORIGIN: str = ""
     DEMO_ROLLBACK_ENABLED: bool = False
     MAX_BODY_BYTES: int = 64 * 1024
+
+    @model_validator(mode="after")
+    def _no_rollbacks_in_production(self) -> Self:
+        if self.DEMO_ROLLBACK_ENABLED and self.requires_security():
+            raise ValueError(
+                f"DEMO_ROLLBACK_ENABLED must not be set in {self.ENVIRONMENT.value}: clients could undo writes"
+            )
+        return self

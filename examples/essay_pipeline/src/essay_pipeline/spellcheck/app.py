@@ -23,9 +23,10 @@ from essay_pipeline.health import (
 from essay_pipeline.spellcheck.di import make_container
 from essay_pipeline.spellcheck.models import Base
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
+from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
 __all__ = ["create_app"]
 
@@ -84,7 +85,7 @@ async def _health_checks(container: AsyncContainer) -> dict[str, Check]:
     return {
         "database": partial(check_database, await container.get(AsyncEngine)),
         "redis": partial(check_redis, await container.get(AtomicRedisClientProtocol)),
-        "kafka": partial(check_kafka, await container.get(KafkaPublisherProtocol)),
+        "kafka": partial(check_kafka, await container.get(KafkaBus)),
         "consumer": (await container.get(EventConsumer)).ping,
         "relay": partial(check_running, await container.get(EventRelayWorker)),
     }
