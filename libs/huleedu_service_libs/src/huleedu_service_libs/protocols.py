@@ -13,6 +13,7 @@ Knows nobody but ``common_core``; imports no driver.
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from types import FunctionType
 from typing import Any, Protocol, TypeVar
 
 from pydantic import BaseModel
@@ -253,17 +254,36 @@ class BatchPublisher(Protocol):
         ...
 
 
-def concrete_capability(instance: object, name: str) -> Callable[..., Awaitable[Any]] | None:
+def concrete_capability(
+    instance: object, name: str, *, beside: Sequence[str] = ()
+) -> Callable[..., Awaitable[Any]] | None:
     """The bound method ``name`` if the *class* of ``instance`` defines it, else ``None``.
 
     Looking at the class rather than the instance keeps mocks out: ``AsyncMock`` answers every
     attribute, yet its class defines none of ours. Nor is it an ability to inherit a protocol's empty method,
     as doubles do that derive from a protocol and override only what they need.
+
+    Args:
+        instance: A client, publisher or repository.
+        name: The ability.
+        beside: Methods that the ability does the work of. When one of them was overridden further down, patched, or
+            set on the instance, whoever did that wants it called: the ability is not used.
     """
-    for origin in type(instance).__mro__:
-        if name in vars(origin):
-            if getattr(origin, "_is_protocol", False):
-                return None
-            method: Callable[..., Awaitable[Any]] = getattr(instance, name)
-            return method
-    return None
+    mro = type(instance).__mro__
+    home = next((place for place, origin in enumerate(mro) if name in vars(origin)), None)
+    if home is None or getattr(mro[home], "_is_protocol", False):
+        return None
+    if any(_is_replaced(instance, method, home) for method in beside):
+        return None
+    method: Callable[..., Awaitable[Any]] = getattr(instance, name)
+    return method
+
+
+def _is_replaced(instance: object, method: str, home: int) -> bool:
+    """Whether ``method`` is another one than the class at ``home`` in the instance's MRO has."""
+    if method in getattr(instance, "__dict__", {}):
+        return True
+    for place, origin in enumerate(type(instance).__mro__):
+        if method in vars(origin):
+            return place < home or not isinstance(vars(origin)[method], FunctionType)
+    return False

@@ -3,12 +3,15 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from importlib.resources import files
 from typing import Any
 from unittest.mock import AsyncMock, Mock
 from uuid import uuid4
 
 import pytest
-from sqlalchemy import bindparam, func, select, text
+from alembic.migration import MigrationContext
+from alembic.operations import Operations
+from sqlalchemy import Connection, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
@@ -23,6 +26,7 @@ from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.protocols import FailedEvent
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from huleedu_service_libs.testing.devstack.servers import PostgresServer
 
 from .doubles import eventually
 
@@ -179,6 +183,20 @@ async def test_a_savepoint_does_not_wake_early(
         await eventually(lambda: redis.lpush.called)
 
 
+async def test_a_given_up_savepoint_keeps_the_wake_up(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, redis: AsyncMock
+) -> None:
+    """What was stored before the savepoint is committed, so the relay is woken for it."""
+    manager = OutboxManager(repository, redis, "svc")
+    async with AsyncSession(engine) as session:
+        await _publish(manager, session)
+        with pytest.raises(KeyError):
+            async with session.begin_nested():
+                raise KeyError
+        await session.commit()
+        redis.lpush.assert_called_once_with("outbox:wake:svc", "wake")  # asked for when the commit returns
+
+
 async def test_without_a_session_the_event_is_stored_and_the_relay_woken(
     repository: PostgreSQLOutboxRepository, engine: AsyncEngine, redis: AsyncMock
 ) -> None:
@@ -300,6 +318,19 @@ async def test_results_of_a_batch(
     assert await _count(engine, EventOutbox.published_at.is_not(None)) == 1
 
 
+async def test_rows_that_somebody_else_has_used_up_are_reported(
+    repository: PostgreSQLOutboxRepository, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """They are not sent, and their error says that they are parked, with the old one behind it."""
+    row_id = await repository.add_event(**ADD)
+    for _ in range(2):
+        await repository.increment_retry_count(row_id, "old")
+    assert await _fetch(stores[0], clock, max_retries=2) == []
+    event = await repository.get_event_by_id(row_id)
+    assert event is not None
+    assert event.last_error == "Exceeded max retries (2): old"
+
+
 async def test_a_batch_leaves_no_transaction_open(
     repository: PostgreSQLOutboxRepository,
     engine: AsyncEngine,
@@ -419,3 +450,47 @@ async def test_the_table_has_exactly_the_eleven_columns_and_three_indexes(engine
     ]
     assert {"ix_event_outbox_unpublished", "ix_event_outbox_aggregate", "ix_event_outbox_event_type"} <= set(indexes)
     assert set(Base.metadata.tables) == {"event_outbox"}
+
+
+async def test_the_migration_template_makes_the_same_table(
+    engine: AsyncEngine, postgres_server: PostgresServer
+) -> None:
+    """Filled in and run, the shipped revision creates what the model says, and takes it away again."""
+    template = (files("huleedu_service_libs.outbox") / "templates" / "create_outbox_table.py.template").read_text()
+    for name in ("SERVICE_NAME", "REVISION_ID", "DOWN_REVISION", "CREATE_DATE"):
+        assert f"{{{name}}}" in template
+        template = template.replace(f"{{{name}}}", "x")
+    revision: dict[str, Any] = {}
+    exec(compile(template, "revision.py", "exec"), revision)  # noqa: S102  # our own template
+    other = create_async_engine(postgres_server.create_database().replace("postgresql://", "postgresql+asyncpg://", 1))
+
+    def run(connection: Connection) -> None:
+        with Operations.context(MigrationContext.configure(connection)):
+            revision["upgrade"]()
+
+    async with other.begin() as connection:
+        await connection.run_sync(run)
+    assert await _shape(other) == await _shape(engine)
+
+    def back(connection: Connection) -> None:
+        with Operations.context(MigrationContext.configure(connection)):
+            revision["downgrade"]()
+
+    async with other.begin() as connection:
+        await connection.run_sync(back)
+    assert await _shape(other) == ([], [])
+    await other.dispose()
+
+
+async def _shape(engine: AsyncEngine) -> tuple[list[Any], list[Any]]:
+    async with engine.connect() as connection:
+        columns = await connection.execute(
+            text(
+                "SELECT column_name, data_type, character_maximum_length, is_nullable, column_default"
+                " FROM information_schema.columns WHERE table_name = 'event_outbox' ORDER BY ordinal_position"
+            )
+        )
+        indexes = await connection.execute(
+            text("SELECT indexdef FROM pg_indexes WHERE tablename = 'event_outbox' ORDER BY indexname")
+        )
+        return list(columns.all()), list(indexes.all())

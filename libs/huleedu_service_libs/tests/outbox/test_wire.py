@@ -121,3 +121,25 @@ def test_any_json_data_survives(data: object, event_id: UUID) -> None:
     body = json.loads(message_of(event, "svc").value)
     assert body["data"] == data
     assert body["event_id"] == str(event_id)
+
+
+ODD = {
+    "event_id": "evt-1",
+    "correlation_id": 7,
+    "event_timestamp": "yesterday",
+    "schema_version": "v1",
+    "data_schema_uri": 5,
+    "source_service": 3,
+    "metadata": "none",
+}
+
+
+def test_envelope_fields_of_no_use_give_way_to_the_rows() -> None:
+    """A payload whose own fields merely look like an envelope's is sent, not parked, and consumers can read it."""
+    event = Event(event_data=ODD)
+    body = message_of(event, "svc").value
+    envelope = EventEnvelope[Any].model_validate_json(body)
+    assert (envelope.event_id, envelope.correlation_id) == (event.id, event.id)
+    assert (envelope.schema_version, envelope.data_schema_uri, envelope.source_service) == (1, None, "3")
+    assert envelope.data == ODD
+    assert envelope_of(event, "svc").model_dump(mode="json") == json.loads(body)

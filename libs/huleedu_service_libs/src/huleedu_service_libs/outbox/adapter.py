@@ -61,7 +61,7 @@ class RepositoryBatchStore:
         """The rows that are still to be sent; one that has just used up its attempts is parked."""
         for row in rows:
             if row.retry_count >= max_retries and row.id not in self._parked:
-                await self._park(row, f"Exceeded max retries ({max_retries}): {row.last_error or 'no error stored'}")
+                await self._park(row, f"Exceeded max retries ({max_retries}): {_last_error(row)}")
         return [row for row in rows if row.id not in self._parked]
 
     async def _park(self, event: OutboxEvent, error: str) -> None:
@@ -69,3 +69,7 @@ class RepositoryBatchStore:
         if len(self._parked) >= PARKED_LIMIT:
             self._parked.pop(next(iter(self._parked)))
         self._parked[event.id] = None
+
+
+def _last_error(row: OutboxEvent) -> str:
+    return getattr(row, "last_error", None) or "no error stored"  # rows of tests lack some attributes

@@ -12,11 +12,19 @@ __all__ = ["Batch", "judge"]
 
 @dataclass(slots=True)
 class Batch:
-    """What became of a batch."""
+    """What became of a batch.
+
+    Attributes:
+        published: Acknowledged, and nothing before them in their key is not.
+        failed: For reasons of their own.
+        outage: What kept the rest from being sent, if that lies outside of them.
+        interrupted: The event at which it was noticed.
+    """
 
     published: list[OutboxEvent] = field(default_factory=list)
     failed: list[FailedEvent] = field(default_factory=list)
     outage: Exception | None = None
+    interrupted: FailedEvent | None = None
 
 
 def judge(events: Sequence[OutboxEvent], outcomes: Sequence[DeliveryOutcome]) -> Batch:
@@ -37,6 +45,7 @@ def judge(events: Sequence[OutboxEvent], outcomes: Sequence[DeliveryOutcome]) ->
         broken.add(key)
         if outcome.transient:
             batch.outage = batch.outage or outcome.error
+            batch.interrupted = batch.interrupted or FailedEvent(event=event, error=_text_of(outcome.error))
         elif outcome.attempted:
             batch.failed.append(FailedEvent(event=event, error=_text_of(outcome.error)))
     return batch

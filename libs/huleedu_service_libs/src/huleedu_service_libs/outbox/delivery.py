@@ -28,7 +28,14 @@ _HELD_BACK = DeliveryOutcome(error=RuntimeError("held back behind an earlier eve
 
 
 class Sender(Protocol):
-    """Delivers events."""
+    """Delivers events.
+
+    Attributes:
+        notes_outages: Whether the event at which an outage begins is given a failed attempt, its first and
+            never its last. Services' tests expect that of a publisher that raises whatever it likes.
+    """
+
+    notes_outages: bool
 
     async def deliver(self, events: Sequence[OutboxEvent]) -> Sequence[DeliveryOutcome]:
         """One outcome for each event, in order; raises for none of them."""
@@ -37,7 +44,7 @@ class Sender(Protocol):
 
 def sender_for(publisher: KafkaPublisherProtocol, service_name: str) -> Sender:
     """The sender that fits what the publisher's class can do."""
-    if concrete_capability(publisher, "publish_batch") is not None:
+    if concrete_capability(publisher, "publish_batch", beside=["publish"]) is not None:
         batch_publisher: BatchPublisher = publisher  # type: ignore[assignment]  # has just been looked at
         return BatchSender(batch_publisher, service_name)
     return OneByOneSender(publisher, service_name)
@@ -61,6 +68,8 @@ def is_transient(error: Exception) -> bool:
 
 class BatchSender:
     """Encodes the events and publishes them as one batch."""
+
+    notes_outages = False
 
     def __init__(self, publisher: BatchPublisher, service_name: str) -> None:
         self._publisher = publisher
@@ -102,6 +111,8 @@ class BatchSender:
 
 class OneByOneSender:
     """Publishes one envelope after the other."""
+
+    notes_outages = True
 
     def __init__(self, publisher: KafkaPublisherProtocol, service_name: str) -> None:
         self._publisher = publisher

@@ -89,6 +89,12 @@ _FAIL = (
     .bindparams(bindparam("ids", type_=ARRAY(Uuid)), bindparam("errors", type_=ARRAY(Text)))
     .columns(id=Uuid)
 )
+_REPORT_EXHAUSTED = text(
+    "UPDATE event_outbox SET last_error = left('Exceeded max retries (' || :max_retries || '): '"
+    " || coalesce(last_error, 'no error stored'), :length)"
+    " WHERE published_at IS NULL AND retry_count >= :max_retries"
+    " AND coalesce(last_error, '') NOT LIKE 'Exceeded max retries%' RETURNING id"
+)
 _DEPTH = text("SELECT count(*) FROM event_outbox WHERE published_at IS NULL AND retry_count < :max_retries")
 
 
@@ -149,7 +155,7 @@ class PostgreSQLBatchStore:
     async def fetch(self, *, limit: int, max_retries: int, held_keys: Collection[str]) -> Sequence[OutboxEvent]:
         """The oldest unpublished events of the relay's lanes; see `OutboxBatchStore`."""
         async with self._guarded():
-            connection = await self._owned_connection()
+            connection = await self._owned_connection(max_retries)
             if not self._lanes:
                 return []
             result = await connection.execute(
@@ -208,10 +214,11 @@ class PostgreSQLBatchStore:
         """Let the lanes go; the next relay may take them at once."""
         await self._abandon()
 
-    async def _owned_connection(self) -> AsyncConnection:
+    async def _owned_connection(self, max_retries: int) -> AsyncConnection:
         """The session that owns the lanes, opened and balanced when it is time."""
         if self._connection is None:
             self._connection = await self._join()
+            await self._report_exhausted(self._connection, max_retries)
         if self._clock() >= self._next_rebalance:
             await self._rebalance(self._connection)
             self._next_rebalance = self._clock() + REBALANCE_SECONDS
@@ -231,6 +238,15 @@ class PostgreSQLBatchStore:
             raise
         self._next_rebalance = 0.0
         return connection
+
+    async def _report_exhausted(self, connection: AsyncConnection, max_retries: int) -> None:
+        """Say of rows that somebody else has used up that they are parked; this relay never sees them."""
+        result = await connection.execute(
+            _REPORT_EXHAUSTED, {"max_retries": max_retries, "length": self._max_error_length}
+        )
+        rows = result.scalars().all()
+        if rows:
+            logger.warning("outbox_events_found_exhausted", count=len(rows), first=str(rows[0]))
 
     async def _rebalance(self, connection: AsyncConnection) -> None:
         relays = await connection.scalar(_COUNT_RELAYS, {"space": self._lock_space, "membership": _MEMBERSHIP})

@@ -10,11 +10,30 @@ from uuid import UUID
 
 from sqlalchemy import JSON, DateTime, Index, Integer, String, Text, func, text
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.sql.functions import FunctionElement
 
 from huleedu_service_libs._ids import uuid7
 
 __all__ = ["Base", "EventOutbox"]
+
+
+class _now_at_insert(FunctionElement[datetime]):  # noqa: N801  # named like the function that it is
+    """The database's clock, not the start of the transaction."""
+
+    type = DateTime(timezone=True)
+    inherit_cache = True
+
+
+@compiles(_now_at_insert)
+def _compile_for_others(*_: Any, **__: Any) -> str:
+    return "CURRENT_TIMESTAMP"  # services' unit tests may run on another database
+
+
+@compiles(_now_at_insert, "postgresql")
+def _compile_for_postgresql(*_: Any, **__: Any) -> str:
+    return "clock_timestamp()"
 
 
 class Base(DeclarativeBase):
@@ -39,7 +58,7 @@ class EventOutbox(Base):
     event_key: Mapped[str | None] = mapped_column(String(255), nullable=True)
     topic: Mapped[str] = mapped_column(String(255), nullable=False)
     created_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), nullable=False, default=func.clock_timestamp(), server_default=func.now()
+        DateTime(timezone=True), nullable=False, default=_now_at_insert(), server_default=func.now()
     )
     published_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), nullable=True)
     retry_count: Mapped[int] = mapped_column(Integer, nullable=False, default=0, server_default=text("0"))

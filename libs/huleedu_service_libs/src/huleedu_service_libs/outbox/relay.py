@@ -45,6 +45,8 @@ DEPTH_INTERVAL_SECONDS = 10.0  # between two counts of what waits
 MOST_HELD_KEYS = 1000  # beyond this many failing keys the relay waits instead of searching past them
 SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
 
+_SINGLE_ROW_METHODS = ("get_unpublished_events", "mark_event_published", "mark_event_failed", "increment_retry_count")
+
 logger = create_service_logger("huleedu.outbox.relay")
 
 
@@ -158,6 +160,8 @@ class EventRelayWorker:
                 pause = await self._guarded_cycle(store, wake)
                 if pause > 0 and self._running:
                     await wake.wait(pause)
+                else:
+                    await _clock.sleep(0)  # doubles may never suspend; others want to run, too
         finally:
             await store.close()
 
@@ -194,13 +198,22 @@ class EventRelayWorker:
         self._empty_looks = 0
         batch = judge(events, await self._sender.deliver(events))
         parked = await store.settle(
-            published=batch.published, failed=batch.failed, max_retries=self.settings.max_retries
+            published=batch.published,
+            failed=[*batch.failed, *self._noted_outage(batch)],
+            max_retries=self.settings.max_retries,
         )
         self._note(batch, parked, self._clock() - started)
         if batch.outage is None:
             self._outage.succeeded()
             return 0.0
         return await self._back_off(self._outage.failed(self.settings.error_retry_interval_seconds))
+
+    def _noted_outage(self, batch: Batch) -> list[FailedEvent]:
+        """The event at which an outage begins, where it is to be given an attempt: its first, and never its last."""
+        one = batch.interrupted
+        if one is None or not self._sender.notes_outages or self._outage.failures:
+            return []
+        return [one] if one.event.retry_count == 0 and self.settings.max_retries > 1 else []
 
     async def _back_off(self, seconds: float) -> float:
         """Wait, ended by nothing but ``stop()``: a wake-up does not shorten a back-off."""
@@ -284,12 +297,12 @@ class EventRelayWorker:
 
 
 def _store_of(repository: Any) -> OutboxBatchStore:
-    make = concrete_capability(repository, "batch_store")
+    make = concrete_capability(repository, "batch_store", beside=_SINGLE_ROW_METHODS)
     return RepositoryBatchStore(repository) if make is None else repository.batch_store()
 
 
 def _age_seconds(event: OutboxEvent, now: datetime) -> float | None:
-    created: object = event.created_at  # a repository of a test may lack it
+    created: object = getattr(event, "created_at", None)  # a row of a test may lack it
     if not isinstance(created, datetime):
         return None
     aware = created if created.tzinfo else created.replace(tzinfo=UTC)  # some tables have no time zone

@@ -79,14 +79,15 @@ class PostgreSQLOutboxRepository:
             event_key=event_key,
             topic=topic,
         )
-        row_id = row.id
         if session is not None:
             session.add(row)
             await session.flush()
+            row_id = row.id
         else:
             async with self._session_factory() as own:
                 own.add(row)
                 await own.flush()
+                row_id = row.id
                 await own.commit()
         if self.metrics is not None:
             self.metrics.increment_events_added(event_type)
@@ -119,7 +120,8 @@ class PostgreSQLOutboxRepository:
             result = await session.execute(
                 select(EventOutbox.retry_count).where(EventOutbox.id == event_id).with_for_update()
             )
-            attempts = result.scalar_one_or_none() or 0
+            found = result.scalar_one_or_none() or 0
+            attempts = int(getattr(found, "retry_count", found))  # sessions of tests hand out whole rows
             await session.execute(
                 update(EventOutbox)
                 .where(EventOutbox.id == event_id)

@@ -7,6 +7,7 @@ interval. Used by the manager (sending) and the relay (waiting); knows neither.
 
 import asyncio
 import weakref
+from collections.abc import Awaitable
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -53,12 +54,14 @@ class WakeSender:
     async def send(self) -> None:
         """Wake the relay now; never raises."""
         _notify_this_process()
-        if self._redis is None:
-            return
+        if self._redis is not None:
+            await self._push(self._redis.lpush(self._key, "wake"))
+
+    async def _push(self, pushing: Awaitable[object]) -> None:
         try:
             async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
-                length = await self._redis.lpush(self._key, "wake")
-                if _as_int(length) > LIST_LIMIT:
+                length = await pushing
+                if self._redis is not None and _as_int(length) > LIST_LIMIT:
                     await self._redis.delete_key(self._key)
         except Exception as error:  # noqa: BLE001  # the event is stored; polling finds it
             self._metrics.increment_errors("wake_up")
@@ -83,12 +86,18 @@ class WakeSender:
 
     def send_soon(self) -> None:
         """Wake the relay from a task of its own; calls that come while it runs share the next one."""
-        self._again = True
+        _notify_this_process()
+        if self._redis is None:
+            return
+        self._again = self._sending is not None
         if self._sending is None:
-            self._sending = asyncio.get_running_loop().create_task(self._send_while_asked())
+            # Called here and only awaited in the task: whoever looks right after the commit finds it asked for.
+            pushing = self._redis.lpush(self._key, "wake")
+            self._sending = asyncio.get_running_loop().create_task(self._push_while_asked(pushing))
 
-    async def _send_while_asked(self) -> None:
+    async def _push_while_asked(self, pushing: Awaitable[object]) -> None:
         try:
+            await self._push(pushing)
             while self._again:
                 self._again = False
                 await self.send()
@@ -105,6 +114,8 @@ def _after_commit(session: Session) -> None:
 
 
 def _after_rollback(session: Session) -> None:
+    if session.in_nested_transaction():
+        return  # a savepoint was given up, not what was stored before it
     session.info[_PENDING].clear()
 
 
@@ -212,8 +223,9 @@ class WakeListener:
         """Wait for a token; one look serves all that are there, as each was pushed after its rows were visible."""
         item = await redis.blpop(keys=[self._key], timeout=LISTEN_SECONDS)
         if isinstance(item, tuple | list) and item:
+            self._signal.set()  # first: the wake-up must not be lost with the next command
             await redis.delete_key(self._key)
-            self._signal.set()
+            self._signal.set()  # the look that is under way may have missed what the deleted tokens stood for
 
     def _report(self, error: Exception, *, first: bool) -> None:
         if self._metrics is not None:

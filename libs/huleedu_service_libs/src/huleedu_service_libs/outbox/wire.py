@@ -9,6 +9,7 @@ clock or from chance, so that every attempt sends the same bytes.
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs import _json
@@ -17,6 +18,7 @@ from huleedu_service_libs.protocols import OutgoingMessage
 
 __all__ = ["envelope_of", "key_of", "message_of", "standard_headers"]
 
+_TIME_ORDERED = 7  # the UUID version whose first 48 bits are milliseconds
 _TRACE_FIELDS = ("traceparent", "tracestate")
 
 
@@ -82,23 +84,45 @@ def standard_headers(event: OutboxEvent, fields: Mapping[str, Any]) -> dict[str,
 
 
 def _envelope_fields(event: OutboxEvent, service_name: str) -> dict[str, Any]:
+    """The envelope in JSON form; what is missing or of no use is filled in from the row."""
     stored = event.event_data
     if not isinstance(stored, Mapping):
         raise ValueError(f"Outbox row {event.id}: event_data must be a JSON object, is {type(stored).__name__}")  # noqa: TRY004  # poison, like every other unusable payload
-    metadata = stored.get("metadata")
+    version, uri, metadata = stored.get("schema_version"), stored.get("data_schema_uri"), stored.get("metadata")
     return {
-        "event_id": stored.get("event_id") or str(event.id),
+        "event_id": _uuid_text(stored.get("event_id")) or str(event.id),
         "event_type": event.event_type,
-        "event_timestamp": stored.get("event_timestamp") or _utc_text(event.created_at),
-        "source_service": stored.get("source_service") or service_name,
-        "schema_version": stored.get("schema_version") or 1,
-        "correlation_id": stored.get("correlation_id") or str(event.id),
-        "data_schema_uri": stored.get("data_schema_uri"),
+        "event_timestamp": _moment_text(stored.get("event_timestamp")) or _moment_of(event),
+        "source_service": str(stored.get("source_service") or service_name),
+        "schema_version": version if isinstance(version, int) and not isinstance(version, bool) else 1,
+        "correlation_id": _uuid_text(stored.get("correlation_id")) or str(event.id),
+        "data_schema_uri": uri if isinstance(uri, str) else None,
         "data": stored["data"] if "data" in stored else dict(stored),
         "metadata": metadata if isinstance(metadata, Mapping) else {},
     }
 
 
-def _utc_text(moment: datetime) -> str:
-    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)  # some tables have no time zone
+def _uuid_text(value: object) -> str | None:
+    try:
+        return str(UUID(value)) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _moment_text(value: object) -> str | None:
+    """``value`` itself if it is a point in time with a zone."""
+    try:
+        return value if isinstance(value, str) and datetime.fromisoformat(value).tzinfo else None
+    except ValueError:
+        return None
+
+
+def _moment_of(event: OutboxEvent) -> str:
+    """When the row was added; a row of a test that does not say so has the time of its id, or the epoch."""
+    created: object = getattr(event, "created_at", None)
+    if isinstance(created, datetime):
+        aware = created if created.tzinfo else created.replace(tzinfo=UTC)  # some tables have no time zone
+    else:
+        milliseconds = event.id.int >> 80 if getattr(event.id, "version", None) == _TIME_ORDERED else 0
+        aware = datetime.fromtimestamp(milliseconds / 1000, UTC)
     return aware.astimezone(UTC).isoformat().replace("+00:00", "Z")
