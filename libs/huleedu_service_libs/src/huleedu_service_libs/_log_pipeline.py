@@ -2,7 +2,7 @@
 
 `logging_utils` puts these together. Nothing here knows when or by whom logging
 is configured. Its rule: a log call never raises and never stops the service;
-what went wrong is counted (`swallowed_failures`).
+what went wrong is counted (`swallowed_failures`, and the metric of the same meaning).
 """
 
 import json
@@ -16,6 +16,8 @@ import orjson
 import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from huleedu_service_libs._metrics import counter
 
 __all__ = [
     "LineLogger",
@@ -40,10 +42,17 @@ class _State:
 
 _STATE = _State()
 
+_SWALLOWED = counter("huleedu_log_failures_total", "Log lines that were lost or shortened.")
+
 
 def swallowed_failures() -> int:
     """How many log lines of this process were lost or shortened since it started."""
     return _STATE.swallowed
+
+
+def _note_failure() -> None:
+    _STATE.swallowed += 1
+    _SWALLOWED.inc()
 
 
 def set_threshold(level: int) -> None:
@@ -69,7 +78,7 @@ def write_line(line: str) -> None:
             raw.write(line.encode("utf-8", "backslashreplace") + b"\n")
         stream.flush()
     except Exception:  # noqa: BLE001  # logging must not stop the service
-        _STATE.swallowed += 1
+        _note_failure()
 
 
 class LineLogger:
@@ -165,7 +174,7 @@ class RootHandler(logging.Handler):
         try:
             write_line(self.format(record))
         except Exception:  # noqa: BLE001  # logging must not stop the service
-            _STATE.swallowed += 1
+            _note_failure()
 
 
 # --- the bound logger
@@ -178,7 +187,14 @@ def _interpolate(event: Any, args: tuple[Any, ...]) -> str:
     try:
         return str(event % values)
     except Exception:  # noqa: BLE001  # logging must not stop the service
-        return f"{event} {_text(args)}"
+        return f"{_event_text(event)} {_text(args)}"
+
+
+def _event_text(event: object) -> str:
+    try:
+        return str(event)
+    except Exception:  # noqa: BLE001  # a broken __str__ must not cost the line
+        return _text(event)
 
 
 def _asynchronous(name: str) -> Callable[..., Awaitable[None]]:
@@ -206,8 +222,8 @@ class ServiceBoundLogger(structlog.BoundLoggerBase):
         except structlog.DropEvent:
             return
         except Exception as error:  # noqa: BLE001  # logging must not stop the service
-            _STATE.swallowed += 1
-            write_line(json.dumps({"event": str(event), "level": name, "log_failure": _text(error)}))
+            _note_failure()
+            write_line(json.dumps({"event": _event_text(event), "level": name, "log_failure": _text(error)}))
 
     def debug(self, *args: Any, **fields: Any) -> None:
         """Log at debug."""

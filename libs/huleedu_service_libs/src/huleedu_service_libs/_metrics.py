@@ -1,9 +1,11 @@
 """Prometheus collectors that are made once for a process.
 
 Test suites of services unregister every collector between tests, and modules
-may be imported twice; neither may raise or lose a collector.
+may be imported twice; neither may raise or lose a collector. A name that
+somebody else has taken is told in a `RuntimeWarning`.
 """
 
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -38,7 +40,10 @@ def _once(kind: type[_Collector], name: str, make: Callable[[CollectorRegistry |
         return existing
     try:
         collector = make(REGISTRY)
-    except ValueError:  # somebody else holds the name: count on, unseen, rather than fail an import
-        collector = make(None)
-    _made[name] = collector
+    except ValueError as error:  # somebody else holds the name: count on, unseen, rather than fail an import
+        collector = _made[name] = make(None)
+        # stacklevel: who asked for the collector
+        warnings.warn(f"metric {name!r} is not exported: {error}", RuntimeWarning, stacklevel=3)
+    else:
+        _made[name] = collector
     return collector

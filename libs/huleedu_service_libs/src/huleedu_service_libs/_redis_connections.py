@@ -1,23 +1,31 @@
-"""The driver's clients behind a `RedisClient`: four pools, so that none starves another.
+"""The driver's clients behind a `RedisClient`: four pools, so that none starves another, and all waiting on them.
 
-Only `redis_client` uses it. Commands borrow a connection for a moment;
+Only `redis_client` uses it. It reaches the server, waits for items of lists and
+closes, each within a limit of time. Commands borrow a connection for a moment;
 transactions, blocking pops and subscriptions hold one for as long as they
 last. From one pool, a hundred subscribers would leave none for commands.
 """
 
+import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
+from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._redaction import mask_url_credentials
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
     from redis.asyncio.retry import Retry
     from redis.backoff import ExponentialBackoff, NoBackoff
+    from redis.exceptions import AuthenticationError
+    from redis.exceptions import ConnectionError as RedisConnectionError
 
-__all__ = ["RedisClientConfig", "RedisConnections"]
+__all__ = ["RedisClientConfig", "RedisConnections", "RedisUnreachableError", "reach"]
 
 _SUBSCRIPTION_RETRIES = 8
+_SHORTEST_WAIT_S = 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +39,7 @@ class RedisClientConfig:
         connect_timeout_s: Seconds to open a connection.
         socket_timeout_s: Seconds to wait for a reply.
         start_timeout_s: Seconds in which `start` reaches the server or fails.
+        stop_timeout_s: Seconds in which `stop` closes the connections; then they are given up and logged.
         blocking_slice_s: Seconds that one ``BLPOP`` waits on the server; longer waits are made of several,
             so that a dead connection is noticed.
 
@@ -43,12 +52,55 @@ class RedisClientConfig:
     connect_timeout_s: float = 5.0
     socket_timeout_s: float = 5.0
     start_timeout_s: float = 10.0
+    stop_timeout_s: float = 5.0
     blocking_slice_s: float = 20.0
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+
+
+class RedisUnreachableError(RedisConnectionError):
+    """No server answered when the client was started.
+
+    Attributes:
+        client_id: The client.
+        address: Where it looked, without password.
+        reason: What the driver said.
+    """
+
+    def __init__(self, client_id: str, address: str, reason: str) -> None:
+        super().__init__(client_id, address, reason)
+        self.client_id = client_id
+        self.address = address
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Redis client {self.client_id!r} reached no server at {self.address}: {self.reason}"
+
+
+async def reach(client: Redis, client_id: str, redis_url: str, limit_s: float) -> None:
+    """Wait for a server's first answer.
+
+    Args:
+        client: The driver's client.
+        client_id: For the error.
+        redis_url: For the error.
+        limit_s: Seconds.
+
+    Raises:
+        RedisUnreachableError: There was none.
+        redis.exceptions.RedisError: The server answered with an error, such as wrong credentials.
+    """
+    try:
+        async with asyncio.timeout(limit_s):
+            await client.ping()
+    except AuthenticationError:
+        raise
+    except (RedisConnectionError, OSError, TimeoutError) as error:
+        reason = str(error) or f"no answer within {limit_s:g} s"
+        raise RedisUnreachableError(client_id, mask_url_credentials(redis_url), reason) from error
 
 
 class RedisConnections:
@@ -61,6 +113,7 @@ class RedisConnections:
     Args:
         redis_url: Server, with credentials if needed.
         config: Sizes and time-outs.
+        clock: Monotonic seconds.
 
     Attributes:
         commands: For everything that answers at once.
@@ -70,7 +123,9 @@ class RedisConnections:
             nothing is repeated but the subscription.
     """
 
-    def __init__(self, redis_url: str, config: RedisClientConfig) -> None:
+    def __init__(self, redis_url: str, config: RedisClientConfig, *, clock: Clock = monotonic) -> None:
+        self._config = config
+        self._clock = clock
         once = Retry(NoBackoff(), 0)
         again = Retry(ExponentialBackoff(cap=1.0, base=0.05), _SUBSCRIPTION_RETRIES)
         common: dict[str, Any] = {
@@ -95,17 +150,41 @@ class RedisConnections:
             ConnectionPool.from_url(redis_url, **common, socket_timeout=config.socket_timeout_s, retry=again)
         )
 
+    async def first_item(self, keys: list[str], timeout_s: float) -> tuple[str, str] | None:
+        """Wait for an item at the head of one of several lists, in slices.
+
+        Args:
+            keys: Lists, in order of precedence.
+            timeout_s: Seconds; 0 waits for ever.
+
+        Returns:
+            Key and item, or ``None`` when the time is up.
+        """
+        deadline = self._clock() + timeout_s if timeout_s > 0 else None
+        while True:
+            wait_s = self._config.blocking_slice_s
+            if deadline is not None:
+                wait_s = max(min(wait_s, deadline - self._clock()), _SHORTEST_WAIT_S)  # 0 would wait for ever
+            found = await cast("Awaitable[Any]", self.blocking.blpop(keys, timeout=wait_s))
+            if found is not None:
+                return found[0], found[1]
+            if deadline is not None and self._clock() >= deadline:
+                return None
+
     async def aclose(self) -> None:
-        """Close every connection of every pool, whatever happens on the way; usable again afterwards.
+        """Close every connection of every pool at the same time, whatever happens; usable again afterwards.
 
         Raises:
+            TimeoutError: Not all were closed within the stop time-out.
             Exception: The first error that a pool gave.
         """
-        errors: list[Exception] = []
-        for client in (self.subscriptions, self.blocking, self.transactions, self.commands):
-            try:
-                await client.aclose()
-            except Exception as error:  # noqa: BLE001  # raised below, once all are closed
-                errors.append(error)
-        if errors:
-            raise errors[0]
+        clients = (self.subscriptions, self.blocking, self.transactions, self.commands)
+        limit_s = self._config.stop_timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                outcomes = await asyncio.gather(*(client.aclose() for client in clients), return_exceptions=True)
+        except TimeoutError as error:
+            raise TimeoutError(f"connections not closed within {limit_s:g} s") from error
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome

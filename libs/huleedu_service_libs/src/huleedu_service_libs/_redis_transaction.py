@@ -1,19 +1,24 @@
-"""A transactional pipeline that gives its connection back even when it is forgotten.
+"""What Redis runs as one: transactional pipelines and Lua scripts.
 
-`RedisClient.create_transaction_pipeline` hands it out; otherwise it is
-redis-py's own pipeline.
+`RedisClient` hands out the pipelines, which are redis-py's own except that they
+give their connection back even when they are forgotten, and runs its scripts
+here. Knows nothing of starting and stopping.
 """
 
 import asyncio
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.logging_utils import create_service_logger
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
+    from redis.exceptions import NoScriptError
 
-__all__ = ["TransactionPipeline"]
+__all__ = ["Scripts", "TransactionPipeline", "open_pipeline"]
+
+logger = create_service_logger("huleedu_service_libs.redis")
 
 _giving_back: set[asyncio.Task[None]] = set()
 
@@ -47,6 +52,52 @@ class TransactionPipeline(Pipeline):
         task = loop.create_task(_give_back(self.connection_pool, connection))
         _giving_back.add(task)
         task.add_done_callback(_giving_back.discard)
+
+
+async def open_pipeline(client: Redis, watch_keys: tuple[str, ...]) -> TransactionPipeline:
+    """A pipeline that already watches ``watch_keys``; when that fails, its connection is given back."""
+    pipeline = TransactionPipeline(client)
+    if watch_keys:
+        try:
+            await pipeline.watch(*watch_keys)
+        except BaseException:
+            await pipeline.reset()  # type: ignore[no-untyped-call]  # the driver has no hint there
+            raise
+    return pipeline
+
+
+class Scripts:
+    """Lua scripts that one client has registered, kept so that a server that lost one gets it again.
+
+    Args:
+        client_id: Name in logs.
+    """
+
+    def __init__(self, client_id: str) -> None:
+        self._client_id = client_id
+        self._bodies: dict[str, str] = {}
+
+    async def register(self, client: Redis, body: str) -> str:
+        """Load a script; its SHA-1."""
+        sha = str(await client.script_load(body))
+        self._bodies[sha] = body
+        return sha
+
+    async def run(self, client: Redis, sha: str, keys: list[str], args: list[Any]) -> Any:
+        """Run a script; one that the server has lost is loaded again first, as nothing ran before that.
+
+        Raises:
+            redis.exceptions.NoScriptError: Neither the server nor this object knows ``sha``.
+        """
+        try:
+            return await client.evalsha(sha, len(keys), *keys, *args)
+        except NoScriptError:
+            body = self._bodies.get(sha)
+            if body is None:
+                raise
+            logger.info("Redis lost a script; loading it again", client_id=self._client_id, sha=sha)
+            await client.script_load(body)
+            return await client.evalsha(sha, len(keys), *keys, *args)
 
 
 async def _give_back(pool: Any, connection: Any) -> None:

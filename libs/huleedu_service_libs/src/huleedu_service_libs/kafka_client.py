@@ -14,8 +14,9 @@ from typing import Any, Self
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs._client_metrics import KAFKA_SWALLOWED
+from huleedu_service_libs._clock import Sleep, sleep
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs._redaction import error_text, mask_url_credentials
 from huleedu_service_libs.kafka.batching import BatchSender
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
 from huleedu_service_libs.kafka.driver_errors import (
@@ -78,6 +79,7 @@ class KafkaBus(KafkaPublisherProtocol):
         client_id: Name in the broker's logs and in metrics.
         bootstrap_servers: ``host:port``, comma-separated.
         config: Time-outs and sizes.
+        sleep: Waits between look-ups of a broker that is away.
 
     Attributes:
         client_id: As given.
@@ -90,11 +92,12 @@ class KafkaBus(KafkaPublisherProtocol):
         client_id: str,
         bootstrap_servers: str = KAFKA_BOOTSTRAP_SERVERS,
         config: KafkaBusConfig | None = None,
+        sleep: Sleep = sleep,
     ) -> None:
         self.client_id = client_id
         self.bootstrap_servers = bootstrap_servers
         self._config = config or KafkaBusConfig()
-        self._host = ProducerHost(client_id, bootstrap_servers, self._config)
+        self._host = ProducerHost(client_id, bootstrap_servers, self._config, sleep=sleep)
         self._batches = BatchSender(self._host, self._config)
         self._lifecycle = asyncio.Lock()
         self._started = False
@@ -164,13 +167,14 @@ class KafkaBus(KafkaPublisherProtocol):
             logger.info("Kafka bus stopped", client_id=self.client_id)
 
     async def ping(self) -> bool:
-        """Whether a broker answers within the request time-out; for health checks, never raises."""
+        """Whether a broker answers within the request time-out; failures are logged and counted, never raised."""
         if not self._started:
             return False
         try:
             async with asyncio.timeout(self._config.request_timeout_s):
                 await self._host.live.client.fetch_all_metadata()
         except Exception as error:  # noqa: BLE001  # the answer is False, and the log says why
+            KAFKA_SWALLOWED.labels(client_id=self.client_id, operation="ping").inc()
             self._log_failure("Kafka broker did not answer", error)
             return False
         return True
@@ -311,4 +315,4 @@ class KafkaBus(KafkaPublisherProtocol):
         return is_sequence_error(error)
 
     def _log_failure(self, event: str, error: Exception, **fields: Any) -> None:
-        logger.error(event, client_id=self.client_id, error=f"{type(error).__name__}: {error}", **fields)
+        logger.error(event, client_id=self.client_id, error=error_text(error), **fields)

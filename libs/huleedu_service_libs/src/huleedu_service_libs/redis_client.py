@@ -13,20 +13,19 @@ from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from huleedu_service_libs._client_metrics import REDIS_SWALLOWED
+from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_swallowed
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import mask_url_credentials
-from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections
-from huleedu_service_libs._redis_transaction import TransactionPipeline
+from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections, RedisUnreachableError, reach
+from huleedu_service_libs._redis_transaction import Scripts, TransactionPipeline, open_pipeline
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.redis_pubsub import RedisPubSub
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
-    from redis.exceptions import AuthenticationError, NoScriptError, RedisError
-    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import RedisError
 
 __all__ = [
     "REDIS_URL",
@@ -42,28 +41,8 @@ REDIS_URL: str = os.environ.get("REDIS_URL", "redis://redis:6379")
 """The server, read from the environment when this module is imported."""
 
 _SCAN_PAGE = 100
-_SHORTEST_WAIT_S = 0.001
 
 _Reply = TypeVar("_Reply")
-
-
-class RedisUnreachableError(RedisConnectionError):
-    """No server answered when the client was started.
-
-    Attributes:
-        client_id: The client.
-        address: Where it looked, without password.
-        reason: What the driver said.
-    """
-
-    def __init__(self, client_id: str, address: str, reason: str) -> None:
-        super().__init__(client_id, address, reason)
-        self.client_id = client_id
-        self.address = address
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"Redis client {self.client_id!r} reached no server at {self.address}: {self.reason}"
 
 
 class RedisClient(AtomicRedisClientProtocol):
@@ -71,9 +50,12 @@ class RedisClient(AtomicRedisClientProtocol):
 
     Errors of the driver are logged once and raised unchanged. A command is never repeated behind
     the caller's back (see `RedisConnections`); after a restart of the server the next command
-    connects anew. Before `start`, commands that the services use early (``get``, ``setex``,
+    connects anew.
+
+    While it is not started, commands that the services use early (``get``, ``setex``,
     ``set_if_not_exists``, ``scan_pattern``, ``ping``) start the client with a warning; all others
-    raise `RuntimeError`.
+    raise `RuntimeError`. That holds after `stop` as well as before `start`: unlike `KafkaBus`, a stopped
+    client is used again by whoever shares it, and loses nothing by that.
 
     Constructing does no I/O and needs no running event loop.
 
@@ -100,11 +82,10 @@ class RedisClient(AtomicRedisClientProtocol):
         self.client_id = client_id
         self.redis_url = redis_url
         self._config = config or RedisClientConfig()
-        self._clock = clock
-        self._connections = RedisConnections(redis_url, self._config)
+        self._connections = RedisConnections(redis_url, self._config, clock=clock)
         self.client: Redis = self._connections.commands
         self._pubsub: RedisPubSub | None = None
-        self._scripts: dict[str, str] = {}
+        self._scripts = Scripts(client_id)
         self._lifecycle = asyncio.Lock()
         self._started = False
 
@@ -140,22 +121,22 @@ class RedisClient(AtomicRedisClientProtocol):
             if self._started:
                 return
             try:
-                await self._reach()
+                await reach(self.client, self.client_id, self.redis_url, self._config.start_timeout_s)
             except Exception as error:
-                self._log_failure("start", error)
+                log_redis_failure(self.client_id, "start", error)
                 raise
             self._pubsub = RedisPubSub(self.client, self.client_id, subscriptions=self._connections.subscriptions)
             self._started = True
         logger.info("Redis client started", client_id=self.client_id, address=mask_url_credentials(self.redis_url))
 
     async def stop(self) -> None:
-        """Close all connections; errors are logged, counted and swallowed. May be started again."""
+        """Close all connections, within the stop time-out; errors are logged, counted and swallowed."""
         async with self._lifecycle:
             was_started, self._started, self._pubsub = self._started, False, None
             try:
                 await self._connections.aclose()
             except Exception as error:  # noqa: BLE001  # the contract: stop() never raises
-                self._note_swallowed("stop", error)
+                note_redis_swallowed(self.client_id, "stop", error)
         if was_started:
             logger.info("Redis client stopped", client_id=self.client_id)
 
@@ -165,7 +146,7 @@ class RedisClient(AtomicRedisClientProtocol):
             await self._start_if_needed("ping")
             return bool(await self.client.ping())
         except (RedisError, OSError, TimeoutError) as error:
-            self._note_swallowed("ping", error)
+            note_redis_swallowed(self.client_id, "ping", error)
             return False
 
     # --- strings and keys ---
@@ -295,7 +276,7 @@ class RedisClient(AtomicRedisClientProtocol):
             Key and item, or ``None`` when the time is up.
         """
         self._require_started()
-        return await self._run("blpop", self._wait_for_item(keys, timeout))
+        return await self._run("blpop", self._connections.first_item(keys, timeout))
 
     # --- transactions and scripts ---
 
@@ -307,20 +288,11 @@ class RedisClient(AtomicRedisClientProtocol):
         to give its connection back however the block ends; ``execute()`` does so too.
         """
         self._require_started()
-        pipeline = TransactionPipeline(self._connections.transactions)
-        if watch_keys:
-            try:
-                await self._run("watch", pipeline.watch(*watch_keys))
-            except BaseException:
-                await pipeline.reset()  # type: ignore[no-untyped-call]
-                raise
-        return pipeline
+        return await self._run("watch", open_pipeline(self._connections.transactions, watch_keys))
 
     async def register_script(self, script_body: str) -> str:
         """Load a Lua script; its SHA-1."""
-        sha = await self._command("register_script", lambda redis: redis.script_load(script_body))
-        self._scripts[str(sha)] = script_body
-        return str(sha)
+        return await self._command("register_script", lambda redis: self._scripts.register(redis, script_body))
 
     async def execute_script(self, sha: str, keys: list[str], args: list[Any]) -> Any:
         """Run a registered script.
@@ -331,8 +303,7 @@ class RedisClient(AtomicRedisClientProtocol):
         Raises:
             redis.exceptions.NoScriptError: Neither the server nor this client knows ``sha``.
         """
-        self._require_started()
-        return await self._run("execute_script", self._evaluate(sha, keys, args))
+        return await self._command("execute_script", lambda redis: self._scripts.run(redis, sha, keys, args))
 
     # --- publish/subscribe ---
 
@@ -353,17 +324,6 @@ class RedisClient(AtomicRedisClientProtocol):
         return await self._require_pubsub().publish_user_notification(user_id, event_type, data)
 
     # --- inside ---
-
-    async def _reach(self) -> None:
-        address = mask_url_credentials(self.redis_url)
-        try:
-            async with asyncio.timeout(self._config.start_timeout_s):
-                await self.client.ping()
-        except AuthenticationError:
-            raise
-        except (RedisConnectionError, OSError, TimeoutError) as error:
-            reason = str(error) or f"no answer within {self._config.start_timeout_s:g} s"
-            raise RedisUnreachableError(self.client_id, address, reason) from error
 
     async def _start_if_needed(self, operation: str) -> None:
         if self._started:
@@ -391,44 +351,9 @@ class RedisClient(AtomicRedisClientProtocol):
         try:
             return await command
         except (RedisError, OSError, TimeoutError) as error:
-            self._log_failure(operation, error)
+            log_redis_failure(self.client_id, operation, error)
             raise
 
     async def _scan(self, pattern: str) -> list[str]:
         # A dict keeps the order and drops the repetitions that SCAN may give while the table is resized
         return list(dict.fromkeys([key async for key in self.client.scan_iter(match=pattern, count=_SCAN_PAGE)]))
-
-    async def _wait_for_item(self, keys: list[str], timeout_s: float) -> tuple[str, str] | None:
-        deadline = self._clock() + timeout_s if timeout_s > 0 else None
-        while True:
-            wait_s = self._config.blocking_slice_s
-            if deadline is not None:
-                wait_s = max(min(wait_s, deadline - self._clock()), _SHORTEST_WAIT_S)  # 0 would wait for ever
-            found = await cast("Awaitable[Any]", self._connections.blocking.blpop(keys, timeout=wait_s))
-            if found is not None:
-                return found[0], found[1]
-            if deadline is not None and self._clock() >= deadline:
-                return None
-
-    async def _evaluate(self, sha: str, keys: list[str], args: list[Any]) -> Any:
-        try:
-            return await self.client.evalsha(sha, len(keys), *keys, *args)
-        except NoScriptError:
-            body = self._scripts.get(sha)
-            if body is None:
-                raise
-            logger.info("Redis lost a script; loading it again", client_id=self.client_id, sha=sha)
-            await self.client.script_load(body)
-            return await self.client.evalsha(sha, len(keys), *keys, *args)
-
-    def _log_failure(self, operation: str, error: Exception) -> None:
-        # The text of a driver's error shows neither values nor the URL
-        logger.error("Redis command failed", client_id=self.client_id, operation=operation, error=_text(error))
-
-    def _note_swallowed(self, operation: str, error: Exception) -> None:
-        REDIS_SWALLOWED.labels(client_id=self.client_id, operation=operation).inc()
-        logger.warning("Redis error swallowed", client_id=self.client_id, operation=operation, error=_text(error))
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"  # redis-py's repr holds no more than the name

@@ -14,9 +14,8 @@ from typing import Any
 import orjson
 from pydantic import BaseModel, SecretBytes, SecretStr
 
-from huleedu_service_libs._client_metrics import REDIS_SWALLOWED
+from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_swallowed
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs.logging_utils import create_service_logger
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
@@ -25,8 +24,6 @@ with requires_extra("redis", module=__name__):
     from redis.exceptions import TimeoutError as RedisTimeoutError
 
 __all__ = ["RedisPubSub"]
-
-logger = create_service_logger("huleedu_service_libs.redis")
 
 _CONFIRMATION_S = 5.0
 _CLEAN_UP_S = 2.0
@@ -58,8 +55,8 @@ class RedisPubSub:
         """
         try:
             return int(await self._client.publish(channel, message))
-        except RedisError as error:
-            self._log_failure("publish", channel, error)
+        except (RedisError, OSError, TimeoutError) as error:
+            log_redis_failure(self._client_id, "publish", error, channel=channel)
             raise
 
     @asynccontextmanager
@@ -114,8 +111,8 @@ class RedisPubSub:
             # Sending the command is not being subscribed: wait for the server's word
             if await pubsub.get_message(timeout=_CONFIRMATION_S) is None:
                 raise RedisTimeoutError(f"Redis did not confirm the subscription within {_CONFIRMATION_S:g} s")
-        except RedisError as error:
-            self._log_failure("subscribe", channel, error)
+        except (RedisError, OSError, TimeoutError) as error:
+            log_redis_failure(self._client_id, "subscribe", error, channel=channel)
             raise
 
     async def _close(self, pubsub: PubSub, channel: str) -> None:
@@ -123,31 +120,13 @@ class RedisPubSub:
             async with asyncio.timeout(_CLEAN_UP_S):
                 await pubsub.unsubscribe(channel)
         except (RedisError, OSError, TimeoutError) as error:
-            self._note_swallowed("unsubscribe", channel, error)
+            note_redis_swallowed(self._client_id, "unsubscribe", error, channel=channel)
         finally:
             try:
-                await pubsub.aclose()  # type: ignore[no-untyped-call]
+                async with asyncio.timeout(_CLEAN_UP_S):
+                    await pubsub.aclose()  # type: ignore[no-untyped-call]  # the driver has no hint there
             except (RedisError, OSError, TimeoutError) as error:
-                self._note_swallowed("close", channel, error)
-
-    def _log_failure(self, operation: str, channel: str, error: Exception) -> None:
-        logger.error(
-            "Redis command failed",
-            client_id=self._client_id,
-            operation=operation,
-            channel=channel,
-            error=f"{type(error).__name__}: {error}",
-        )
-
-    def _note_swallowed(self, operation: str, channel: str, error: Exception) -> None:
-        REDIS_SWALLOWED.labels(client_id=self._client_id, operation=operation).inc()
-        logger.warning(
-            "Redis subscription not closed cleanly",
-            client_id=self._client_id,
-            operation=operation,
-            channel=channel,
-            error=f"{type(error).__name__}: {error}",
-        )
+                note_redis_swallowed(self._client_id, "close", error, channel=channel)
 
 
 def _json_form(value: Any) -> Any:

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 
+from huleedu_service_libs._client_metrics import log_redis_failure
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs.logging_utils import create_service_logger
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
@@ -16,8 +16,6 @@ with requires_extra("redis", module=__name__):
     from redis.exceptions import RedisError
 
 __all__ = ["RedisSetOperations"]
-
-logger = create_service_logger("huleedu_service_libs.redis")
 
 _Reply = TypeVar("_Reply")
 
@@ -62,14 +60,6 @@ class RedisSetOperations:
     async def _logged(self, operation: str, command: Awaitable[_Reply]) -> _Reply:
         try:
             return await command
-        except RedisError as error:
-            self._log_failure(operation, error)
+        except (RedisError, OSError, TimeoutError) as error:
+            log_redis_failure(self.client_id, operation, error)
             raise
-
-    def _log_failure(self, operation: str, error: RedisError) -> None:
-        logger.error(
-            "Redis command failed",
-            client_id=self.client_id,
-            operation=operation,
-            error=f"{type(error).__name__}: {error}",
-        )

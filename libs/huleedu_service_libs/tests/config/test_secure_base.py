@@ -1,6 +1,8 @@
 """`SecureServiceSettings` and the masking of URLs."""
 
 import os
+import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from common_core.config_enums import Environment
-from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs._redaction import error_fields, error_text, mask_url_credentials
 from huleedu_service_libs.config import SecureServiceSettings
 from huleedu_service_libs.config.secure_base import InsecureSettingsWarning
 
@@ -186,3 +188,42 @@ def test_masking_never_fails(text: str) -> None:
     """Any text is accepted, and masking it twice changes nothing more."""
     once = mask_url_credentials(text)
     assert mask_url_credentials(once) == once
+
+
+def _reference(url: str) -> str:
+    """The rule as one expression: exact, and slow for long texts."""
+
+    def mask(found: re.Match[str]) -> str:
+        user, separator, password = found["userinfo"].partition(":")
+        return f"{found['scheme']}{user}:***@" if separator and password else found[0]
+
+    return re.sub(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.\-]{0,20}://|\A)(?P<userinfo>\S*)@", mask, url)
+
+
+@given(text=st.text(st.sampled_from("ab:/@ \n1-"), max_size=30))
+def test_masking_by_words_is_the_rule(text: str) -> None:
+    """Looking at one word after the other finds what the expression finds."""
+    assert mask_url_credentials(text) == _reference(text)
+
+
+@pytest.mark.parametrize("piece", ["a", "a:", "a://", "@", "a:b@", "a://b:c@", "?pwd=", "a.+-"])
+def test_masking_takes_time_in_proportion(piece: str) -> None:
+    """A text of a million characters takes well below the minutes to hours of a quadratic search."""
+    text = piece * (1_000_000 // len(piece))
+    began = time.process_time()
+    mask_url_credentials(text)
+    mask_url_credentials(f"x {text}")
+    assert time.process_time() - began < 20
+
+
+class _Wordless(Exception):  # noqa: N818  # what it is called stands in the text
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_errors_are_told_with_class_and_without_secrets() -> None:
+    """An error without text shows its class, one with a URL hides the password, none fails."""
+    assert error_text(TimeoutError()) == "TimeoutError"
+    assert error_text(OSError("redis://u:hemligt@h refused")) == "OSError: redis://u:***@h refused"
+    assert error_fields(ValueError("x")) == {"error": "x", "error_type": "ValueError"}
+    assert error_fields(_Wordless()) == {"error": "<no text>", "error_type": "_Wordless"}

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from huleedu_service_libs.outbox.adapter import RepositoryBatchStore
+from huleedu_service_libs.outbox.adapter import FencedAdapter, RepositoryBatchStore
 from huleedu_service_libs.outbox.models import Base
 from huleedu_service_libs.outbox.protocols import (
     FailedEvent,
@@ -32,19 +32,19 @@ class Subject:
     store: OutboxBatchStore
     repository: OutboxRepositoryProtocol
 
-    async def add(self, key: str) -> UUID:
+    async def add(self, key: str, topic: str = "t") -> UUID:
         """Add an event of ``key``."""
         return await self.repository.add_event(
-            aggregate_id=key, aggregate_type="essay", event_type="e.v1", event_data={"data": {}}, topic="t"
+            aggregate_id=key, aggregate_type="essay", event_type="e.v1", event_data={"data": {}}, topic=topic
         )
 
-    async def fetch(self, *held: str, limit: int = 100) -> list[UUID]:
+    async def fetch(self, *held: str, limit: int = 100, topics: tuple[str, ...] = ()) -> list[UUID]:
         """Ids of the next batch."""
-        return [event.id for event in await self.events(*held, limit=limit)]
+        return [event.id for event in await self.events(*held, limit=limit, topics=topics)]
 
-    async def events(self, *held: str, limit: int = 100) -> list[OutboxEvent]:
+    async def events(self, *held: str, limit: int = 100, topics: tuple[str, ...] = ()) -> list[OutboxEvent]:
         """The next batch."""
-        return list(await self.store.fetch(limit=limit, max_retries=MAX_RETRIES, held_keys=held))
+        return list(await self.store.fetch(limit=limit, max_retries=MAX_RETRIES, held_keys=held, held_topics=topics))
 
     async def settle(self, published: list[OutboxEvent], failed: list[OutboxEvent]) -> list[UUID]:
         """Store results; ids of what was parked."""
@@ -56,7 +56,7 @@ class Subject:
         return [event.id for event in parked]
 
 
-@pytest.fixture(name="subject", params=["adapted fake", "adapted PostgreSQL", "PostgreSQL"])
+@pytest.fixture(name="subject", params=["adapted fake", "adapted PostgreSQL", "fenced", "PostgreSQL"])
 async def _subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "adapted fake":
         fake = Repository()
@@ -66,8 +66,12 @@ async def _subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
     repository = PostgreSQLOutboxRepository(engine, "svc")
-    own = request.param == "PostgreSQL"
-    store: Any = repository.batch_store() if own else RepositoryBatchStore(repository)
+    stores: dict[str, Any] = {
+        "PostgreSQL": repository.batch_store,
+        "fenced": lambda: FencedAdapter(repository, repository.batch_store()),
+        "adapted PostgreSQL": lambda: RepositoryBatchStore(repository),
+    }
+    store = stores[request.param]()
     yield Subject(store, repository)
     await store.close()
     await engine.dispose()
@@ -99,6 +103,14 @@ async def test_held_keys_are_passed_over(subject: Subject) -> None:
         await subject.add("held")
     free = await subject.add("free")
     assert await subject.fetch("held", limit=1) == [free]
+
+
+async def test_held_topics_are_passed_over(subject: Subject) -> None:
+    """Events of a topic out of reach are left out, also when they fill the front of the outbox."""
+    for number in range(5):
+        await subject.add(f"k{number}", topic="away")
+    free = await subject.add("free")
+    assert await subject.fetch(limit=1, topics=("away",)) == [free]
 
 
 async def test_a_failed_event_counts_and_comes_again(subject: Subject) -> None:

@@ -16,12 +16,13 @@ from huleedu_service_libs.testing.devstack import (
     NotOursError,
     ServerStartError,
     ServiceUnavailableError,
+    free_ports,
 )
 from huleedu_service_libs.testing.devstack.docker import docker_answers
 from huleedu_service_libs.testing.devstack.java import JavaTools
-from huleedu_service_libs.testing.devstack.local import LocalProcess, LocalServer, free_ports
+from huleedu_service_libs.testing.devstack.local import LocalProcess, LocalServer
 from huleedu_service_libs.testing.devstack.postgres import embedded_postgres_root
-from huleedu_service_libs.testing.devstack.runs import create_run_folder
+from huleedu_service_libs.testing.devstack.run_folders import create_run_folder
 from huleedu_service_libs.testing.devstack.supervision import Command, Supervisor
 
 _CHOICE = "huleedu_service_libs.testing.devstack.choice"

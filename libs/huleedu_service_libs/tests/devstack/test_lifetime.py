@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from huleedu_service_libs.testing.devstack import DevStack, NotStartedError, WardenError
-from huleedu_service_libs.testing.devstack.runs import create_run_folder, sweep_stale_runs
+from huleedu_service_libs.testing.devstack.run_folders import create_run_folder, sweep_stale_runs
 from huleedu_service_libs.testing.devstack.supervision import Command, Supervisor
 from huleedu_service_libs.testing.devstack.warden import RECORD, identity
 
@@ -232,6 +232,31 @@ def test_interrupted_start_leaves_nothing() -> None:
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
     assert not folder.exists()
+
+
+def test_a_warden_that_does_not_answer_is_given_up(temporary: Path) -> None:
+    """The caller gets an error within the limit, `close` is not held up, and nothing goes on running."""
+    supervisor = Supervisor(create_run_folder(), answer_limit=0.2)
+    # The warden tells when it is there; before, its programs could not be started either.
+    pid = _spawn_patiently(supervisor, temporary)
+    os.kill(supervisor._warden.pid, signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(WardenError, match="is gone"):
+        supervisor.poll(pid)
+    supervisor.close()
+    assert time.monotonic() - began < 15
+    if sys.platform == "linux":
+        assert _eventually(lambda: identity(pid) is None)
+    else:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _spawn_patiently(supervisor: Supervisor, folder: Path) -> int:
+    """Start a program, with all the time that a busy machine takes for the warden's own start."""
+    limit, supervisor._answer_limit = supervisor._answer_limit, 30.0
+    pid = supervisor.spawn(Command(argv=["sleep", "600"], log=folder / "log", cwd=folder))
+    supervisor._answer_limit = limit
+    return pid
 
 
 def test_refused_requests_are_named(temporary: Path) -> None:

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import asyncpg
 import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka.errors import TopicAlreadyExistsError
 from redis.asyncio import Redis
 
 from huleedu_service_libs.testing.devstack import DevStack, KafkaServer, Kind, PostgresServer, RedisServer
-from huleedu_service_libs.testing.devstack.databases import create_topic
 
 pytestmark = pytest.mark.integration
 
@@ -86,13 +86,26 @@ async def test_kafka_keeps_address_and_records(stack: DevStack) -> None:
     kafka = stack.kafka
     if not kafka.supports_idempotent_producer:
         pytest.skip("needs Apache Kafka")
-    create_topic(kafka.address, "kept", partitions=1, replicas=1)
+    kafka.create_topic("kept")
     for number, interrupt in enumerate((kafka.restart, kafka.kill)):
         async with AIOKafkaProducer(bootstrap_servers=kafka.address, enable_idempotence=True) as producer:
             await producer.send_and_wait("kept", str(number).encode())
         interrupt()
         kafka.start()
     assert await _read(kafka, "kept", 2) == [b"0", b"1"]
+
+
+def test_topics_are_created_and_deleted(stack: DevStack) -> None:
+    """A topic can be made once, deleted, deleted again without harm, and made again."""
+    kafka = stack.kafka
+    if kafka.kind is not Kind.JVM:
+        pytest.skip("needs Apache Kafka")
+    kafka.create_topic("passing", partitions=2)
+    with pytest.raises(TopicAlreadyExistsError):
+        kafka.create_topic("passing")
+    kafka.delete_topic("passing")
+    kafka.delete_topic("passing")
+    kafka.create_topic("passing")
 
 
 async def test_tansu_serves_plain_producers(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,7 +115,7 @@ async def test_tansu_serves_plain_producers(monkeypatch: pytest.MonkeyPatch) -> 
     with DevStack(["kafka"], environ={}) as stack:
         assert stack.kafka.kind is Kind.TANSU
         assert not stack.kafka.supports_idempotent_producer
-        create_topic(stack.kafka.address, "plain", partitions=1, replicas=1)
+        stack.kafka.create_topic("plain")
         async with AIOKafkaProducer(bootstrap_servers=stack.kafka.address) as producer:
             await producer.send_and_wait("plain", b"essay")
         assert await _read(stack.kafka, "plain", 1) == [b"essay"]

@@ -7,7 +7,6 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from huleedu_service_libs.testing.devstack import DevStack, Kind
 from huleedu_service_libs.testing.devstack.answers import brokers_known_to
-from huleedu_service_libs.testing.devstack.databases import create_topic
 from huleedu_service_libs.testing.devstack.java import find_java_tools
 
 pytestmark = [
@@ -22,7 +21,7 @@ async def test_acknowledged_by_all_with_a_node_killed() -> None:
         kafka = stack.kafka
         assert kafka.kind is Kind.JVM
         assert kafka.node_count == 3
-        create_topic(kafka.address, "essays", partitions=3, replicas=3)
+        kafka.create_topic("essays", partitions=3)
         async with AIOKafkaProducer(bootstrap_servers=kafka.address, acks="all", enable_idempotence=True) as producer:
             for partition in range(3):
                 await producer.send_and_wait("essays", b"before", partition=partition)

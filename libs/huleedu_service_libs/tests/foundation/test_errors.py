@@ -45,10 +45,12 @@ def test_to_dict_keeps_objects() -> None:
     """The correlation id stays a UUID and the code equals its text."""
     content = _error(a=1).to_dict()
     assert content["error"] == "[VALIDATION_ERROR] Nope"
-    assert content["error_detail"]["correlation_id"] is CORRELATION or isinstance(
-        content["error_detail"]["correlation_id"], UUID
-    )
-    assert content["error_detail"]["error_code"] == "VALIDATION_ERROR"
+    detail = content["error_detail"]
+    assert type(detail["correlation_id"]) is UUID
+    assert detail["correlation_id"] == CORRELATION
+    assert detail["error_code"] is ErrorCode.VALIDATION_ERROR
+    assert detail["error_code"] == "VALIDATION_ERROR"
+    assert detail["details"] == {"a": 1}
 
 
 def test_adding_a_detail_makes_a_new_error() -> None:

@@ -1,14 +1,17 @@
 """Ids, JSON, collectors, extras: the parts that everything stands on."""
 
 import json
+import warnings
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import metadata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from huleedu_service_libs import _json
+from huleedu_service_libs import _extras, _json
+from huleedu_service_libs._extras import MissingExtraError, requires_extra
 from huleedu_service_libs._ids import uuid7
 from huleedu_service_libs._metrics import counter, gauge, histogram
 from huleedu_service_libs.protocols import DeliveryOutcome, concrete_capability
@@ -47,14 +50,65 @@ def test_json_round_trip(value: dict[str, int]) -> None:
 
 
 def test_collectors_are_made_once() -> None:
-    """Asking again gives the same collector; a name that somebody else has taken does not fail the import."""
+    """Asking again gives the same collector, registered or not."""
     first = counter("huleedu_test_made_once_total", "x", ("a",))
     assert counter("huleedu_test_made_once_total", "x", ("a",)) is first
     REGISTRY.unregister(first)
     first.labels(a="1").inc()  # harmless though it is not registered
     assert counter("huleedu_test_made_once_total", "x", ("a",)) is first
+
+
+def test_a_taken_metric_name_is_told() -> None:
+    """A name that somebody else has fails no import, but a warning names the metric that stays unseen."""
     gauge("huleedu_test_taken", "x").set(1)
-    histogram("huleedu_test_taken", "x", (), (1.0,)).observe(1)
+    with pytest.warns(RuntimeWarning, match="metric 'huleedu_test_taken' is not exported") as caught:
+        unseen = histogram("huleedu_test_taken", "x", (), (1.0,))
+    assert caught[0].filename == __file__
+    unseen.observe(1)
+    assert histogram("huleedu_test_taken", "x", (), (1.0,)) is unseen  # told once
+    assert REGISTRY.get_sample_value("huleedu_test_taken") == 1
+    with warnings.catch_warnings():  # also where warnings are errors, the second import succeeds
+        warnings.simplefilter("error")
+        with pytest.raises(RuntimeWarning):
+            counter("huleedu_test_taken", "x")
+        counter("huleedu_test_taken", "x").inc()
+
+
+EXTRAS = [("kafka", "aiokafka.errors"), ("redis", "redis"), ("tracing", "opentelemetry.sdk.trace"), ("di", "dishka")]
+
+
+@pytest.mark.parametrize(("extra", "missing"), EXTRAS)
+def test_a_missing_package_of_an_extra_is_told_as_such(extra: str, missing: str) -> None:
+    """The text says what to install, and which module asked."""
+    with (
+        pytest.raises(MissingExtraError, match=rf"^mine needs '{missing}'.*huleedu-service-libs\[{extra}\]"),
+        requires_extra(extra, module="mine"),
+    ):
+        raise ModuleNotFoundError("absent", name=missing)
+
+
+@pytest.mark.parametrize(
+    ("extra", "missing"),
+    [
+        ("kafka", "async_timeout"),
+        ("redis", "rediscluster"),
+        ("tracing", "opentelemetry"),
+        ("di", "aiokafka"),
+        ("di", None),
+    ],
+)
+def test_any_other_missing_module_speaks_for_itself(extra: str, missing: str | None) -> None:
+    """What our extra does not bring, it would not repair: the original error passes."""
+    error = ModuleNotFoundError("absent", name=missing)
+    with pytest.raises(ModuleNotFoundError) as caught, requires_extra(extra, module="mine"):
+        raise error
+    assert caught.value is error
+
+
+def test_every_extra_is_known() -> None:
+    """The table has a row for each extra that the distribution offers."""
+    offered = metadata("huleedu-service-libs").get_all("Provides-Extra") or []
+    assert set(_extras._BROUGHT_BY) == set(offered) - {"all"}
 
 
 def test_abilities_are_looked_up_on_the_class() -> None:

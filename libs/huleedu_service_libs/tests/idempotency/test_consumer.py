@@ -8,6 +8,7 @@ from unittest.mock import ANY, AsyncMock
 
 import pytest
 import structlog
+import structlog.testing
 from opentelemetry import trace
 from prometheus_client import REGISTRY
 
@@ -385,15 +386,112 @@ async def test_wait_is_bounded(redis: FakeRedis) -> None:
     assert bench.runs == 0
 
 
+# --- a Redis that hangs
+
+
+class Hanging(FakeRedis):
+    """Never answers the calls named in ``failing``."""
+
+    async def _enter(self, *call: Any) -> None:
+        self.calls.append(call)
+        if call[0] in self.failing:
+            await asyncio.Event().wait()
+
+
+class HangingScripted(Hanging, ScriptedRedis):
+    """The same, with scripts."""
+
+
+def _impatient(redis: FakeRedis, handler: Any) -> Any:
+    decorate = idempotent_consumer(
+        redis.port(), IdempotencyConfig("svc"), redis_timeout_seconds=0.02, now=redis.time.now, sleep=_never
+    )
+    return decorate(handler)
+
+
+async def _confirming(_msg: Any, *, confirm_idempotency: Any) -> str:
+    await confirm_idempotency()
+    return "done"
+
+
+@pytest.mark.parametrize("kind", [Hanging, HangingScripted])
+@pytest.mark.parametrize(("call", "reason"), [("get", "redis_get"), ("set_if_not_exists", "redis_set")])
+async def test_a_redis_that_hangs_before_the_handler_fails_open(
+    time: FakeTime, kind: type[FakeRedis], call: str, reason: str
+) -> None:
+    """No answer within the limit is no answer: the handler runs unprotected, counted and logged."""
+    redis = kind(time)
+    redis.failing = {call}
+    before = _count("idempotency_fail_open_total", reason=reason)
+    with structlog.testing.capture_logs() as logs:
+        assert await asyncio.wait_for(_impatient(redis, _confirming)(EVENT), 15) == "done"
+    assert _count("idempotency_fail_open_total", reason=reason) == before + 1
+    (failure,) = [entry for entry in logs if entry["log_level"] == "error"]
+    assert (failure["action"], failure["error_type"]) == ("fail_open", "TimeoutError")
+    assert failure["error"] == "no answer within 0.02 s"
+    assert redis.names()[-1] == call
+
+
+@pytest.mark.parametrize(
+    ("kind", "call"), [(Hanging, "setex"), (HangingScripted, "register_script"), (HangingScripted, "execute_script")]
+)
+async def test_a_redis_that_hangs_at_the_confirmation_holds_nobody(
+    time: FakeTime, kind: type[FakeRedis], call: str
+) -> None:
+    """The handler's result counts; that it was not recorded is counted and logged."""
+    redis = kind(time)
+    redis.failing = {call}
+    before = _count("idempotency_errors_total", kind="confirmation_failed")
+    assert await asyncio.wait_for(_impatient(redis, _confirming)(EVENT), 15) == "done"
+    assert _count("idempotency_errors_total", kind="confirmation_failed") == before + 1
+
+
+@pytest.mark.parametrize(("kind", "call"), [(Hanging, "delete_key"), (HangingScripted, "execute_script")])
+async def test_a_redis_that_hangs_at_the_release_holds_nobody(time: FakeTime, kind: type[FakeRedis], call: str) -> None:
+    """The handler's error comes out, and the failed release is counted."""
+    redis = kind(time)
+    redis.failing = {call}
+
+    async def handler(_msg: Any, *, confirm_idempotency: Any) -> None:
+        raise RuntimeError("own")
+
+    before = _count("idempotency_errors_total", kind="release_failed")
+    with pytest.raises(RuntimeError, match="own"):
+        await asyncio.wait_for(_impatient(redis, handler)(EVENT), 15)
+    assert _count("idempotency_errors_total", kind="release_failed") == before + 1
+
+
+async def test_an_error_of_the_client_inside_the_limit_stays_what_it_is(plain: FakeRedis) -> None:
+    """A client's own time-out is reported with its own words."""
+    plain.get = AsyncMock(side_effect=TimeoutError("socket"))  # type: ignore[method-assign]
+    with structlog.testing.capture_logs() as logs:
+        assert await _impatient(plain, _confirming)(EVENT) == "done"
+    assert [entry["error"] for entry in logs if entry["log_level"] == "error"] == ["socket"]
+
+
+async def test_an_owner_that_cannot_be_read_is_counted(plain: FakeRedis) -> None:
+    """The refusal comes without the owner's name when Redis fails in between, and the failure is not lost."""
+    plain.get = AsyncMock(side_effect=[None, ConnectionError("gone")])  # type: ignore[method-assign]
+    plain.put(KEY, _claimed_by_other(plain.time))
+    before = _count("idempotency_errors_total", kind="owner_unknown")
+    with structlog.testing.capture_logs() as logs, pytest.raises(EventInProgressError) as caught:
+        await Bench(plain, in_progress="raise").deliver(EVENT)
+    assert caught.value.owner is None
+    assert _count("idempotency_errors_total", kind="owner_unknown") == before + 1
+    assert [entry["error"] for entry in logs if entry["log_level"] == "warning"] == ["gone"]
+
+
 # --- with scripts
 
 
 async def test_only_the_owner_releases(time: FakeTime) -> None:
     """A handler that fails after its claim went to another leaves the other's claim alone."""
     redis = ScriptedRedis(time)
-    bench = Bench(redis)
+    runs = 0
 
     async def handler(_msg: Any, *, confirm_idempotency: Any) -> None:
+        nonlocal runs
+        runs += 1
         redis.put(KEY, _claimed_by_other(time))
         raise RuntimeError("late")
 
@@ -401,7 +499,7 @@ async def test_only_the_owner_releases(time: FakeTime) -> None:
     with pytest.raises(RuntimeError, match="late"):
         await deliver(EVENT)
     assert json.loads(redis.values[KEY][0])["owner"] == "o"
-    assert bench.runs == 0
+    assert runs == 1
 
 
 async def test_only_the_owner_confirms(time: FakeTime) -> None:

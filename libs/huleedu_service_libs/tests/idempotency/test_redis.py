@@ -146,10 +146,11 @@ async def test_event_in_progress_is_refused(client: RedisClient, redis_prefix: s
     """With `raise` a second worker refuses while the first works."""
     working, finish = asyncio.Event(), asyncio.Event()
 
-    async def handler(_msg: Any, *, confirm_idempotency: Any) -> None:
+    async def handler(_msg: Any, *, confirm_idempotency: Any) -> bool:
         working.set()
         await finish.wait()
         await confirm_idempotency()
+        return True
 
     deliver = idempotent_consumer(client, _config(redis_prefix, in_progress="raise"))(handler)
     first = asyncio.ensure_future(deliver(EVENT))
@@ -157,7 +158,8 @@ async def test_event_in_progress_is_refused(client: RedisClient, redis_prefix: s
     with pytest.raises(EventInProgressError):
         await deliver(EVENT)
     finish.set()
-    assert await asyncio.gather(first, deliver(EVENT), return_exceptions=True)
+    assert await first is True
+    assert await deliver(EVENT) is None
     assert json.loads(await client.get(await _key(client, redis_prefix)) or "")["status"] == "completed"
 
 

@@ -6,6 +6,7 @@ is the set of events that have had their effect.
 """
 
 import asyncio
+import json
 from collections import Counter
 from functools import partial
 from typing import Any, ClassVar
@@ -63,8 +64,9 @@ class Deliveries(RuleBasedStateMachine):
         self.running: Counter[str] = Counter()
         self.effects: Counter[str] = Counter()
         self.delivered: set[str] = set()
+        self.cancelled: set[str] = set()
         self.tasks: list[asyncio.Task[Any]] = []
-        redis = self.redis_type(self.time)
+        self.redis = redis = self.redis_type(self.time)
         enter = redis._enter
 
         async def gated(*call: Any) -> None:
@@ -93,6 +95,7 @@ class Deliveries(RuleBasedStateMachine):
         finally:
             self.running[event] -= 1
         if word == "cancel":
+            self.cancelled.add(event)  # keeps its claim: how far the handler came is unknown
             raise asyncio.CancelledError
         if word == "raise":
             raise RuntimeError(word)
@@ -142,12 +145,21 @@ class Deliveries(RuleBasedStateMachine):
     def claims_expire(self) -> None:
         """While nobody works, the claims of cancelled handlers end."""
         self.time.seconds += 301
+        self.cancelled.clear()
 
     @invariant()
     def nobody_works_twice(self) -> None:
         """An event is processed by one worker at a time, and has one effect."""
         assert all(count <= 1 for count in self.running.values())
         assert all(count <= 1 for count in self.effects.values())
+
+    @invariant()
+    def failures_give_back(self) -> None:
+        """While nobody works, only the events of cancelled handlers are claimed."""
+        if not all(task.done() for task in self.tasks):
+            return
+        stored = [json.loads(text) for text, ends in self.redis.values.values() if ends > self.time.seconds]
+        assert {record["event_id"] for record in stored if record["status"] == "processing"} <= self.cancelled
 
     def _finish(self) -> None:
         for _ in range(500):
@@ -164,6 +176,7 @@ class Deliveries(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whatever happened: delivered once more, every event has had its effect exactly once."""
         self._finish()
+        self.failures_give_back()
         self.claims_expire()
         for event in sorted(self.delivered):
             self.deliver(event)

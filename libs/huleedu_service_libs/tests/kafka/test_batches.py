@@ -37,6 +37,13 @@ def _messages(topic: str, keys: Sequence[str], *, size: int = 0) -> list[Outgoin
     ]
 
 
+async def _until_taken(bus: KafkaBus) -> None:
+    """Wait until the driver has a batch to send."""
+    accumulator = bus.producer._message_accumulator
+    while not accumulator._batches and not accumulator._pending_batches:
+        await asyncio.sleep(0)
+
+
 def _numbers(records: list[Any]) -> list[int]:
     return [int(record.value) for record in records]
 
@@ -230,8 +237,7 @@ async def test_a_cancelled_batch_is_settled_by_the_next(
     messages = _messages(topic, ["k"] * 50)
     await bus.publish_batch(messages[:1])
     task = asyncio.create_task(bus.publish_batch(messages[1:]))
-    while not bus.producer._message_accumulator._batches and not bus.producer._message_accumulator._pending_batches:
-        await asyncio.sleep(0)
+    await _until_taken(bus)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -253,8 +259,8 @@ async def test_stop_during_an_outage_is_bounded(real_kafka: KafkaServer, kafka_t
         pytest.skip(str(error))
     try:
         task = asyncio.create_task(bus.publish_batch(_messages(topic, ["k", "k"])))
-        await asyncio.sleep(0.2)
-        async with asyncio.timeout(6):
+        await _until_taken(bus)
+        async with asyncio.timeout(20):  # publish_timeout_s alone would be 30
             await bus.stop()
             outcomes = await task
         assert all(outcome.transient for outcome in outcomes)

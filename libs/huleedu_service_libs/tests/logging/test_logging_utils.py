@@ -8,7 +8,7 @@ import logging
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opentelemetry import context as otel_context
 from opentelemetry import trace
+from prometheus_client import REGISTRY
 from pydantic import BaseModel
 
 from common_core.config_enums import Environment
@@ -268,6 +269,67 @@ class Unprintable:
 
     def __repr__(self) -> str:
         raise RuntimeError("no text")
+
+
+class Voiceless:
+    """Has a representation, but raises when it is asked for its text."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    def __repr__(self) -> str:
+        return "<voiceless>"
+
+
+class Mute(Unprintable):
+    """Has neither."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize("environment", ["production", "development"])
+@pytest.mark.parametrize(("value", "shown"), [(Voiceless(), "<voiceless>"), (Mute(), "<unprintable Mute>")])
+def test_a_value_without_text_never_raises(
+    environment: str, value: object, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As the event, as an argument, as a field: the call returns, and a line says what can be said."""
+    configure_service_logging("svc", environment)
+    calls: list[Callable[[], Any]] = [
+        lambda: IMPORTED_EARLY.info(value),
+        lambda: IMPORTED_EARLY.info(value, "argument"),
+        lambda: IMPORTED_EARLY.info("essay %s", value),
+        lambda: IMPORTED_EARLY.info("essay", value=value),
+        lambda: IMPORTED_EARLY.bind(value=value).info("essay"),
+    ]
+    for call in calls:
+        call()
+        out = capsys.readouterr().out
+        assert shown in out or "essay" in out
+
+
+def test_a_broken_pipeline_survives_a_broken_event(capsys: pytest.CaptureFixture[str]) -> None:
+    """Even the line that stands for a failed one can be written when the event has no text."""
+    _production()
+    structlog.configure(processors=[])  # what comes out of it is no line
+    before = swallowed_failures()
+    IMPORTED_EARLY.error(Mute())
+    assert _line(capsys)["event"] == "<unprintable Mute>"
+    assert swallowed_failures() == before + 1
+
+
+def test_failures_are_a_metric(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `swallowed_failures` says can be watched from outside as well."""
+    _production()
+
+    def metric() -> float:
+        return REGISTRY.get_sample_value("huleedu_log_failures_total") or 0.0
+
+    before, counted = metric(), swallowed_failures()
+    monkeypatch.setattr(sys, "stdout", None)
+    IMPORTED_EARLY.info("lost")
+    logging.getLogger("x").info("lost")
+    assert metric() - before == swallowed_failures() - counted == 2
 
 
 def _cycle() -> list[Any]:

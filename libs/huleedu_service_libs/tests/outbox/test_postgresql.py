@@ -19,6 +19,7 @@ from sqlalchemy.types import Integer, Text
 
 from common_core import EventEnvelope
 from huleedu_service_libs.outbox import lanes
+from huleedu_service_libs.outbox.delivery import BatchSender
 from huleedu_service_libs.outbox.lanes import LANES, LanesLostError, PostgreSQLBatchStore
 from huleedu_service_libs.outbox.manager import OutboxManager
 from huleedu_service_libs.outbox.models import Base, EventOutbox
@@ -28,7 +29,7 @@ from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.testing.devstack.servers import PostgresServer
 
-from .doubles import eventually
+from .doubles import BatchingPublisher, eventually
 
 pytestmark = pytest.mark.integration
 
@@ -227,7 +228,7 @@ async def _stores(engine: AsyncEngine, clock: list[float]) -> AsyncIterator[list
 
 async def _fetch(store: PostgreSQLBatchStore, clock: list[float], **changes: Any) -> list[Any]:
     clock[0] += 10.0  # time to count the relays again
-    arguments: dict[str, Any] = {"limit": 1000, "max_retries": 5, "held_keys": []}
+    arguments: dict[str, Any] = {"limit": 1000, "max_retries": 5, "held_keys": [], "held_topics": []}
     return list(await store.fetch(**(arguments | changes)))
 
 
@@ -252,6 +253,49 @@ async def test_a_lone_relay_owns_everything(
     assert [event.id for event in await _fetch(store, clock, held_keys=["a0", "a3"])] == [ids[1], ids[2], ids[4]]
     await repository.increment_retry_count(ids[0], "no")
     assert [event.id for event in await _fetch(store, clock, max_retries=1)] == ids[1:]
+
+
+async def test_a_table_that_is_made_again_has_one_owner(
+    engine: AsyncEngine, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """The locks go by the table's name, so a relay on the old table and one on the new exclude each other."""
+    await _fetch(stores[0], clock)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.drop_all)
+        await connection.run_sync(Base.metadata.create_all)
+    await _fetch(stores[1], clock)
+    assert not stores[0].lanes & stores[1].lanes
+
+
+async def test_a_row_that_cannot_be_decoded_is_the_fault_of_that_row(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """What PostgreSQL takes for JSON and Python does not read fails when the row is sent, not the whole batch."""
+    await repository.add_event(**ADD)
+    async with engine.begin() as connection:
+        await connection.execute(
+            text(
+                "INSERT INTO event_outbox (id, aggregate_id, aggregate_type, event_type, event_data, topic) VALUES"
+                " (gen_random_uuid(), 'deep', 'x', 'e', (repeat('[', 5000) || repeat(']', 5000))::json, 't')"
+            )
+        )
+    good, deep = await _fetch(stores[0], clock)
+    assert good.event_data == ADD["event_data"]
+    outcomes = await BatchSender(BatchingPublisher(), "svc").deliver([deep, good])
+    assert [(one.acknowledged, one.transient) for one in outcomes] == [(False, False), (True, False)]
+
+
+async def test_the_server_notices_a_vanished_relay(
+    engine: AsyncEngine, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """The relay's session asks for keepalives, so that its lanes are free within half a minute of a lost host."""
+    await _fetch(stores[0], clock)
+    connection = stores[0]._connection
+    assert connection is not None
+    assert [
+        await connection.scalar(text(f"SHOW {name}"))
+        for name in ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
+    ] == ["10", "5", "3", "25000"]
 
 
 async def test_relays_share_the_keys_and_take_over_from_each_other(
@@ -371,6 +415,7 @@ async def test_the_relays_order_is_served_by_the_partial_index(
                 text("EXPLAIN " + lanes._FETCH_SQL).bindparams(
                     bindparam("lanes", [1, 2], type_=ARRAY(Integer)),
                     bindparam("held_keys", [], type_=ARRAY(Text)),
+                    bindparam("held_topics", [], type_=ARRAY(Text)),
                     max_retries=5,
                     all_lanes=False,
                     limit=100,
@@ -409,7 +454,7 @@ async def test_every_table_that_services_have(postgres_database: str, ddl: str) 
     store = repository.batch_store()
     ids = [await repository.add_event(**ADD) for _ in range(3)]
     await repository.mark_event_published(ids[0])
-    events = await store.fetch(limit=10, max_retries=5, held_keys=[])
+    events = await store.fetch(limit=10, max_retries=5, held_keys=[], held_topics=[])
     assert [event.id for event in events] == ids[1:]
     assert events[0].event_data == ADD["event_data"]
     await store.settle(published=events[:1], failed=[FailedEvent(event=events[1], error="no")], max_retries=5)

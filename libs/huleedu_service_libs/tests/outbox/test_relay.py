@@ -1,7 +1,7 @@
 """The relay over doubles: what it does with events, failures and outages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 from unittest.mock import AsyncMock, patch
@@ -15,7 +15,12 @@ from huleedu_service_libs.outbox.adapter import RepositoryBatchStore
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.protocols import OutboxRepositoryProtocol
 from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol
+from huleedu_service_libs.protocols import (
+    AtomicRedisClientProtocol,
+    DeliveryOutcome,
+    KafkaPublisherProtocol,
+    OutgoingMessage,
+)
 
 from .doubles import BatchingPublisher, Event, Publisher, Repository, eventually
 
@@ -404,3 +409,117 @@ async def test_a_redis_double_with_only_two_methods_wakes_the_relay() -> None:
         repository.rows[event.id] = event
         await tokens.put((worker.wake_key, "wake"))
         await eventually(lambda: not repository.waiting)
+
+
+class Unreachable(BatchingPublisher):
+    """Some topics cannot be reached."""
+
+    def __init__(self, *topics: str) -> None:
+        super().__init__()
+        self.away = set(topics)
+
+    async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
+        self.batches.append(list(messages))
+        return [
+            DeliveryOutcome(error=TimeoutError("no leader"), transient=True)
+            if message.topic in self.away
+            else DeliveryOutcome()
+            for message in messages
+        ]
+
+
+async def test_a_topic_out_of_reach_does_not_stop_the_others() -> None:
+    """A whole batch of its events in front: the other topic's go out, nothing is counted, and later all arrive."""
+    dead = [Event(topic="away", event_key=f"d{n}") for n in range(20)]
+    good = [Event(topic="here", event_key=f"g{n}") for n in range(50)]
+    repository, publisher = Repository(*dead, *good), Unreachable("away")
+    settings = OutboxSettings(batch_size=10, poll_interval_seconds=0.02, error_retry_interval_seconds=0.05)
+    async with _relay(repository, publisher, settings):
+        await eventually(lambda: len(repository.waiting) == len(dead))
+        publisher.away.clear()
+        await eventually(lambda: not repository.waiting)
+    assert repository.retries == []
+
+
+async def test_a_partition_out_of_reach_holds_its_keys_only() -> None:
+    """Where other events of the topic arrive, only the keys that did not wait, uncounted."""
+
+    class Half(Unreachable):
+        async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
+            return [
+                DeliveryOutcome(error=TimeoutError(), transient=True) if message.key == b"bad" else DeliveryOutcome()
+                for message in messages
+            ]
+
+    events = [Event(event_key=key) for key in ("bad", "good", "bad", "good")]
+    repository = Repository(*events)
+    async with _relay(repository, Half()):
+        await eventually(lambda: len(repository.waiting) == 2)
+        late = Event(event_key="good")
+        repository.rows[late.id] = late
+        await eventually(lambda: len(repository.waiting) == 2)
+    assert {event.event_key for event in repository.waiting} == {"bad"}
+    assert repository.retries == []
+
+
+async def test_a_relay_that_reaches_nothing_leaves_its_share_to_others() -> None:
+    """After some fruitless batches it gives up what it owns, and takes it again when it tries anew."""
+
+    class Watched(RepositoryBatchStore):
+        closed = 0
+
+        async def close(self) -> None:
+            Watched.closed += 1
+
+    repository, publisher = Repository(*[Event() for _ in range(5)]), Unreachable("test.topic")
+
+    class Owner:
+        def batch_store(self) -> Any:
+            return Watched(repository)
+
+    async with EventRelayWorker(Owner(), publisher, QUICK, "svc"):  # type: ignore[arg-type]  # a repository with a store of its own
+        await eventually(lambda: Watched.closed > 0)
+        publisher.away.clear()
+        await eventually(lambda: not repository.waiting)
+
+
+async def test_stop_keeps_what_single_envelopes_were_acknowledged() -> None:
+    """A stop in the middle of a batch of single envelopes ends it between two; what arrived is marked."""
+    repository = Repository(*[Event(event_key=f"k{n}") for n in range(50)])
+    started = asyncio.Event()
+
+    class Slow(Publisher):
+        async def publish(self, *args: Any, **kwargs: Any) -> None:
+            await super().publish(*args, **kwargs)
+            started.set()
+            await asyncio.sleep(0.05)
+
+    publisher = Slow()
+    async with _relay(repository, publisher):
+        await started.wait()
+    assert 0 < len(publisher.published) < 50
+    assert len(repository.waiting) == 50 - len(publisher.published)
+
+
+async def test_an_overridden_method_keeps_relays_apart() -> None:
+    """A repository with a store of its own keeps it for reading; results go through the overridden method."""
+    marked: list[Any] = []
+    inner = Repository(Event())
+
+    class Native:
+        def batch_store(self) -> Any:
+            return RepositoryBatchStore(inner)
+
+        async def mark_event_published(self, event_id: Any) -> None:
+            await inner.mark_event_published(event_id)
+
+    class Traced(Native):
+        async def mark_event_published(self, event_id: Any) -> None:
+            marked.append(event_id)
+            await super().mark_event_published(event_id)
+
+    with capture_logs() as logs:
+        async with EventRelayWorker(Traced(), BatchingPublisher(), QUICK, "svc"):  # type: ignore[arg-type]  # as above
+            await eventually(lambda: not inner.waiting)
+    assert len(marked) == 1
+    assert "outbox_repository_methods_overridden" in [line["event"] for line in logs]

@@ -1,6 +1,6 @@
 """Back-off: when a key, or everything, is tried again."""
 
-from huleedu_service_libs.outbox.schedule import Backoff, HeldKeys
+from huleedu_service_libs.outbox.schedule import Backoff, Held
 
 
 def test_delays_double_up_to_the_limit() -> None:
@@ -27,7 +27,7 @@ def test_success_begins_anew() -> None:
 def test_held_keys_come_due_by_the_clock() -> None:
     """A held key is held until its delay has passed, longer each time, and forgotten when released."""
     now = 0.0
-    keys = HeldKeys(lambda: now, jitter=lambda: 0.0)
+    keys = Held(lambda: now, jitter=lambda: 0.0)
     keys.hold("a", 30.0)
     assert keys.held() == ["a"]
     assert keys.next_due() == 0.05

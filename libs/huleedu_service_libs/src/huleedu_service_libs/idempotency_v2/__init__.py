@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs.idempotency_v2.claim import DEFAULT_REDIS_TIMEOUT_SECONDS
 from huleedu_service_libs.idempotency_v2.consumer import Consumer
 from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
 from huleedu_service_libs.idempotency_v2.records import (
@@ -29,6 +30,7 @@ from huleedu_service_libs.protocols import RedisClientProtocol
 __all__ = [
     "DEFAULT_EVENT_TYPE_TTLS",
     "DEFAULT_PROCESSING_TTL_SECONDS",
+    "DEFAULT_REDIS_TIMEOUT_SECONDS",
     "DEFAULT_TTL_SECONDS",
     "DEFAULT_WAIT_TIMEOUT_SECONDS",
     "IDEMPOTENCY_STATUS_COMPLETED",
@@ -47,6 +49,7 @@ def idempotent_consumer(
     redis_client: RedisClientProtocol,
     config: IdempotencyConfig,
     *,
+    redis_timeout_seconds: float = DEFAULT_REDIS_TIMEOUT_SECONDS,
     now: _clock.Now = _clock.utc_now,
     clock: _clock.Clock = _clock.monotonic,
     sleep: _clock.Sleep = _clock.sleep,
@@ -62,6 +65,8 @@ def idempotent_consumer(
             ``delete_key`` are needed. A client whose class can run Lua scripts also gets owner
             checks and renewal of the claim while the handler runs.
         config: Keys, times to live, and what to do with an event in progress elsewhere.
+        redis_timeout_seconds: How long one call of the client may take; after that Redis counts as
+            unreachable.
         now: Time of day; ages of records are judged by it.
         clock: Monotonic seconds.
         sleep: Waits.
@@ -71,7 +76,9 @@ def idempotent_consumer(
         makes returns the handler's result, or ``None`` when the event is skipped, and raises
         what the handler raises, or `EventInProgressError` as ``config.in_progress`` says.
     """
-    consumer = Consumer(redis_client, config, now=now, clock=clock, sleep=sleep)
+    consumer = Consumer(
+        redis_client, config, redis_timeout_seconds=redis_timeout_seconds, now=now, clock=clock, sleep=sleep
+    )
 
     def decorate(handler: _Handler[_T]) -> Callable[..., Awaitable[_T | None]]:
         @functools.wraps(handler)

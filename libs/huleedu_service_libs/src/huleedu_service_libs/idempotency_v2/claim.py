@@ -2,9 +2,11 @@
 
 ``idempotency_v2`` decides, this asks Redis. Of the client it needs the four
 methods that test doubles have; a client whose own class can run Lua scripts is
-asked to compare the owner before it changes anything, and can renew.
+asked to compare the owner before it changes anything, and can renew. Whatever
+the client is like, a call of it ends within a limit of time.
 """
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
@@ -18,7 +20,10 @@ from huleedu_service_libs.idempotency_v2.records import (
 )
 from huleedu_service_libs.protocols import RedisClientProtocol, concrete_capability
 
-__all__ = ["Claim", "OwnerScripts", "StoreError"]
+__all__ = ["DEFAULT_REDIS_TIMEOUT_SECONDS", "Claim", "OwnerScripts", "StoreError"]
+
+DEFAULT_REDIS_TIMEOUT_SECONDS = 10.0
+"""A client with limits of its own gives up before; one that hangs must not stop the consumer."""
 
 _T = TypeVar("_T")
 
@@ -54,14 +59,6 @@ class StoreError(Exception):
     def __init__(self, operation: str, cause: object) -> None:
         super().__init__(f"{operation}: {cause}")
         self.operation = operation
-
-
-async def _ask(operation: str, call: Callable[..., Awaitable[_T]], *args: Any, **kwargs: Any) -> _T:
-    # Nothing but the client's call stands in this block: errors of our own must surface.
-    try:
-        return await call(*args, **kwargs)
-    except Exception as error:
-        raise StoreError(operation, error) from error
 
 
 class OwnerScripts:
@@ -112,6 +109,7 @@ class Claim:
         service_name: Who claims.
         identity: The event.
         now: Seconds since the epoch.
+        timeout_seconds: How long one call of Redis may take.
     """
 
     def __init__(
@@ -123,6 +121,7 @@ class Claim:
         service_name: str,
         identity: EventIdentity,
         now: Callable[[], float],
+        timeout_seconds: float,
     ) -> None:
         self.key = key
         self.token = uuid4().hex
@@ -130,6 +129,7 @@ class Claim:
         self._redis = redis
         self._scripts = scripts
         self._now = now
+        self._timeout_seconds = timeout_seconds
         self._started_at = now()
         self._about = {
             "processed_by": service_name,
@@ -149,7 +149,7 @@ class Claim:
         Raises:
             StoreError: As for all methods that ask Redis.
         """
-        stored: object = await _ask("get", self._redis.get, self.key)
+        stored: object = await self._ask("get", self._redis.get, self.key)
         if isinstance(stored, bytes):
             stored = stored.decode("utf-8", "replace")
         if stored is None or isinstance(stored, str):
@@ -158,7 +158,7 @@ class Claim:
 
     async def take(self) -> bool:
         """Claim the event, unless it is claimed; whether it is ours now."""
-        taken = await _ask(
+        taken = await self._ask(
             "set",
             self._redis.set_if_not_exists,
             self.key,
@@ -172,14 +172,14 @@ class Claim:
 
     async def discard(self, stored: str) -> None:
         """Delete another's stale record, where possible only if it is still ``stored``."""
-        if await _ask("delete", self._scripts.run, _DELETE_IF_OWNED, self.key, stored) is None:
-            await _ask("delete", self._redis.delete_key, self.key)
+        if await self._ask("delete", self._scripts.run, _DELETE_IF_OWNED, self.key, stored) is None:
+            await self._ask("delete", self._redis.delete_key, self.key)
 
     async def release(self) -> bool:
         """Give the event back; ``False`` when it was ours no longer."""
-        owned = await _ask("delete", self._scripts.run, _DELETE_IF_OWNED, self.key, self.token)
+        owned = await self._ask("delete", self._scripts.run, _DELETE_IF_OWNED, self.key, self.token)
         if owned is None:
-            await _ask("delete", self._redis.delete_key, self.key)
+            await self._ask("delete", self._redis.delete_key, self.key)
             return True
         return owned
 
@@ -189,7 +189,7 @@ class Claim:
         The record's ``started_at`` moves along, because readers of older releases judge the age
         of a claim by it.
         """
-        renewed = await _ask(
+        renewed = await self._ask(
             "renew",
             self._scripts.run,
             _REPLACE_IF_OWNED,
@@ -203,14 +203,24 @@ class Claim:
     async def confirm(self, ttl_seconds: int) -> bool:
         """Record that the event is processed; ``False`` when another holds the claim by now."""
         record = self._completed_record()
-        written = await _ask(
+        written = await self._ask(
             "setex", self._scripts.run, _REPLACE_UNLESS_FOREIGN, self.key, self.token, record, ttl_seconds
         )
         if written is None:
-            await _ask("setex", self._redis.setex, self.key, ttl_seconds, record)
+            await self._ask("setex", self._redis.setex, self.key, ttl_seconds, record)
             written = True
         self.confirmed = written
         return written
+
+    async def _ask(self, operation: str, call: Callable[..., Awaitable[_T]], *args: Any, **kwargs: Any) -> _T:
+        limit = asyncio.timeout(self._timeout_seconds)
+        # Nothing but the client's call stands in this block: errors of our own must surface.
+        try:
+            async with limit:
+                return await call(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  # raised below, as what the client or the limit says
+            cause = TimeoutError(f"no answer within {self._timeout_seconds:g} s") if limit.expired() else error
+            raise StoreError(operation, cause) from cause
 
     def _processing_record(self) -> str:
         return json.dumps(

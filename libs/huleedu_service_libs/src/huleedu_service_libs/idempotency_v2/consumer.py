@@ -10,17 +10,18 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs.idempotency_v2.claim import Claim, OwnerScripts, StoreError
-from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, context_of, error_fields, position
+from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, context_of, position
 from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity, header_texts, identify
 from huleedu_service_libs.idempotency_v2.records import (
-    DEFAULT_PROCESSING_TTL_SECONDS,
     IdempotencyConfig,
     Standing,
     Verdict,
     judge,
 )
+from huleedu_service_libs.idempotency_v2.renewal import Renewal
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import use_trace_context
 from huleedu_service_libs.protocols import RedisClientProtocol
@@ -33,8 +34,6 @@ Confirm = Callable[[], Awaitable[None]]
 Run = Callable[[Confirm], Awaitable[_T]]
 """Calls the handler with what it confirms with."""
 
-_RENEWAL_SECONDS = DEFAULT_PROCESSING_TTL_SECONDS / 3
-_RENEWAL_STOP_SECONDS = 5.0
 _FIRST_POLL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 1.0
 
@@ -46,19 +45,30 @@ async def _confirm_nothing() -> None:
 
 
 class Consumer:
-    """The course of a delivery: identify, claim, run, confirm or release."""
+    """Takes deliveries to one handler, any number at the same time.
+
+    Args:
+        redis: Keeps the claims.
+        config: Keys, times to live, and what to do with an event in progress elsewhere.
+        redis_timeout_seconds: How long one call of Redis may take.
+        now: Time of day.
+        clock: Monotonic seconds.
+        sleep: Waits.
+    """
 
     def __init__(
         self,
         redis: RedisClientProtocol,
         config: IdempotencyConfig,
         *,
+        redis_timeout_seconds: float,
         now: _clock.Now,
         clock: _clock.Clock,
         sleep: _clock.Sleep,
     ) -> None:
         self._redis = redis
         self._config = config
+        self._redis_timeout_seconds = redis_timeout_seconds
         self._scripts = OwnerScripts(redis)
         self._tally = Tally(config.service_name)
         self._now = now
@@ -112,6 +122,7 @@ class Consumer:
             service_name=config.service_name,
             identity=identity,
             now=self._epoch,
+            timeout_seconds=self._redis_timeout_seconds,
         )
         return Delivery(msg=msg, identity=identity, claim=claim, service=config.service_name)
 
@@ -183,7 +194,12 @@ class Consumer:
     async def _present_owner(self, delivery: Delivery) -> str | None:
         try:
             stored = await delivery.claim.read()
-        except StoreError:  # only the error's text is the poorer for it
+        except StoreError as error:  # only the text of the caller's error is the poorer for it
+            self._tally.error("owner_unknown")
+            logger.warning(
+                "REDIS_ERROR: owner of the event unknown",
+                **delivery.fields("none", **error_fields(error.__cause__ or error)),
+            )
             return None
         return judge(stored, now=self._epoch(), token=delivery.claim.token).owner
 
@@ -191,7 +207,7 @@ class Consumer:
 
     async def _run_claimed(self, delivery: Delivery, run: Run[_T]) -> _T:
         claim = delivery.claim
-        renewal = _Renewal(functools.partial(self._renew, delivery), self._sleep) if claim.renewable else None
+        renewal = Renewal(functools.partial(self._renew, delivery), self._sleep) if claim.renewable else None
 
         async def stop_renewal() -> None:
             if renewal is not None:
@@ -241,7 +257,9 @@ class Consumer:
                 return True
         except StoreError as error:  # the next renewal comes while the claim still lives
             self._tally.error("renewal_failed")
-            logger.warning("REDIS_ERROR: claim not renewed", **delivery.fields("retry", **error_fields(error)))
+            logger.warning(
+                "REDIS_ERROR: claim not renewed", **delivery.fields("retry", **error_fields(error.__cause__ or error))
+            )
             return True
         self._tally.error("claim_lost")
         logger.warning("CLAIM_LOST: another worker may process the event too", **delivery.fields("none"))
@@ -278,31 +296,3 @@ class Consumer:
             logger.error("CLEANUP_FAILED: the event was not given back", **delivery.fields("none", **failure))
         elif self._config.enable_debug_logging:
             logger.debug("CLEANUP_SUCCESS", **delivery.fields("none"))
-
-
-class _Renewal:
-    """Renews a claim while its handler runs.
-
-    Args:
-        renew: Renews once; ``False`` when there is nothing left to renew.
-        sleep: Waits.
-    """
-
-    def __init__(self, renew: Callable[[], Awaitable[bool]], sleep: _clock.Sleep) -> None:
-        self._renew = renew
-        self._sleep = sleep
-        self._ended = False
-        self._task = asyncio.create_task(self._run())
-
-    async def _run(self) -> None:
-        ended = False
-        while not ended:
-            await self._sleep(_RENEWAL_SECONDS)
-            ended = not await self._renew() or self._ended
-
-    async def stop(self) -> None:
-        """End it, within seconds. A driver may lose a cancellation that comes with a reply; then the flag ends it."""
-        self._ended = True
-        if not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task], timeout=_RENEWAL_STOP_SECONDS)

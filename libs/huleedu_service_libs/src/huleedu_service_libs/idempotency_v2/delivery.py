@@ -14,7 +14,7 @@ from huleedu_service_libs.idempotency_v2.identity import EventIdentity
 from huleedu_service_libs.logging_utils import log_context
 from huleedu_service_libs.observability import use_trace_context
 
-__all__ = ["Delivery", "Tally", "context_of", "error_fields", "position"]
+__all__ = ["Delivery", "Tally", "context_of", "position"]
 
 _SHOWN_DIGEST_DIGITS = 16
 
@@ -25,7 +25,9 @@ _FAIL_OPEN = _metrics.counter(
     "idempotency_fail_open_total", "Deliveries processed without protection", ("service", "reason")
 )
 _ERRORS = _metrics.counter(
-    "idempotency_errors_total", "Claims that could not be renewed, confirmed or released", ("service", "kind")
+    "idempotency_errors_total",
+    "Claims that could not be renewed, confirmed, released or asked for their owner",
+    ("service", "kind"),
 )
 
 
@@ -84,11 +86,6 @@ class Delivery:
 def position(msg: Any) -> dict[str, Any]:
     """Where the message stands in Kafka."""
     return {f"kafka_{name}": getattr(msg, name, None) for name in ("topic", "partition", "offset")}
-
-
-def error_fields(error: BaseException) -> dict[str, str]:
-    """An error's text and type."""
-    return {"error": str(error), "error_type": type(error).__name__}
 
 
 @contextmanager

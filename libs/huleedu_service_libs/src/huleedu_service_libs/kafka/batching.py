@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
 from huleedu_service_libs.kafka.driver_errors import (
     PublishTimeoutError,
@@ -55,7 +56,7 @@ class _Item:
         self.outcome = DeliveryOutcome(error=error, transient=is_transient(error))
 
     def hold_back(self, cause: Exception) -> None:
-        error = MessageHeldBackError(self.message.topic, _text(cause))
+        error = MessageHeldBackError(self.message.topic, error_text(cause))
         self.outcome = DeliveryOutcome(error=error, transient=True, attempted=False)
 
 
@@ -203,7 +204,7 @@ class BatchSender:
             elif len(taken) == 1:
                 taken[0].fail(failure)
                 blocked.add(taken[0], failure)
-                logger.error("Kafka refused a message", topic=lane.topic, error=_text(failure))
+                logger.error("Kafka refused a message", topic=lane.topic, error=error_text(failure))
             else:  # somewhere in here is the culprit: halve until it stands alone
                 middle = len(taken) // 2
                 work.appendleft(taken[middle:])
@@ -221,7 +222,7 @@ class BatchSender:
             "Kafka batch not acknowledged",
             topic=lane.topic,
             partition=lane.partition,
-            error=_text(failure),
+            error=error_text(failure),
             messages=len(taken),
             held_back=len(held_back),
         )
@@ -301,11 +302,7 @@ def _failure_of(future: asyncio.Future[Any]) -> Exception | None:
 def _fail_topic(topic: str, items: list[_Item], cause: Exception) -> None:
     for item in items:
         item.fail(cause)
-    logger.error("Kafka topic has no known partitions", topic=topic, error=_text(cause), messages=len(items))
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+    logger.error("Kafka topic has no known partitions", topic=topic, error=error_text(cause), messages=len(items))
 
 
 def _timed_out(error: Exception, topic: str, timeout_s: float) -> Exception:
@@ -313,6 +310,6 @@ def _timed_out(error: Exception, topic: str, timeout_s: float) -> Exception:
 
 
 def _known(item: _Item) -> DeliveryOutcome:
-    if item.outcome is None:  # pragma: no cover
+    if item.outcome is None:  # pragma: no cover  # every path above gives one; this is for the type checker
         raise AssertionError("a message was neither sent nor refused")
     return item.outcome

@@ -5,6 +5,7 @@
 
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.kafka.errors import (
+    EnvelopeEncodingError,
     InvalidMessageError,
     InvalidTopicError,
     KafkaPublishError,
@@ -63,6 +64,7 @@ class PublishTimeoutError(KafkaPublishError, driver.KafkaTimeoutError, TimeoutEr
 _CONTENT_REFUSALS = (
     driver.MessageSizeTooLargeError,
     driver.RecordListTooLargeError,
+    driver.RecordTooLargeError,
     driver.CorruptRecordException,
     driver.InvalidTopicError,
     driver.InvalidTimestampError,
@@ -71,6 +73,8 @@ _CONTENT_REFUSALS = (
     driver.PolicyViolationError,
     driver.UnknownError,  # INVALID_RECORD (87) is unknown to aiokafka, and arrives as this one
 )
+
+_FAULTY_CONTENT = (EnvelopeEncodingError, InvalidMessageError, InvalidTopicError, MessageTooLargeError)
 
 _SEQUENCE_ERRORS = (
     driver.OutOfOrderSequenceNumber,
@@ -100,7 +104,7 @@ def is_sequence_error(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the cause lies outside the message: the same message may succeed later."""
-    if is_content_refusal(error) or isinstance(error, MessageTooLargeError | InvalidTopicError | InvalidMessageError):
+    if is_content_refusal(error) or isinstance(error, _FAULTY_CONTENT):
         return False
     return isinstance(error, driver.KafkaError | KafkaPublishError | OSError | TimeoutError)
 

@@ -1,6 +1,7 @@
-"""How an envelope becomes the bytes of a Kafka message: the one place that decides it.
+"""How an envelope becomes the bytes of a Kafka message.
 
-`KafkaBus.publish` and the outbox relay use it. Knows no driver.
+`KafkaBus.publish` uses it. The outbox stores events as JSON and makes its bytes
+from that (``outbox.wire``), with the same `_json.dumps`. Knows no driver.
 """
 
 from typing import Any

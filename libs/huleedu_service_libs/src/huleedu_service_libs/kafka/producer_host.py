@@ -12,7 +12,7 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs._client_metrics import KAFKA_REBUILDS, KAFKA_SWALLOWED
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._json import dumps
-from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs._redaction import error_text, mask_url_credentials
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
 from huleedu_service_libs.kafka.driver_errors import KafkaUnreachableError
 from huleedu_service_libs.kafka.partitioning import partition_for
@@ -37,12 +37,16 @@ class ProducerHost:
         client_id: Name of the client in the broker's logs, and label of the counters.
         bootstrap_servers: ``host:port``, comma-separated.
         config: Time-outs and sizes.
+        sleep: Waits.
     """
 
-    def __init__(self, client_id: str, bootstrap_servers: str, config: KafkaBusConfig) -> None:
+    def __init__(
+        self, client_id: str, bootstrap_servers: str, config: KafkaBusConfig, *, sleep: _clock.Sleep = _clock.sleep
+    ) -> None:
         self._client_id = client_id
         self._bootstrap_servers = bootstrap_servers
         self._config = config
+        self._sleep = sleep
         self._lock = asyncio.Lock()
         self._current: Any = None
         self._is_live = False
@@ -141,7 +145,7 @@ class ProducerHost:
             linger_ms=config.linger_ms,
             compression_type=config.compression,
         )
-        _pace_metadata(producer.client)
+        _pace_metadata(producer.client, self._sleep)
         return producer
 
     async def _connect(self, producer: Any) -> None:
@@ -175,7 +179,7 @@ class ProducerHost:
             "Kafka producer did not stop cleanly; unsent messages are dropped",
             client_id=self._client_id,
             operation=operation,
-            error=repr(error),
+            error=error_text(error),
         )
 
     async def _abandon(self, producer: Any) -> None:
@@ -186,41 +190,41 @@ class ProducerHost:
         """
         try:
             async with asyncio.timeout(_FORCED_CLOSE_S):
-                await producer._sender.close()  # noqa: SLF001
+                await producer._sender.close()  # noqa: SLF001  # no public way to break it off
         except Exception as error:  # noqa: BLE001  # giving up: nothing is left to try on the sender
-            logger.debug("Kafka sender broken off", client_id=self._client_id, error=repr(error))
+            logger.debug("Kafka sender broken off", client_id=self._client_id, error=error_text(error))
         try:
             _fail_undelivered(producer)
             async with asyncio.timeout(_FORCED_CLOSE_S):
                 await producer.client.close()
         except Exception as error:  # noqa: BLE001  # as above
-            logger.debug("Kafka connections broken off", client_id=self._client_id, error=repr(error))
+            logger.debug("Kafka connections broken off", client_id=self._client_id, error=error_text(error))
 
 
-def _pace_metadata(client: Any) -> None:
+def _pace_metadata(client: Any, sleep: _clock.Sleep) -> None:
     """Let time pass after a look-up that no broker answered.
 
     When a leader is unknown, aiokafka's sender asks for metadata again at once: during an outage
     several thousand times a second, each with two log lines. There is no setting for it.
     """
-    look_up = client._metadata_update  # noqa: SLF001
+    look_up = client._metadata_update  # noqa: SLF001  # no public setting for the pace
 
     async def paced(cluster: Any, topics: Any) -> Any:
         updated = await look_up(cluster, topics)
         if not updated:
-            await _clock.sleep(_METADATA_RETRY_S)
+            await sleep(_METADATA_RETRY_S)
         return updated
 
-    client._metadata_update = paced  # noqa: SLF001
+    client._metadata_update = paced  # noqa: SLF001  # as above
 
 
 def _fail_undelivered(producer: Any) -> None:
-    accumulator = producer._message_accumulator  # noqa: SLF001
-    batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001
-    batches += accumulator._pending_batches  # noqa: SLF001
+    accumulator = producer._message_accumulator  # noqa: SLF001  # no public way to the unsent batches
+    batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001  # as above
+    batches += accumulator._pending_batches  # noqa: SLF001  # as above
     accumulator.fail_all(KafkaTimeoutError("The Kafka bus was stopped before the broker acknowledged"))
     for batch in batches:
-        waiter = batch._drain_waiter  # noqa: SLF001
+        waiter = batch._drain_waiter  # noqa: SLF001  # as above
         if waiter.done() and not waiter.cancelled():
             waiter.exception()  # seen: or asyncio would report it
 

@@ -1,4 +1,8 @@
-"""What can be said of a message before it is sent: topic name, types, size."""
+"""What can be said of a message before it is sent: topic name, types, size.
+
+`KafkaBus` asks for each event, ``batching`` for each message of a batch. It
+knows no broker: limits of a topic and whether it exists show only when sending.
+"""
 
 import re
 from typing import Any

@@ -7,10 +7,15 @@ repository cannot share work: one relay alone may use it.
 from collections.abc import Collection, Sequence
 from uuid import UUID
 
-from huleedu_service_libs.outbox.protocols import FailedEvent, OutboxEvent, OutboxRepositoryProtocol
+from huleedu_service_libs.outbox.protocols import (
+    FailedEvent,
+    OutboxBatchStore,
+    OutboxEvent,
+    OutboxRepositoryProtocol,
+)
 from huleedu_service_libs.outbox.wire import key_of
 
-__all__ = ["RepositoryBatchStore"]
+__all__ = ["FencedAdapter", "RepositoryBatchStore"]
 
 PARKED_LIMIT = 10_000  # parked rows that are remembered; the repository goes on handing them out
 WINDOW_LIMIT = 10_000  # rows that are looked through at most for one that may go
@@ -19,19 +24,28 @@ WINDOW_LIMIT = 10_000  # rows that are looked through at most for one that may g
 class RepositoryBatchStore:
     """Batches through a repository's single-row methods; see `OutboxBatchStore`."""
 
-    shared = False
-
     def __init__(self, repository: OutboxRepositoryProtocol) -> None:
         self._repository = repository
         self._parked: dict[UUID, None] = {}
 
-    async def fetch(self, *, limit: int, max_retries: int, held_keys: Collection[str]) -> Sequence[OutboxEvent]:
+    @property
+    def shared(self) -> bool:
+        """One relay owns everything."""
+        return False
+
+    async def fetch(
+        self, *, limit: int, max_retries: int, held_keys: Collection[str], held_topics: Collection[str]
+    ) -> Sequence[OutboxEvent]:
         """The oldest events; those that have just reached ``max_retries`` are parked on the way."""
         # The repository knows neither parked nor held events: look further until something else is found.
         window = limit + len(self._parked)
         while True:
             rows = await self._repository.get_unpublished_events(limit=window)
-            ready = [row for row in await self._unparked(rows, max_retries) if key_of(row) not in held_keys]
+            ready = [
+                row
+                for row in await self._unparked(rows, max_retries)
+                if key_of(row) not in held_keys and row.topic not in held_topics
+            ]
             if ready or len(rows) < window or window >= WINDOW_LIMIT:
                 return ready[:limit]
             window = min(WINDOW_LIMIT, 4 * window)
@@ -62,13 +76,50 @@ class RepositoryBatchStore:
         for row in rows:
             if row.retry_count >= max_retries and row.id not in self._parked:
                 await self._park(row, f"Exceeded max retries ({max_retries}): {_last_error(row)}")
-        return [row for row in rows if row.id not in self._parked]
+        return [row for row in rows if row.retry_count < max_retries and row.id not in self._parked]
 
     async def _park(self, event: OutboxEvent, error: str) -> None:
         await self._repository.mark_event_failed(event_id=event.id, error=error)
         if len(self._parked) >= PARKED_LIMIT:
             self._parked.pop(next(iter(self._parked)))
         self._parked[event.id] = None
+
+
+class FencedAdapter(RepositoryBatchStore):
+    """For a repository that shares its work, but some of whose single-row methods were overridden.
+
+    Batches come from the shared store, so that no other relay sees them; results go through the
+    methods that somebody wants called.
+
+    Args:
+        repository: Whose methods store the results.
+        shared_store: Where batches come from.
+    """
+
+    def __init__(self, repository: OutboxRepositoryProtocol, shared_store: OutboxBatchStore) -> None:
+        super().__init__(repository)
+        self._shared_store = shared_store
+
+    @property
+    def shared(self) -> bool:
+        """Whether other relays own a part."""
+        return self._shared_store.shared
+
+    async def fetch(
+        self, *, limit: int, max_retries: int, held_keys: Collection[str], held_topics: Collection[str]
+    ) -> Sequence[OutboxEvent]:
+        """The batch of the shared store."""
+        return await self._shared_store.fetch(
+            limit=limit, max_retries=max_retries, held_keys=held_keys, held_topics=held_topics
+        )
+
+    async def depth(self, *, max_retries: int) -> int | None:
+        """The depth of the shared store."""
+        return await self._shared_store.depth(max_retries=max_retries)
+
+    async def close(self) -> None:
+        """Give up what the shared store owns."""
+        await self._shared_store.close()
 
 
 def _last_error(row: OutboxEvent) -> str:

@@ -7,7 +7,7 @@ after an event that failed, none of its key is sent.
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from huleedu_service_libs.outbox.protocols import OutboxEvent
@@ -37,8 +37,15 @@ class Sender(Protocol):
 
     notes_outages: bool
 
-    async def deliver(self, events: Sequence[OutboxEvent]) -> Sequence[DeliveryOutcome]:
-        """One outcome for each event, in order; raises for none of them."""
+    async def deliver(
+        self, events: Sequence[OutboxEvent], *, go_on: Callable[[], bool] = lambda: True
+    ) -> Sequence[DeliveryOutcome]:
+        """One outcome for each event, in order; raises for none of them.
+
+        Args:
+            events: A batch, oldest first.
+            go_on: Asked between events that are sent one by one; ``False`` holds back the rest.
+        """
         ...
 
 
@@ -75,7 +82,12 @@ class BatchSender:
         self._publisher = publisher
         self._service_name = service_name
 
-    async def deliver(self, events: Sequence[OutboxEvent]) -> Sequence[DeliveryOutcome]:
+    async def deliver(
+        self,
+        events: Sequence[OutboxEvent],
+        *,
+        go_on: Callable[[], bool] = lambda: True,  # noqa: ARG002  # a batch goes out whole
+    ) -> Sequence[DeliveryOutcome]:
         """See `Sender`."""
         outcomes = [_HELD_BACK] * len(events)
         positions: list[int] = []
@@ -90,7 +102,7 @@ class BatchSender:
                 continue
             try:
                 messages.append(message_of(event, self._service_name))
-            except (ValueError, TypeError) as error:
+            except Exception as error:  # noqa: BLE001  # whatever a row holds, it is the row's own fault
                 outcomes[position] = DeliveryOutcome(error=error)
                 broken.add(key)
             else:
@@ -118,14 +130,17 @@ class OneByOneSender:
         self._publisher = publisher
         self._service_name = service_name
 
-    async def deliver(self, events: Sequence[OutboxEvent]) -> Sequence[DeliveryOutcome]:
+    async def deliver(
+        self, events: Sequence[OutboxEvent], *, go_on: Callable[[], bool] = lambda: True
+    ) -> Sequence[DeliveryOutcome]:
         """See `Sender`. An outage ends the batch: the rest is held back."""
         outcomes: list[DeliveryOutcome] = []
         broken: set[str] = set()
         outage = False
         for event in events:
             key = key_of(event)
-            if outage or key in broken:
+            if outage or key in broken or not go_on():
+                broken.add(key)
                 outcomes.append(_HELD_BACK)
                 continue
             outcome = await self._publish(event)

@@ -13,17 +13,19 @@ nothing of Kafka.
 """
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.types import JSON, Integer, Text, Uuid
+from sqlalchemy.types import Integer, Text, Uuid
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -40,11 +42,22 @@ _MEMBERSHIP = 1_000_000  # the lock that every relay holds in shared mode, beyon
 
 logger = create_service_logger("huleedu.outbox.lanes")
 
-# Advisory locks belong to a database; the table's own id keeps two outboxes of one database apart.
-_LOCK_SPACE = text("SELECT ('event_outbox'::regclass::oid::bigint % 2147483647)::int")
+# Advisory locks belong to a database; the schema's name keeps two outboxes of one database apart.
+# By name rather than by oid: a table that is dropped and made again keeps its space.
+_LOCK_SPACE = text(
+    "SELECT (hashtext(nspname || '.event_outbox')::bigint & 2147483647)::int FROM pg_class"
+    " JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = 'event_outbox'::regclass"
+)
 # The planner takes a share of the lanes for a few rows and would rather sort the whole backlog at every
 # batch than walk the index in order. This session runs nothing else, so it may be told.
 _PLAN_FOR_ORDER = text("SET enable_sort = off")
+# The server ends the session of a relay whose host has vanished within half a minute; by default after two hours.
+_NOTICE_DEATH = (
+    text("SET tcp_keepalives_idle = 10"),
+    text("SET tcp_keepalives_interval = 5"),
+    text("SET tcp_keepalives_count = 3"),
+    text("SET tcp_user_timeout = 25000"),
+)
 _JOIN = text("SELECT pg_advisory_lock_shared(:space, :membership)")
 _COUNT_RELAYS = text(
     "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 2"
@@ -62,25 +75,29 @@ _RELEASE = text("SELECT pg_advisory_unlock(:space, lane) FROM unnest(:lanes) AS 
 _KEY = "coalesce(nullif(event_key, ''), aggregate_id)"
 # published_at leads the order, so that the partial index (published_at, created_at) serves it.
 _FETCH_SQL = (
-    "SELECT id, aggregate_id, aggregate_type, event_type, event_data, event_key, topic, created_at,"  # noqa: S608  # constants only
-    " published_at, retry_count, last_error"
-    " FROM event_outbox WHERE published_at IS NULL AND retry_count < :max_retries"
+    "SELECT id, aggregate_id, aggregate_type, event_type, event_data::text, event_key, topic, created_at,"  # noqa: S608  # constants only
+    " published_at, coalesce(retry_count, 0), last_error"
+    " FROM event_outbox WHERE published_at IS NULL AND coalesce(retry_count, 0) < :max_retries"
     f" AND (:all_lanes OR (hashtextextended({_KEY}, 0) & {LANES - 1})::int = ANY(:lanes))"
-    f" AND {_KEY} <> ALL(:held_keys)"
+    f" AND {_KEY} <> ALL(:held_keys) AND topic <> ALL(:held_topics)"
     " ORDER BY published_at, created_at, id LIMIT :limit"
 )
 _FETCH = (
     text(_FETCH_SQL)
-    .bindparams(bindparam("lanes", type_=ARRAY(Integer)), bindparam("held_keys", type_=ARRAY(Text)))
-    .columns(id=Uuid, event_data=JSON)
+    .bindparams(
+        bindparam("lanes", type_=ARRAY(Integer)),
+        bindparam("held_keys", type_=ARRAY(Text)),
+        bindparam("held_topics", type_=ARRAY(Text)),
+    )
+    .columns(id=Uuid)
 )
 _COMPLETE = text(
     "UPDATE event_outbox SET published_at = now() WHERE id = ANY(:ids) AND published_at IS NULL"
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
 _FAIL = (
     text(
-        "UPDATE event_outbox SET retry_count = retry_count + 1, last_error = CASE"
-        " WHEN retry_count + 1 >= :max_retries THEN left('Exceeded max retries (' || :max_retries || '): ' || f.error, :length)"
+        "UPDATE event_outbox SET retry_count = coalesce(retry_count, 0) + 1, last_error = CASE"
+        " WHEN coalesce(retry_count, 0) + 1 >= :max_retries THEN left('Exceeded max retries (' || :max_retries || '): ' || f.error, :length)"
         " ELSE left(f.error, :length) END"
         " FROM unnest(:ids, :errors) AS f(id, error)"
         " WHERE event_outbox.id = f.id AND published_at IS NULL"
@@ -92,13 +109,13 @@ _FAIL = (
 _REPORT_EXHAUSTED = text(
     "UPDATE event_outbox SET last_error = left('Exceeded max retries (' || :max_retries || '): '"
     " || coalesce(last_error, 'no error stored'), :length)"
-    " WHERE published_at IS NULL AND retry_count >= :max_retries"
-    " AND coalesce(last_error, '') NOT LIKE 'Exceeded max retries%' RETURNING id"
+    " WHERE id IN (SELECT id FROM event_outbox WHERE published_at IS NULL AND retry_count >= :max_retries"
+    " AND coalesce(last_error, '') NOT LIKE 'Exceeded max retries%' FOR UPDATE SKIP LOCKED) RETURNING id"
 )
 _DEPTH = text("SELECT count(*) FROM event_outbox WHERE published_at IS NULL AND retry_count < :max_retries")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Row:
     """A row of a batch; see `OutboxEvent`."""
 
@@ -106,13 +123,19 @@ class Row:
     aggregate_id: str
     aggregate_type: str
     event_type: str
-    event_data: dict[str, Any]
+    stored_text: str
     event_key: str | None
     topic: str
     created_at: datetime
     published_at: datetime | None
     retry_count: int
     last_error: str | None
+
+    @cached_property
+    def event_data(self) -> dict[str, Any]:
+        """The stored payload, decoded when it is asked for: one that cannot be is the fault of its row alone."""
+        payload: dict[str, Any] = json.loads(self.stored_text)
+        return payload
 
 
 class PostgreSQLBatchStore:
@@ -152,7 +175,9 @@ class PostgreSQLBatchStore:
         """The lanes that this relay owns."""
         return frozenset(self._lanes)
 
-    async def fetch(self, *, limit: int, max_retries: int, held_keys: Collection[str]) -> Sequence[OutboxEvent]:
+    async def fetch(
+        self, *, limit: int, max_retries: int, held_keys: Collection[str], held_topics: Collection[str]
+    ) -> Sequence[OutboxEvent]:
         """The oldest unpublished events of the relay's lanes; see `OutboxBatchStore`."""
         async with self._guarded():
             connection = await self._owned_connection(max_retries)
@@ -165,6 +190,7 @@ class PostgreSQLBatchStore:
                     "all_lanes": not self.shared,
                     "lanes": sorted(self._lanes),
                     "held_keys": list(held_keys),
+                    "held_topics": list(held_topics),
                     "limit": limit,
                 },
             )
@@ -229,7 +255,8 @@ class PostgreSQLBatchStore:
         try:
             # Every statement is a transaction of its own: none stays open while Kafka is awaited.
             connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await connection.execute(_PLAN_FOR_ORDER)
+            for setting in (_PLAN_FOR_ORDER, *_NOTICE_DEATH):
+                await connection.execute(setting)
             self._lock_space = int(await connection.scalar(_LOCK_SPACE) or 0)
             await connection.execute(_JOIN, {"space": self._lock_space, "membership": _MEMBERSHIP})
         except BaseException:

@@ -13,6 +13,7 @@ _ADDED = counter("outbox_events_added_total", "Events added to the outbox", ("se
 _PUBLISHED = counter("outbox_events_published_total", "Events acknowledged by the broker", ("service", "event_type"))
 _FAILED = counter("outbox_events_failed_total", "Events parked after their last attempt", ("service", "event_type"))
 _ERRORS = counter("outbox_relay_errors_total", "Errors that the outbox survived", ("service", "error_type"))
+_HELD_TOPICS = gauge("outbox_held_topics", "Topics that the relay cannot reach at the moment", ("service",))
 _AGE = histogram(
     "outbox_event_age_seconds",
     "Age of an event when the broker had acknowledged it",
@@ -56,6 +57,10 @@ class OutboxMetrics:
     def set_queue_depth(self, depth: int) -> None:
         """So many events wait."""
         _QUEUE_DEPTH.labels(service=self.service_name).set(depth)
+
+    def set_held_topics(self, count: int) -> None:
+        """So many topics are out of reach."""
+        _HELD_TOPICS.labels(service=self.service_name).set(count)
 
     def observe_event_age(self, age_seconds: float) -> None:
         """An event was so old when the broker had acknowledged it."""

@@ -156,13 +156,16 @@ class OutboxBatchStore(Protocol):
         """Whether other relays own a part of the events, so that a wake-up may reach one of them instead."""
         ...
 
-    async def fetch(self, *, limit: int, max_retries: int, held_keys: Collection[str]) -> Sequence[OutboxEvent]:
+    async def fetch(
+        self, *, limit: int, max_retries: int, held_keys: Collection[str], held_topics: Collection[str]
+    ) -> Sequence[OutboxEvent]:
         """The oldest unpublished events that this relay owns.
 
         Args:
             limit: At most so many.
             max_retries: Events with so many failed attempts are parked and not returned.
             held_keys: Keys that wait for their next attempt; none of their events is returned.
+            held_topics: Topics that cannot be reached now; none of their events is returned.
         """
         ...
 

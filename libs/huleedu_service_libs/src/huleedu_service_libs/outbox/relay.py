@@ -16,7 +16,7 @@ from typing import Any, Self
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
-from huleedu_service_libs.outbox.adapter import RepositoryBatchStore
+from huleedu_service_libs.outbox.adapter import FencedAdapter, RepositoryBatchStore
 from huleedu_service_libs.outbox.batch import Batch, judge
 from huleedu_service_libs.outbox.delivery import sender_for
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
@@ -27,7 +27,7 @@ from huleedu_service_libs.outbox.protocols import (
     OutboxEvent,
     OutboxRepositoryProtocol,
 )
-from huleedu_service_libs.outbox.schedule import Backoff, HeldKeys
+from huleedu_service_libs.outbox.schedule import Backoff, Held
 from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.outbox.wakeup import WakeListener, wake_key_of
 from huleedu_service_libs.outbox.wire import key_of
@@ -43,9 +43,10 @@ STOP_GRACE_SECONDS = 10.0  # for the batch in flight
 CANCEL_GRACE_SECONDS = 5.0  # for a cancelled one
 DEPTH_INTERVAL_SECONDS = 10.0  # between two counts of what waits
 MOST_HELD_KEYS = 1000  # beyond this many failing keys the relay waits instead of searching past them
+LEAVE_AFTER_BATCHES = 3  # fruitless ones, after which the lanes are left to other relays
 SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
 
-_SINGLE_ROW_METHODS = ("get_unpublished_events", "mark_event_published", "mark_event_failed", "increment_retry_count")
+_SINGLE_ROW_METHODS = ("mark_event_published", "mark_event_failed", "increment_retry_count")
 
 logger = create_service_logger("huleedu.outbox.relay")
 
@@ -87,12 +88,14 @@ class EventRelayWorker:
         self.metrics: OutboxMetrics | None = OutboxMetrics(service_name) if settings.enable_metrics else None
         self._clock = clock
         self._sender = sender_for(kafka_bus, service_name)
-        self._held = HeldKeys(clock, jitter)
-        self._outage = Backoff(jitter)
+        self._held = Held(clock, jitter)
+        self._held_topics = Held(clock, jitter)
+        self._fruitless = 0  # batches in a row of which nothing arrived for reasons outside of them
         self._storage_trouble = Backoff(jitter)
         self._empty_looks = 0
         self._next_depth = 0.0
         self._running = False
+        self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._wake: WakeListener | None = None
 
@@ -108,7 +111,7 @@ class EventRelayWorker:
             return
         if self._wake is not None:  # of a loop that has died
             await self._wake.stop()
-        self._running = True
+        self._running, self._stopping = True, False
         listens = self.settings.enable_wake_notifications
         self._wake = WakeListener(self.redis_client if listens else None, self.wake_key, self.metrics)
         self._wake.start()
@@ -123,10 +126,11 @@ class EventRelayWorker:
         """
         if not self._running:
             return
-        self._running = False
+        self._running, self._stopping = False, True
         task, self._task = self._task, None
         wake, self._wake = self._wake, None
         if task is not None and wake is not None:
+            wake.request_stop()  # before anything is awaited, so that it holds also if this call is cancelled
             await asyncio.gather(wake.stop(), self._finish(task))
         logger.info("outbox_relay_stopped", service=self.service_name, finished=task is None or task.done())
 
@@ -184,36 +188,53 @@ class EventRelayWorker:
         return pause
 
     async def _cycle(self, store: OutboxBatchStore, wake: WakeListener) -> float:
-        held = self._held.held()
-        if len(held) >= MOST_HELD_KEYS:
-            return self._held.next_due() or 0.0
+        blocked = self._blocked_seconds()
+        if blocked > 0:
+            return await self._back_off(blocked)
+        held, held_topics = self._held.held(), self._held_topics.held()
         wake.clear()
         started = self._clock()
-        limit = max(1, self.settings.batch_size)
-        events = await store.fetch(limit=limit, max_retries=self.settings.max_retries, held_keys=held)
+        events = await store.fetch(
+            limit=max(1, self.settings.batch_size),
+            max_retries=self._max_retries,
+            held_keys=held,
+            held_topics=held_topics,
+        )
         await self._report_depth(store, len(events))
         if not events:
             self._empty_looks += 1
             return self._idle_seconds(shared=store.shared)
         self._empty_looks = 0
-        batch = judge(events, await self._sender.deliver(events))
+        batch = judge(events, await self._sender.deliver(events, go_on=lambda: not self._stopping))
         parked = await store.settle(
             published=batch.published,
             failed=[*batch.failed, *self._noted_outage(batch)],
-            max_retries=self.settings.max_retries,
+            max_retries=self._max_retries,
         )
         self._note(batch, parked, self._clock() - started)
-        if batch.outage is None:
-            self._outage.succeeded()
-            return 0.0
-        return await self._back_off(self._outage.failed(self.settings.error_retry_interval_seconds))
+        if self._fruitless >= LEAVE_AFTER_BATCHES:
+            await store.close()  # another relay may reach what this one cannot
+        return 0.0
+
+    @property
+    def _max_retries(self) -> int:
+        return max(1, self.settings.max_retries)
+
+    def _blocked_seconds(self) -> float:
+        """How long nothing may be looked for: too many keys fail, or no topic is reached at all."""
+        waits = []
+        if len(self._held.held()) >= MOST_HELD_KEYS:
+            waits.append(self._held.next_due() or 0.0)
+        if self._fruitless >= LEAVE_AFTER_BATCHES and self._held_topics.held():
+            waits.append(self._held_topics.next_due() or 0.0)
+        return max(waits, default=0.0)
 
     def _noted_outage(self, batch: Batch) -> list[FailedEvent]:
         """The event at which an outage begins, where it is to be given an attempt: its first, and never its last."""
         one = batch.interrupted
-        if one is None or not self._sender.notes_outages or self._outage.failures:
+        if one is None or not self._sender.notes_outages or self._fruitless:
             return []
-        return [one] if one.event.retry_count == 0 and self.settings.max_retries > 1 else []
+        return [one] if one.event.retry_count == 0 and self._max_retries > 1 else []
 
     async def _back_off(self, seconds: float) -> float:
         """Wait, ended by nothing but ``stop()``: a wake-up does not shorten a back-off."""
@@ -233,38 +254,46 @@ class EventRelayWorker:
         limits = [seconds, self.settings.poll_interval_seconds]
         if shared:
             limits.append(SHARED_POLL_SECONDS)
-        due = self._held.next_due()
-        if due is not None:
-            limits.append(due)
+        limits.extend(due for due in (self._held.next_due(), self._held_topics.next_due()) if due is not None)
         return max(0.001, min(limits))
 
     async def _report_depth(self, store: OutboxBatchStore, fetched: int) -> None:
         if self.metrics is None or self._clock() < self._next_depth:
             return
         self._next_depth = self._clock() + DEPTH_INTERVAL_SECONDS
-        depth = await store.depth(max_retries=self.settings.max_retries)
+        depth = await store.depth(max_retries=self._max_retries)
         self.metrics.set_queue_depth(fetched if depth is None else depth)
 
     def _note(self, batch: Batch, parked: Sequence[OutboxEvent], duration: float) -> None:
         """Key back-offs, metrics and logs of a batch whose results are stored."""
+        longest = self.settings.error_retry_interval_seconds
+        for event in batch.published:
+            self._held_topics.release(event.topic)
         for event in (*batch.published, *parked):
             self._held.release(key_of(event))
         parked_ids = {event.id for event in parked}
         for one in batch.failed:
             if one.event.id not in parked_ids:
-                self._held.hold(key_of(one.event), self.settings.error_retry_interval_seconds)
+                self._held.hold(key_of(one.event), longest)
             self._log_failure(one, parked=one.event.id in parked_ids)
-        if batch.outage is not None:
-            self._count_error("broker_outage")
-            logger.warning(
-                "outbox_broker_outage",
-                service=self.service_name,
-                error=str(batch.outage),
-                error_type=type(batch.outage).__name__,
-                failures=self._outage.failures + 1,
-            )
+        for key in batch.waiting_keys:
+            self._held.hold(key, longest)
+        for topic, error in batch.outages.items():
+            self._note_outage(topic, error, self._held_topics.hold(topic, longest))
+        self._fruitless = self._fruitless + 1 if batch.outages and not batch.published else 0
         if self.metrics is not None:
             self._measure(self.metrics, batch, parked, duration)
+
+    def _note_outage(self, topic: str, error: Exception, retry_in: float) -> None:
+        self._count_error("broker_outage")
+        logger.warning(
+            "outbox_broker_outage",
+            service=self.service_name,
+            topic=topic,
+            error=str(error),
+            error_type=type(error).__name__,
+            retry_in_seconds=round(retry_in, 3),
+        )
 
     def _log_failure(self, one: FailedEvent, *, parked: bool) -> None:
         self._count_error("poison")
@@ -282,6 +311,7 @@ class EventRelayWorker:
 
     def _measure(self, metrics: OutboxMetrics, batch: Batch, parked: Sequence[OutboxEvent], duration: float) -> None:
         metrics.observe_processing_time(duration)
+        metrics.set_held_topics(len(self._held_topics.held()))
         now = datetime.now(UTC)
         for event in batch.published:
             metrics.increment_published_events(event.event_type)
@@ -297,8 +327,18 @@ class EventRelayWorker:
 
 
 def _store_of(repository: Any) -> OutboxBatchStore:
-    make = concrete_capability(repository, "batch_store", beside=_SINGLE_ROW_METHODS)
-    return RepositoryBatchStore(repository) if make is None else repository.batch_store()
+    """The batch store that a repository offers, or one made of its six methods."""
+    if concrete_capability(repository, "batch_store") is None:
+        return RepositoryBatchStore(repository)
+    store: OutboxBatchStore = repository.batch_store()
+    if concrete_capability(repository, "batch_store", beside=_SINGLE_ROW_METHODS) is not None:
+        return store
+    logger.warning(
+        "outbox_repository_methods_overridden",
+        repository=type(repository).__name__,
+        effect="results are stored row by row, through the overridden methods",
+    )
+    return FencedAdapter(repository, store)
 
 
 def _age_seconds(event: OutboxEvent, now: datetime) -> float | None:

@@ -8,7 +8,7 @@ And Jitter", AWS Architecture Blog, 2015).
 import random
 from collections.abc import Callable
 
-__all__ = ["Backoff", "HeldKeys"]
+__all__ = ["Backoff", "Held"]
 
 FIRST_DELAY_SECONDS = 0.1
 FORGET_BEYOND = 10_000  # keys whose number of failures is remembered while none of them waits
@@ -41,8 +41,8 @@ class Backoff:
         self._failures = 0
 
 
-class HeldKeys:
-    """Keys whose first event has failed and waits for its next attempt.
+class Held:
+    """Keys, or topics, whose first event has failed and waits for its next attempt.
 
     Args:
         clock: Monotonic seconds.
@@ -55,10 +55,11 @@ class HeldKeys:
         self._backoffs: dict[str, Backoff] = {}
         self._due: dict[str, float] = {}
 
-    def hold(self, key: str, longest: float) -> None:
-        """Hold a key after a failure, longer each time, ``longest`` seconds at most."""
-        backoff = self._backoffs.setdefault(key, Backoff(self._jitter))
-        self._due[key] = self._clock() + backoff.failed(longest)
+    def hold(self, key: str, longest: float) -> float:
+        """Hold a key after a failure, longer each time, ``longest`` seconds at most; for how long."""
+        delay = self._backoffs.setdefault(key, Backoff(self._jitter)).failed(longest)
+        self._due[key] = self._clock() + delay
+        return delay
 
     def release(self, key: str) -> None:
         """The key's event has left or is parked."""

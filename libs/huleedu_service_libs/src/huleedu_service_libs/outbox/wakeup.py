@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Awaitable
 
 from sqlalchemy import event
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session
 
 from huleedu_service_libs import _clock
@@ -64,15 +64,21 @@ class WakeSender:
                 if self._redis is not None and _as_int(length) > LIST_LIMIT:
                     await self._redis.delete_key(self._key)
         except Exception as error:  # noqa: BLE001  # the event is stored; polling finds it
-            self._metrics.increment_errors("wake_up")
-            logger.warning("outbox_wake_up_failed", key=self._key, error=str(error), error_type=type(error).__name__)
+            self.note_failure(error)
 
-    def send_after_commit(self, session: AsyncSession) -> bool:
+    def note_failure(self, error: Exception) -> None:
+        """Count and log a wake-up that could not be sent."""
+        self._metrics.increment_errors("wake_up")
+        logger.warning("outbox_wake_up_failed", key=self._key, error=str(error), error_type=type(error).__name__)
+
+    def send_after_commit(self, session: AsyncSession | async_scoped_session[AsyncSession]) -> bool:
         """Wake the relay when the transaction of ``session`` has committed, and not if it is rolled back.
 
         Returns:
             ``False`` when ``session`` is not a real session (a test's double), so that nothing will come of it.
         """
+        if isinstance(session, async_scoped_session):
+            session = session()
         if not issubclass(type(session), AsyncSession):
             return False
         sync_session = session.sync_session
@@ -89,11 +95,13 @@ class WakeSender:
         _notify_this_process()
         if self._redis is None:
             return
-        self._again = self._sending is not None
-        if self._sending is None:
+        loop = asyncio.get_running_loop()
+        under_way = self._sending is not None and not self._sending.done() and self._sending.get_loop() is loop
+        self._again = under_way
+        if not under_way:
             # Called here and only awaited in the task: whoever looks right after the commit finds it asked for.
             pushing = self._redis.lpush(self._key, "wake")
-            self._sending = asyncio.get_running_loop().create_task(self._push_while_asked(pushing))
+            self._sending = loop.create_task(self._push_while_asked(pushing))
 
     async def _push_while_asked(self, pushing: Awaitable[object]) -> None:
         try:
@@ -108,15 +116,19 @@ class WakeSender:
 def _after_commit(session: Session) -> None:
     if session.in_nested_transaction():
         return  # a savepoint was released; the rows are not visible yet
-    senders: set[WakeSender] = session.info[_PENDING]
+    senders: set[WakeSender] = session.info.get(_PENDING, set())
     while senders:
-        senders.pop().send_soon()
+        sender = senders.pop()
+        try:
+            sender.send_soon()
+        except Exception as error:  # noqa: BLE001  # the commit has succeeded, whatever comes of its wake-up
+            sender.note_failure(error)
 
 
 def _after_rollback(session: Session) -> None:
     if session.in_nested_transaction():
         return  # a savepoint was given up, not what was stored before it
-    session.info[_PENDING].clear()
+    session.info.get(_PENDING, set()).clear()
 
 
 _listening: weakref.WeakSet["WakeListener"] = weakref.WeakSet()
@@ -163,11 +175,15 @@ class WakeListener:
         if self._redis is not None:
             self._task = self._loop.create_task(self._listen(self._redis))
 
-    async def stop(self) -> None:
-        """End listening, within seconds; never raises."""
+    def request_stop(self) -> None:
+        """End the wait and, after its present command, the listening; at once, whatever becomes of `stop`."""
         self._stopping = True
         _listening.discard(self)
         self._signal.set()
+
+    async def stop(self) -> None:
+        """End listening, within seconds; never raises."""
+        self.request_stop()
         task, self._task = self._task, None
         if task is None or self._redis is None:
             return

@@ -12,7 +12,6 @@ from uuid import uuid4
 
 import pytest
 
-from huleedu_service_libs.testing.devstack.databases import create_topic, delete_topic
 from huleedu_service_libs.testing.devstack.errors import ServiceUnavailableError
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
 from huleedu_service_libs.testing.devstack.stack import DevStack
@@ -20,8 +19,6 @@ from huleedu_service_libs.testing.devstack.stack import DevStack
 __all__ = ["TopicFactory"]
 
 T = TypeVar("T")
-
-_MOST_REPLICAS = 3
 
 
 class TopicFactory(Protocol):
@@ -110,8 +107,7 @@ def _kafka_topic(kafka_server: KafkaServer) -> Iterator[TopicFactory]:
 
     def _create(name: str = "test", partitions: int = 1) -> str:
         topic = f"{name}-{uuid4().hex[:12]}"
-        replicas = min(_MOST_REPLICAS, kafka_server.node_count)
-        create_topic(kafka_server.address, topic, partitions=partitions, replicas=replicas)
+        kafka_server.create_topic(topic, partitions=partitions)
         created.append(topic)
         return topic
 
@@ -119,7 +115,7 @@ def _kafka_topic(kafka_server: KafkaServer) -> Iterator[TopicFactory]:
     if kafka_server.kind is Kind.ADDRESS:
         # Our own brokers end with the session; somebody else's should not fill up.
         for topic in created:
-            delete_topic(kafka_server.address, topic)
+            kafka_server.delete_topic(topic)
 
 
 @pytest.fixture(name="unique_name")

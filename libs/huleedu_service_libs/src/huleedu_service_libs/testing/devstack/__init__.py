@@ -20,6 +20,7 @@ from huleedu_service_libs.testing.devstack.errors import (
     ServiceUnavailableError,
     WardenError,
 )
+from huleedu_service_libs.testing.devstack.local import free_ports
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer, Server
 from huleedu_service_libs.testing.devstack.stack import DevStack
 
@@ -38,4 +39,5 @@ __all__ = [
     "ServerStartError",
     "ServiceUnavailableError",
     "WardenError",
+    "free_ports",
 ]

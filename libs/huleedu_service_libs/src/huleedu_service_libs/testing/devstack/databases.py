@@ -6,18 +6,21 @@ they are needed: the tool also serves those who have none installed.
 
 import asyncio
 import threading
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.testing.devstack.errors import DevStackError
 
 __all__ = ["create_database", "create_topic", "delete_topic", "drop_database"]
 
 T = TypeVar("T")
 
 _LIMIT_S = 30.0
+_WHOLE_LIMIT_S = 90.0
 
 
 def create_database(server: str, template: str | None) -> str:
@@ -55,17 +58,17 @@ def create_topic(bootstrap: str, name: str, *, partitions: int, replicas: int) -
         partitions: Number of partitions.
         replicas: Copies of each.
     """
-    _run(_admin(bootstrap, name, partitions, replicas))
+    _run(_create_topic(bootstrap, name, partitions, replicas))
 
 
 def delete_topic(bootstrap: str, name: str) -> None:
-    """Delete a topic.
+    """Delete a topic, when it exists.
 
     Args:
         bootstrap: Kafka bootstrap servers.
         name: Its name.
     """
-    _run(_admin(bootstrap, name, 0, 0))
+    _run(_delete_topic(bootstrap, name))
 
 
 async def _execute(server: str, statement: str) -> None:
@@ -79,27 +82,44 @@ async def _execute(server: str, statement: str) -> None:
         await connection.close()
 
 
-async def _admin(bootstrap: str, name: str, partitions: int, replicas: int) -> None:
-    with requires_extra("kafka", module=__name__):
-        from aiokafka.admin import AIOKafkaAdminClient, NewTopic  # noqa: PLC0415 - optional
-        from aiokafka.errors import for_code  # noqa: PLC0415 - optional
-
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    try:
-        await admin.start()
-        if not partitions:
-            await admin.delete_topics([name])
-            return
-        answer = await admin.create_topics([NewTopic(name, num_partitions=partitions, replication_factor=replicas)])
+async def _create_topic(bootstrap: str, name: str, partitions: int, replicas: int) -> None:
+    async with _admin(bootstrap) as (admin, driver):
+        topic = driver.admin.NewTopic(name, num_partitions=partitions, replication_factor=replicas)
+        answer = await admin.create_topics([topic])
         for _, code, *text in answer.topic_errors:
             if code:
-                raise for_code(code)(*text)
+                raise driver.errors.for_code(code)(*text)
+
+
+async def _delete_topic(bootstrap: str, name: str) -> None:
+    async with _admin(bootstrap) as (admin, driver):
+        answer = await admin.delete_topics([name])
+        for topic, code in answer.topic_error_codes:
+            if code not in {0, driver.errors.UnknownTopicOrPartitionError.errno}:
+                raise driver.errors.for_code(code)(f"topic {topic!r} was not deleted")
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[tuple[Any, Any]]:
+    """Yield a client that may change topics, and its driver."""
+    with requires_extra("kafka", module=__name__):
+        import aiokafka.admin  # noqa: PLC0415 - optional
+        import aiokafka.errors  # noqa: PLC0415 - optional
+
+    admin = aiokafka.admin.AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        await admin.start()
+        yield admin, aiokafka
     finally:
         await admin.close()
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Run to the end in a thread of its own, since the caller's may have a running loop."""
+def _run(work: Coroutine[Any, Any, T], *, limit_s: float = _WHOLE_LIMIT_S) -> T:
+    """Run to the end in a thread of its own, since the caller's may have a running loop.
+
+    Raises:
+        DevStackError: It did not end in time; the thread is left behind and ends with the process.
+    """
     outcome: Future[T] = Future()
 
     def _target() -> None:
@@ -108,7 +128,14 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         except BaseException as error:  # noqa: BLE001 - handed to the caller
             outcome.set_exception(error)
 
-    thread = threading.Thread(target=_target, name="devstack")
-    thread.start()
-    thread.join()
-    return outcome.result()
+    threading.Thread(target=_target, name="devstack", daemon=True).start()
+    try:
+        return outcome.result(timeout=limit_s)
+    except TimeoutError:
+        if outcome.done():  # an error of the work itself
+            raise
+        raise DevStackError(f"a server did not finish {_name(work)} within {limit_s:g} s") from None
+
+
+def _name(work: Coroutine[Any, Any, Any]) -> str:
+    return str(getattr(work, "__name__", "its work")).strip("_")

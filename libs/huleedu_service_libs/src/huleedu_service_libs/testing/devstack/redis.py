@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huleedu_service_libs.testing.devstack.answers import redis_answers
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
-from huleedu_service_libs.testing.devstack.run import Run
+from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.servers import Kind, RedisServer
 from huleedu_service_libs.testing.devstack.supervision import Command
 
@@ -30,7 +30,7 @@ def find_redis_program() -> Path | None:
     return next(iter((Path(spec.origin).parent / "_binaries").glob("*/valkey-server")), None)
 
 
-def start_redis(run: Run, program: Path) -> RedisServer:
+def start_redis(run: RunContext, program: Path) -> RedisServer:
     """Start the server.
 
     Args:

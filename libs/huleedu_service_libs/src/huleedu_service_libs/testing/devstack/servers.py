@@ -9,11 +9,18 @@ from enum import StrEnum
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
 
-from huleedu_service_libs.testing.devstack.databases import create_database, drop_database
+from huleedu_service_libs.testing.devstack.databases import (
+    create_database,
+    create_topic,
+    delete_topic,
+    drop_database,
+)
 from huleedu_service_libs.testing.devstack.errors import NotOursError
 from huleedu_service_libs.testing.devstack.together import together
 
 __all__ = ["Control", "KafkaServer", "Kind", "PostgresServer", "RedisServer", "Server"]
+
+_MOST_REPLICAS = 3
 
 
 class Kind(StrEnum):
@@ -166,6 +173,21 @@ class KafkaServer(Server):
     def node_count(self) -> int:
         """Brokers in the cluster."""
         return len(self.address.split(","))
+
+    def create_topic(self, name: str, *, partitions: int = 1, replicas: int | None = None) -> None:
+        """Create a topic.
+
+        Args:
+            name: Its name.
+            partitions: Number of partitions.
+            replicas: Copies of each; by default one on each node, three at most.
+        """
+        copies = min(_MOST_REPLICAS, self.node_count) if replicas is None else replicas
+        create_topic(self.address, name, partitions=partitions, replicas=copies)
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic. Nothing happens when it does not exist."""
+        delete_topic(self.address, name)
 
     def start_node(self, index: int) -> None:
         """Start one node again: same port, same data.

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from huleedu_service_libs.testing.devstack.choice import RECIPES
 from huleedu_service_libs.testing.devstack.docker import docker_answers
 from huleedu_service_libs.testing.devstack.errors import NotStartedError
-from huleedu_service_libs.testing.devstack.run import Run
-from huleedu_service_libs.testing.devstack.runs import create_run_folder, sweep_stale_runs
+from huleedu_service_libs.testing.devstack.run_context import RunContext
+from huleedu_service_libs.testing.devstack.run_folders import create_run_folder, sweep_stale_runs
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer, Server
 from huleedu_service_libs.testing.devstack.supervision import Supervisor
 from huleedu_service_libs.testing.devstack.together import together
@@ -61,7 +61,7 @@ class DevStack:
         self._environ = environ
         self._lock = threading.Lock()
         self._locks = {service: threading.Lock() for service in RECIPES}
-        self._run: Run | None = None
+        self._run: RunContext | None = None
         self._servers: dict[str, Server] = {}
 
     def __enter__(self) -> Self:
@@ -140,11 +140,11 @@ class DevStack:
         finally:
             run.supervisor.close()
 
-    def _current_run(self) -> Run:
+    def _current_run(self) -> RunContext:
         with self._lock:
             if self._run is None:
                 sweep_stale_runs()
-                self._run = Run(
+                self._run = RunContext(
                     supervisor=Supervisor(create_run_folder()),
                     environ=self._environ,
                     progress=self._progress,
@@ -153,7 +153,7 @@ class DevStack:
                 )
             return self._run
 
-    def _provide(self, service: str, run: Run) -> Server:
+    def _provide(self, service: str, run: RunContext) -> Server:
         with self._locks[service]:
             if server := self._servers.get(service):
                 return server

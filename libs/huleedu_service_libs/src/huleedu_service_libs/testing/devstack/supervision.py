@@ -1,11 +1,12 @@
 """The owner's end of the warden: start programs, signal them, wait for them.
 
-``local`` runs servers through it, ``postgres`` and ``kafka_jars`` their helper
+``local`` runs servers through it, ``postgres``, ``java`` and ``kafka`` their helper
 programs. Thread-safe. It does not know which program is which.
 """
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ LET_FINISH = 0
 
 _POLL_S = 0.02
 _WARDEN_EXIT_S = 20.0
+_ANSWER_LIMIT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +57,12 @@ class Supervisor:
 
     Args:
         folder: The run folder; it is removed by ``close()`` or when this process ends.
+        answer_limit: Seconds in which the warden answers; one that does not is ended, and its programs with it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, answer_limit: float = _ANSWER_LIMIT_S) -> None:
         self.folder = folder
+        self._answer_limit = answer_limit
         self._lock = threading.Lock()
         self._owner = os.getpid()
         with (folder / "warden.log").open("ab") as log:
@@ -184,6 +188,12 @@ class Supervisor:
         try:
             self._warden.stdin.write(line)
             self._warden.stdin.flush()
+            # A request at a time, a line each: nothing is left in the reader's buffer that poll would not see.
+            answers = select.poll()
+            answers.register(self._warden.stdout, select.POLLIN)
+            if not answers.poll(self._answer_limit * 1000):
+                self._warden.kill()  # a late answer would be taken for the next one
+                return b""
             return self._warden.stdout.readline()
         except (OSError, ValueError):
             return b""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from huleedu_service_libs.testing.devstack.answers import brokers_known_to
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
-from huleedu_service_libs.testing.devstack.run import Run
+from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind
 from huleedu_service_libs.testing.devstack.supervision import Command
 
@@ -27,7 +27,7 @@ def find_tansu_program() -> Path | None:
     return program if program.is_file() else None
 
 
-def start_tansu(run: Run, program: Path) -> KafkaServer:
+def start_tansu(run: RunContext, program: Path) -> KafkaServer:
     """Start the broker.
 
     Args:

@@ -1,4 +1,8 @@
-"""What the recipes of one run share: folder, processes, environment, progress."""
+"""What the recipes of one run share: folder, processes, environment, progress.
+
+``stack`` makes one at each start, and every recipe takes it. Plain data: how
+run folders are made and swept is the business of ``run_folders``.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,11 +10,11 @@ from pathlib import Path
 
 from huleedu_service_libs.testing.devstack.supervision import Supervisor
 
-__all__ = ["Run"]
+__all__ = ["RunContext"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
+class RunContext:
     """One start of a stack.
 
     Attributes:

@@ -1,6 +1,6 @@
 """Run folders: one temporary folder a stack, and the sweep of those that were left behind.
 
-``stack`` makes one at each start. Nothing here knows what servers keep in it.
+``stack`` makes one at each start; what else belongs to a run is in ``run_context``. Nothing here knows what servers keep in it.
 """
 
 import contextlib
