@@ -44,6 +44,7 @@ class FakeRedis:
         self.calls: list[Call] = []
         self.values: dict[str, tuple[str, float]] = {}
         self.failing: set[str] = set()
+        self.repeats_set = False  # as a driver does that repeats a command whose reply was lost
 
     def port(self) -> RedisClientProtocol:
         """Itself, as the type checker wants it."""
@@ -77,7 +78,7 @@ class FakeRedis:
         if self._stored(key) is not None:
             return False
         self.put(key, value, ttl_seconds or float("inf"))
-        return True
+        return not self.repeats_set
 
     async def setex(self, key: str, ttl_seconds: int, value: str) -> bool:
         """SET EX."""

@@ -61,6 +61,9 @@ class StoreError(Exception):
         self.operation = operation
 
 
+_PLAIN_METHODS = ("get", "set_if_not_exists", "setex", "delete_key")
+
+
 class OwnerScripts:
     """The Lua scripts on one client, or none when its class cannot run scripts.
 
@@ -69,8 +72,9 @@ class OwnerScripts:
     """
 
     def __init__(self, client: RedisClientProtocol) -> None:
-        self._register = concrete_capability(client, "register_script")
-        self._execute = concrete_capability(client, "execute_script")
+        # Whoever overrides or patches one of the plain methods wants it called.
+        self._register = concrete_capability(client, "register_script", beside=_PLAIN_METHODS)
+        self._execute = concrete_capability(client, "execute_script", beside=_PLAIN_METHODS)
         self._digests: dict[str, str] = {}
 
     @property
@@ -87,16 +91,32 @@ class OwnerScripts:
         if self._register is None or self._execute is None:
             return None
         if body not in self._digests:
-            digest = await self._register(body)
-            if not isinstance(digest, str) or len(digest) != _SHA1_DIGITS:
-                self._register = None  # a test double that only has the method
+            digest = await self._digest_of(body)
+            if digest is None:
                 return None
             self._digests[body] = digest
         try:
-            return bool(await self._execute(self._digests[body], [key], list(args)))
+            changed = await self._execute(self._digests[body], [key], list(args))
         except Exception:
             self._digests.pop(body, None)  # perhaps Redis restarted and forgot it: load it again next time
             raise
+        if isinstance(changed, int):
+            return bool(changed)
+        self._register = None  # a test double with a canned answer: the scripts themselves give 0 or 1
+        return None
+
+    async def _digest_of(self, body: str) -> str | None:
+        """The script's digest; ``None`` from a test double that only has the method, which is not asked again."""
+        if self._register is None:
+            return None
+        try:
+            digest = await self._register(body)
+        except (NotImplementedError, AttributeError, TypeError):
+            digest = None
+        if isinstance(digest, str) and len(digest) == _SHA1_DIGITS:
+            return digest
+        self._register = None
+        return None
 
 
 class Claim:
@@ -223,14 +243,10 @@ class Claim:
             raise StoreError(operation, cause) from cause
 
     def _processing_record(self) -> str:
-        return json.dumps(
-            {
-                "status": IDEMPOTENCY_STATUS_PROCESSING,
-                "started_at": self._now(),
-                **self._about,
-                "owner": self.token,
-            }
-        )
+        record = {"status": IDEMPOTENCY_STATUS_PROCESSING, "started_at": self._now(), **self._about}
+        if self._scripts.available:  # only scripts can ask for it; the format stays the services' otherwise
+            record["owner"] = self.token
+        return json.dumps(record)
 
     def _completed_record(self) -> str:
         return json.dumps(
