@@ -130,7 +130,7 @@ def configure_service_logging(
 
 
 def _level(name: str) -> int:
-    level = _LEVELS.get(str(name).strip().upper())
+    level = _LEVELS.get(str(getattr(name, "value", name)).strip().upper())  # settings may have an enum
     if level is None:
         raise ValueError(f"Unknown log level {name!r}; allowed are DEBUG, INFO, WARNING, ERROR, CRITICAL")
     return level

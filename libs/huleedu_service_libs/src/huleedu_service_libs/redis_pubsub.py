@@ -11,11 +11,12 @@ from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
 
-import orjson
-from pydantic import BaseModel, SecretBytes, SecretStr
+from pydantic import SecretBytes, SecretStr
+from pydantic_core import to_jsonable_python
 
 from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_swallowed
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._json import dumps
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
@@ -98,11 +99,7 @@ class RedisPubSub:
             TypeError: ``data`` holds something without a JSON form.
             redis.exceptions.RedisError: As the driver raises it, after one log line.
         """
-        message = orjson.dumps(
-            {"event": event_type, "data": data},
-            default=_json_form,
-            option=orjson.OPT_NON_STR_KEYS,
-        )
+        message = dumps({"event": event_type, "data": data}, default=_json_form, any_keys=True)
         return await self.publish(self.get_user_channel(user_id), message.decode("utf-8"))
 
     async def _open(self, pubsub: PubSub, channel: str) -> None:
@@ -130,11 +127,12 @@ class RedisPubSub:
 
 
 def _json_form(value: Any) -> Any:
-    """What orjson does not encode by itself."""
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    if isinstance(value, set | frozenset):
-        return list(value)
+    """What the encoder does not encode by itself."""
     if isinstance(value, Decimal | PurePath | SecretStr | SecretBytes):
         return str(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form; convert it before it goes into a notification")
+    try:
+        return to_jsonable_python(value)
+    except ValueError as error:
+        raise TypeError(
+            f"{type(value).__name__} has no JSON form; convert it before it goes into a notification"
+        ) from error

@@ -36,6 +36,12 @@ def test_json_keeps_text_order_and_large_integers() -> None:
     assert _json.dumps({"b": "å", "a": 2**70}) == b'{"b":"\xc3\xa5","a":1180591620717411303424}'
 
 
+def test_json_forms_and_keys_of_ones_own() -> None:
+    """A default gives forms, keys may be of any kind, and large integers change nothing of that."""
+    value = {1: {2, 2}, "n": 2**70}
+    assert _json.dumps(value, default=list, any_keys=True) == b'{"1":[2],"n":1180591620717411303424}'
+
+
 def test_json_refuses_what_has_no_form() -> None:
     """A lone surrogate and an object are TypeErrors."""
     for value in ("\ud800", object()):
