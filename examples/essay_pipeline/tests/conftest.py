@@ -47,7 +47,7 @@ async def _connect(pipeline: PipelineProcesses) -> AsyncIterator[Callable[[], Aw
 @pytest.fixture(name="intake")
 async def _intake(pipeline: PipelineProcesses) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client for *intake*."""
-    async with httpx.AsyncClient(base_url=pipeline.intake_url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=pipeline.intake_url, timeout=20, trust_env=False) as client:
         yield client
 
 

@@ -217,14 +217,15 @@ async def test_a_closed_page_is_forgotten(pipeline: PipelineProcesses, connect: 
 
 async def test_what_the_page_asks_for(pipeline: PipelineProcesses) -> None:
     """The page, its files, a new user at each look at the configuration, and the texts by id."""
-    async with httpx.AsyncClient(base_url=pipeline.notify_url) as http:
+    async with httpx.AsyncClient(base_url=pipeline.notify_url, trust_env=False) as http:
         first, second = [(await http.get("/config.json")).json() for _ in range(2)]
         files = {name: await http.get(name) for name in ("/", "/app.js", "/style.css")}
         essay = first["essays"][0]
         text = (await http.get(f"/texts/{essay['id']}")).json()
         unknown = await http.get("/texts/no-such-text")
 
-    assert set(first) == {"intake_url", "user_id", "token", "essays"}
+    assert first["limits"] == {"least_characters": 20, "most_characters": 20_000, "most_bytes": 65_536}
+    assert set(first) == {"intake_url", "user_id", "token", "essays", "limits"}
     assert first["intake_url"] == pipeline.intake_url
     assert first["user_id"] != second["user_id"]
     assert first["token"].startswith(f"{first['user_id']}.")

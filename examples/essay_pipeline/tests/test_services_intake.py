@@ -196,7 +196,7 @@ async def test_health_and_metrics(pipeline: PipelineProcesses) -> None:
         pipeline.spellcheck_url: {"database", "redis", "kafka", "consumer", "relay"},
         pipeline.notify_url: {"redis", "kafka"},
     }
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(trust_env=False) as client:
         for url, names in expected.items():
             health = await client.get(f"{url}/healthz")
             metrics = await client.get(f"{url}/metrics")

@@ -51,7 +51,7 @@ async def test_sigterm_stops_gracefully(servers: Servers, tmp_path: Path) -> Non
     try:
         await asyncio.to_thread(pipeline.start)
         logs = pipeline.logs
-        async with User.connected(pipeline.notify_url) as user, httpx.AsyncClient() as http:
+        async with User.connected(pipeline.notify_url) as user, httpx.AsyncClient(trust_env=False) as http:
             answer = await http.post(
                 f"{pipeline.intake_url}/v1/essays",
                 json={"title": "t", "language": "en", "text": "This text has tow words that are real."},

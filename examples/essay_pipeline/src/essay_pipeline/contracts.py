@@ -14,6 +14,9 @@ __all__ = [
     "ACCEPTED_NOTIFICATION",
     "CHECKED_NOTIFICATION",
     "CHECKED_TOPIC",
+    "LEAST_CHARACTERS",
+    "MOST_BODY_BYTES",
+    "MOST_CHARACTERS",
     "READY_NOTIFICATION",
     "SUBMITTED_TOPIC",
     "EssaySpellcheckedV1",
@@ -34,6 +37,15 @@ CHECKED_TOPIC = "huleedu.essay.spellcheck.completed.v1"
 READY_NOTIFICATION = "ready"
 ACCEPTED_NOTIFICATION = "essay.accepted"
 CHECKED_NOTIFICATION = "essay.checked"
+
+LEAST_CHARACTERS = 20
+"""Of an essay's text, in code points; less is no essay."""
+
+MOST_CHARACTERS = 20_000
+"""Of an essay's text, in code points; a long school essay has 10 000."""
+
+MOST_BODY_BYTES = 64 * 1024
+"""Of a request to *intake*, unless its settings say otherwise."""
 
 Language = Literal["en", "sv"]
 

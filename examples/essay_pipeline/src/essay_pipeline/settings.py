@@ -10,7 +10,10 @@ from pydantic import Field, model_validator
 
 from huleedu_service_libs.config import SecureServiceSettings
 
-__all__ = ["PipelineSettings"]
+__all__ = ["IDEMPOTENCY_PREFIX", "PipelineSettings"]
+
+IDEMPOTENCY_PREFIX = "huleedu:idempotency:v2"
+"""First part of the keys by which consumers recognise duplicates."""
 
 
 class PipelineSettings(SecureServiceSettings):
@@ -23,8 +26,8 @@ class PipelineSettings(SecureServiceSettings):
         REDIS_URL: Redis.
         KAFKA_BOOTSTRAP_SERVERS: Kafka.
         KAFKA_IDEMPOTENT_PRODUCER: False only for brokers that cannot serve idempotent producers.
-        KAFKA_NAMESPACE: Put before topics and consumer groups, so that several pipelines can share
-            one Kafka; empty in production.
+        KAFKA_NAMESPACE: Put before topics, consumer groups and Redis keys, so that several pipelines
+            can share one Kafka and one Redis; empty in production.
         LOG_LEVEL: Least level that is logged.
         LOG_JSON: One JSON object a line, in every environment.
         STOP_SECONDS: How long a graceful stop may take before the process ends anyway.
@@ -47,6 +50,10 @@ class PipelineSettings(SecureServiceSettings):
 
     def group(self, name: str) -> str:
         """The consumer group ``name`` of this pipeline."""
+        return self.KAFKA_NAMESPACE + name
+
+    def redis_key(self, name: str) -> str:
+        """The Redis key, or prefix of keys, ``name`` of this pipeline."""
         return self.KAFKA_NAMESPACE + name
 
     @model_validator(mode="after")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -101,6 +102,56 @@ def test_command_prints_addresses_and_stops(number: signal.Signals) -> None:
         process.send_signal(number)
         assert process.wait(timeout=20) == 0
     assert any(line.startswith("export HULEEDU_TEST_REDIS_URL=redis://127.0.0.1:") for line in lines)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("whose", "words"), [("server", r"^redis \(127\.0\.0\.1:\d+\) ended$"), ("warden", "holds the servers is gone")]
+)
+def test_command_notices_an_end(whose: str, words: str) -> None:
+    """When a server or the process that holds them ends, the command says so and ends with code 1."""
+    command = [sys.executable, "-m", _MODULE, "--services", "redis"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("HULEEDU_TEST_")}
+    with subprocess.Popen(  # noqa: S603 - our own module
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environ
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        for line in process.stdout:
+            if "Ctrl-C" in line:
+                break
+        warden, (server,) = _pids(_folder_of(process.pid))
+        os.kill(server if whose == "server" else warden, signal.SIGKILL)
+        assert process.wait(timeout=20) == 1
+        assert re.search(words, process.stderr.read().strip())
+
+
+def _folder_of(pid: int) -> Path:
+    """The run folder of a process."""
+    (folder,) = [
+        owner.parent
+        for owner in Path(tempfile.gettempdir()).glob("huleedu-devstack-*/owner.json")
+        if json.loads(owner.read_text(encoding="utf-8"))[0] == pid
+    ]
+    return folder
+
+
+def test_command_names_the_variable_of_a_dead_address() -> None:
+    """A variable that names a server which does not answer ends the command with code 1 and one line."""
+    done = subprocess.run(  # noqa: S603 - our own module
+        [sys.executable, "-m", _MODULE, "--services", "redis"],
+        env={**os.environ, "HULEEDU_TEST_REDIS_URL": "redis://127.0.0.1:1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Redis: HULEEDU_TEST_REDIS_URL names redis://127.0.0.1:1, where nothing answers: "
+        "start it there, or unset the variable\n"
+    )
+    assert "ready" not in done.stdout
 
 
 def test_command_says_in_one_line_what_is_wrong() -> None:
@@ -224,11 +275,7 @@ def test_interrupted_start_leaves_nothing() -> None:
         assert process.stdout is not None
         assert "starting" in process.stdout.readline()
         time.sleep(0.1)
-        (folder,) = [
-            owner.parent
-            for owner in Path(tempfile.gettempdir()).glob("huleedu-devstack-*/owner.json")
-            if json.loads(owner.read_text(encoding="utf-8"))[0] == process.pid
-        ]
+        folder = _folder_of(process.pid)
         process.send_signal(signal.SIGINT)
         assert process.wait(timeout=20) == 0
     assert not folder.exists()

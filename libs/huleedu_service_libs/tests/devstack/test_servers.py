@@ -9,6 +9,8 @@ from aiokafka.errors import TopicAlreadyExistsError
 from redis.asyncio import Redis
 
 from huleedu_service_libs.testing.devstack import DevStack, KafkaServer, Kind, PostgresServer, RedisServer
+from huleedu_service_libs.testing.devstack.errors import JavaMissingError
+from huleedu_service_libs.testing.devstack.java import JavaTools
 
 pytestmark = pytest.mark.integration
 
@@ -108,9 +110,13 @@ def test_topics_are_created_and_deleted(stack: DevStack) -> None:
     kafka.create_topic("passing")
 
 
+def _no_java() -> JavaTools:
+    raise JavaMissingError("no java on the PATH")
+
+
 async def test_tansu_serves_plain_producers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without Docker and Java the in-memory broker steps in, and says what it cannot do."""
-    monkeypatch.setattr("huleedu_service_libs.testing.devstack.choice.find_java_tools", lambda: None)
+    monkeypatch.setattr("huleedu_service_libs.testing.devstack.choice.find_java_tools", _no_java)
     monkeypatch.setattr("huleedu_service_libs.testing.devstack.stack.docker_answers", lambda: False)
     with DevStack(["kafka"], environ={}) as stack:
         assert stack.kafka.kind is Kind.TANSU

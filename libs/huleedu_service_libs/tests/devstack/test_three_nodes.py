@@ -7,12 +7,19 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from huleedu_service_libs.testing.devstack import DevStack, Kind
 from huleedu_service_libs.testing.devstack.answers import brokers_known_to
+from huleedu_service_libs.testing.devstack.errors import JavaMissingError
 from huleedu_service_libs.testing.devstack.java import find_java_tools
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(find_java_tools() is None, reason="three nodes need Java and Maven"),
-]
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def _java() -> None:
+    """Three nodes need Java and Maven."""
+    try:
+        find_java_tools()
+    except JavaMissingError as error:
+        pytest.skip(f"three nodes need Java and Maven: {error}")
 
 
 async def test_acknowledged_by_all_with_a_node_killed() -> None:

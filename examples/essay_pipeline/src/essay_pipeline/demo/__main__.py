@@ -9,11 +9,13 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
+import asyncpg
 import httpx
 from aiokafka.errors import KafkaError
+from redis.exceptions import RedisError
 from websockets.exceptions import WebSocketException
 
 from essay_pipeline.demo.display import Display, make_display
@@ -21,7 +23,7 @@ from essay_pipeline.demo.driver import Driver, Plan
 from essay_pipeline.demo.oracle import find_faults
 from essay_pipeline.demo.processes import PipelineProcesses, Servers
 from essay_pipeline.demo.service import ServiceFailedError
-from essay_pipeline.demo.summary import summary_lines
+from essay_pipeline.demo.summary import counted, summary_lines
 from huleedu_service_libs.logging_utils import configure_service_logging
 from huleedu_service_libs.testing.devstack import DevStack, DevStackError
 
@@ -32,6 +34,16 @@ CANNOT_RUN = 3
 INTERRUPTED = 130
 
 _LOOK_S = 1.0
+_END_S = 1.0
+_TROUBLE = (
+    httpx.HTTPError,
+    OSError,
+    WebSocketException,
+    KafkaError,
+    RedisError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -58,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("\ninterrupted; everything was stopped", file=sys.stderr)
         return INTERRUPTED
     except (DevStackError, ServiceFailedError) as error:
-        print(f"\nFAILED: {error}", file=sys.stderr)
+        print("", *_last_words(error), sep="\n", file=sys.stderr)
         return CANNOT_RUN
 
 
@@ -66,8 +78,6 @@ def _run(plan: Plan, *, keep_open: bool) -> int:
     display = make_display()
     stack = DevStack(progress=display.line)
     with stack:
-        if not stack.kafka.supports_idempotent_producer:
-            display.line(f"kafka: {stack.kafka.label} keeps events in memory and serves no idempotent producers")
         servers = Servers(postgres=stack.postgres, redis=stack.redis, kafka=stack.kafka)
         display.line("services: starting intake, spellcheck and notify")
         with PipelineProcesses(servers=servers, progress=display.line) as pipeline:
@@ -80,28 +90,83 @@ def _run(plan: Plan, *, keep_open: bool) -> int:
 
 def _judge(pipeline: PipelineProcesses, plan: Plan, display: Display) -> int:
     display.line(
-        f"sending {plan.essays} essays of {plan.users} users, {plan.rollbacks} more that are rolled back, "
-        "and duplicates of delivered messages"
+        f"sending {counted(plan.essays, 'essay')} of {counted(plan.users, 'user')}, {plan.rollbacks} more to be "
+        "rolled back, and duplicates of delivered messages"
     )
     try:
         with display:
             outcome = asyncio.run(Driver(pipeline, plan, display).run())
-    except* (httpx.HTTPError, OSError, WebSocketException, KafkaError) as errors:
-        logs = "\n".join(f"{name}:\n{log.tail()}" for name, log in pipeline.logs.items())
-        raise ServiceFailedError(f"{errors.exceptions[0]!r}; the services' logs:\n{logs}") from errors
+    except BaseExceptionGroup as errors:
+        reason = _reason(errors, pipeline)
+        if reason is errors:
+            raise
+        raise reason from errors
     faults = find_faults(outcome.evidence)
-    print("", *summary_lines(outcome, faults), "", sep="\n", flush=True)
     if faults:
-        for name, log in pipeline.logs.items():
-            print(f"the end of {name}'s log:\n{log.tail()}", file=sys.stderr)
+        for service in pipeline.services.values():
+            print(service.log_tail(), file=sys.stderr)
+    servers = pipeline.servers
+    lines = summary_lines(outcome, faults, [servers.postgres, servers.redis, servers.kafka])
+    print("", *lines, "", sep="\n", flush=True)
     return BROKEN_PROMISE if faults else 0
+
+
+def _reason(errors: BaseExceptionGroup, pipeline: PipelineProcesses) -> BaseException:
+    """The one error to tell: an ended server or service rather than what its clients noticed of it.
+
+    Raises:
+        DevStackError: A server has ended.
+        ServiceFailedError: A service has ended.
+    """
+    found = list(_leaves(errors))
+    for error in found:
+        if isinstance(error, (DevStackError, ServiceFailedError)) or not isinstance(error, Exception):
+            return error
+    _wait_for_an_end(pipeline)
+    first = found[0]
+    if not isinstance(first, _TROUBLE):
+        return errors
+    if isinstance(first, httpx.HTTPStatusError):
+        first_words = f"intake answers {first.response.status_code}: {first.response.text[:300]}"
+        return ServiceFailedError(first_words, pipeline.services["intake"].log_tail())
+    return ServiceFailedError(f"{type(first).__name__}: {first}".partition("\n")[0])
+
+
+def _wait_for_an_end(pipeline: PipelineProcesses) -> None:
+    """Look at services and servers for a moment: clients notice a broken connection before a process has ended."""
+    deadline = time.monotonic() + _END_S
+    while time.monotonic() < deadline:
+        pipeline.check_servers()
+        pipeline.check_alive()
+        time.sleep(_END_S / 5)
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for each in error.exceptions:
+            yield from _leaves(each)
+    else:
+        yield error
+
+
+def _last_words(error: DevStackError | ServiceFailedError) -> list[str]:
+    """What is known of a failure; the reason is the last line."""
+    reason, _, log = str(error).partition("\n")
+    if log:
+        # What devstack says of its programs: "...; the end of its log:", and then that.
+        reason, _, heading = reason.partition("; ")
+        log = f"{heading}\n{log}"
+    elif isinstance(error, ServiceFailedError):
+        log = error.log
+    return [*([log.strip("\n")] if log else []), f"FAILED: {reason.rstrip(':')}"]
 
 
 def _keep_open(pipeline: PipelineProcesses) -> None:
     """Leave the page open until Ctrl-C.
 
     Raises:
-        ServiceFailedError: A service ended meanwhile.
+        DevStackError: A server ended meanwhile.
+        ServiceFailedError: A service did.
     """
     print(f"The page: {pipeline.notify_url}/\nCtrl-C ends everything.", flush=True)
     try:

@@ -146,6 +146,7 @@ class LiveDisplay:
 
 
 def make_display() -> Display:
-    """The one that suits standard output."""
+    """The one that suits standard output; a terminal that cannot move its cursor gets plain lines."""
     console = Console()
-    return LiveDisplay(console) if console.is_terminal and sys.stdout.isatty() else PlainDisplay()
+    can_redraw = console.is_terminal and not console.is_dumb_terminal and sys.stdout.isatty()
+    return LiveDisplay(console) if can_redraw else PlainDisplay()

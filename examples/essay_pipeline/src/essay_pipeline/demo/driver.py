@@ -36,6 +36,7 @@ _HTTP_LIMIT_S = 30.0
 _STALL_S = 30.0  # without any arrival
 _SETTLE_S = 60.0  # until the consumers have committed everything
 _FENCE_S = 15.0
+_LOOK_S = 0.5
 _UNPUBLISHED = "SELECT count(*) FROM event_outbox WHERE published_at IS NULL"
 
 
@@ -114,9 +115,22 @@ class Driver:
         """Send everything, wait for what comes of it, and read it back.
 
         Raises:
-            ServiceFailedError: A service ended.
-            httpx.HTTPError: *intake* does not answer, or not as it should.
+            ExceptionGroup: Of `DevStackError` when a server ended, `ServiceFailedError` when a service did,
+                `httpx.HTTPError` when *intake* does not answer, or not as it should.
         """
+        async with asyncio.TaskGroup() as group:
+            # At once, whatever is being waited for: most clients wait half a minute for a server that has gone.
+            watching = group.create_task(self._watch())
+            outcome = await self._run()
+            watching.cancel()
+        return outcome
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.to_thread(self.pipeline.check_alive)
+            await asyncio.sleep(_LOOK_S)  # noqa: TID251  # there is nothing to be woken by
+
+    async def _run(self) -> Outcome:
         async with AsyncExitStack() as stack:
             users = [
                 await stack.enter_async_context(User.connected(self.pipeline.notify_url, self._arrived))
@@ -128,9 +142,11 @@ class Driver:
             replaying = asyncio.create_task(self._replay_delivered())
             try:
                 await self._deliver(jobs)
-            finally:
                 self._enough_for_replay.set()
                 replayed = await replaying
+            finally:
+                replaying.cancel()
+                await asyncio.gather(replaying, return_exceptions=True)
             seconds = self._last_at - began
             self.display.line("waiting until all consumers have seen everything, duplicates included")
             await self._settle(users)
@@ -168,7 +184,7 @@ class Driver:
     async def _send_all(self, jobs: list[_Job]) -> None:
         waiting = iter(jobs)
         async with (
-            httpx.AsyncClient(base_url=self.pipeline.intake_url, timeout=_HTTP_LIMIT_S) as http,
+            httpx.AsyncClient(base_url=self.pipeline.intake_url, timeout=_HTTP_LIMIT_S, trust_env=False) as http,
             asyncio.TaskGroup() as senders,
         ):
             for _ in range(_AT_ONCE):
@@ -233,7 +249,6 @@ class Driver:
         """Wait while something arrives; what is missing after a silence is for the oracle to name."""
         quiet_since = time.monotonic()
         while self.counts.checked < self.plan.essays or not sending.done():
-            self.pipeline.check_alive()
             if sending.done():
                 sending.result()
             self._changed.clear()

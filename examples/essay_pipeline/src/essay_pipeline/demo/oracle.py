@@ -87,6 +87,7 @@ def find_faults(evidence: Evidence) -> list[str]:
     """Every way in which the evidence breaks a promise; empty when all hold."""
     return [
         *_sent(evidence),
+        *_replayed(evidence),
         *_same_essays("intake's database", evidence.stored_essays, evidence),
         *_same_essays("spellcheck's results", evidence.results, evidence),
         *_events("the topic of submitted essays", evidence.submitted_events, evidence),
@@ -101,6 +102,11 @@ def _sent(evidence: Evidence) -> Iterator[str]:
     accepted = len(evidence.submitted)
     if accepted != evidence.planned:
         yield f"{accepted} of {evidence.planned} essays were accepted"
+
+
+def _replayed(evidence: Evidence) -> Iterator[str]:
+    if not sum(evidence.replayed.values()):
+        yield "no delivered message was sent again: nothing is known of duplicates"
 
 
 def _same_essays(place: str, found: frozenset[str], evidence: Evidence) -> Iterator[str]:

@@ -7,6 +7,7 @@ All services end with this process, whatever ends it: each watches one end of a
 pipe whose other end only this process holds.
 """
 
+import math
 import os
 import secrets
 import subprocess
@@ -23,16 +24,20 @@ import asyncpg
 from aiokafka.errors import KafkaError
 
 from essay_pipeline.contracts import CHECKED_TOPIC, SUBMITTED_TOPIC
+from essay_pipeline.demo.leftovers import remove_databases, remove_keys, remove_topics_and_groups
 from essay_pipeline.demo.service import HOST, Log, ServiceFailedError, ServiceProcess
-from huleedu_service_libs.testing.devstack.databases import create_topic, delete_topic
+from huleedu_service_libs.testing.devstack.databases import create_topic
 from huleedu_service_libs.testing.devstack.local import free_ports
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer
 
 __all__ = ["PARTITIONS", "PipelineProcesses", "Servers"]
 
 PARTITIONS = 6
 
 _READY_LIMIT_S = 45.0
+_STOP_LIMIT_S = 25.0
+_FAILED_STOP_LIMIT_S = 5.0  # after a failure: a service whose server is gone would use up its whole grace
+_BETWEEN_LOOKS_S = 1.0  # at the servers: looking at somebody else's takes a connection
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +47,15 @@ class Servers:
     postgres: PostgresServer
     redis: RedisServer
     kafka: KafkaServer
+
+    def check(self) -> None:
+        """Do nothing while all serve.
+
+        Raises:
+            DevStackError: One has ended or does not answer any more.
+        """
+        for server in (self.postgres, self.redis, self.kafka):
+            server.check()
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,19 +78,22 @@ class PipelineProcesses:
     services: dict[str, ServiceProcess] = field(default_factory=dict)
     databases: dict[str, str] = field(default_factory=dict)
     _lifeline: tuple[int, int] | None = None
+    _looked_at: float = -math.inf
+    _prepared: bool = False
 
     def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:
-            self.stop()
+            self.stop(limit=_FAILED_STOP_LIMIT_S)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop()
+        failed = isinstance(error, Exception)
+        self.stop(limit=_FAILED_STOP_LIMIT_S if failed else _STOP_LIMIT_S)
 
     @property
     def topics(self) -> tuple[str, str]:
@@ -115,6 +132,7 @@ class PipelineProcesses:
             ServiceFailedError: One ended or is not healthy in time.
         """
         began = time.monotonic()
+        self._prepared = True
         self._prepare_servers()
         self._lifeline = os.pipe()
         ports = dict(zip(("intake", "spellcheck", "notify"), free_ports(3), strict=True))
@@ -125,13 +143,25 @@ class PipelineProcesses:
             self.progress(f"{service.name}: ready on {service.url} in {time.monotonic() - began:.1f} s")
 
     def check_alive(self) -> None:
-        """Do nothing while all run.
+        """Do nothing while all services and servers run; at the servers it looks once a second.
 
         Raises:
-            ServiceFailedError: One has ended.
+            DevStackError: A server has ended.
+            ServiceFailedError: A service has ended.
         """
+        if time.monotonic() - self._looked_at >= _BETWEEN_LOOKS_S:
+            self.check_servers()
         for service in self.services.values():
             service.check_alive()
+
+    def check_servers(self) -> None:
+        """Do nothing while all servers run.
+
+        Raises:
+            DevStackError: One has ended.
+        """
+        self._looked_at = time.monotonic()
+        self.servers.check()
 
     def replace(self, name: str) -> int:
         """Deploy a service anew: start a second process beside the first, then stop the first.
@@ -159,8 +189,11 @@ class PipelineProcesses:
         old.log.close()
         return code
 
-    def stop(self) -> dict[str, int]:
-        """Stop the services gracefully; drop databases, and topics on somebody else's servers. Idempotent.
+    def stop(self, limit: float = _STOP_LIMIT_S) -> dict[str, int]:
+        """Stop the services gracefully; drop databases, and everything else on somebody else's servers. Idempotent.
+
+        Args:
+            limit: Seconds in which the services must have ended; then they are killed.
 
         Returns:
             Exit codes by service.
@@ -168,19 +201,20 @@ class PipelineProcesses:
         services, self.services = self.services, {}
         for service in services.values():
             service.terminate()
-        codes = {name: service.wait() for name, service in services.items()}
+        deadline = time.monotonic() + limit
+        codes = {name: service.wait(max(0.0, deadline - time.monotonic())) for name, service in services.items()}
         for service in services.values():
             service.log.close()
         if self._lifeline is not None:
             for end in self._lifeline:
                 os.close(end)
             self._lifeline = None
-        databases, self.databases = self.databases, {}
-        for database in databases.values():
-            self.servers.postgres.drop_database(database)
-        if databases and self.servers.kafka.kind is Kind.ADDRESS:
-            for topic in self.topics:
-                delete_topic(self.servers.kafka.address, topic)
+        if self._prepared:
+            self._prepared = False
+            databases, self.databases = list(self.databases.values()), {}
+            remove_databases(self.servers.postgres, databases, self.progress)
+            remove_topics_and_groups(self.servers.kafka, self.topics, self.groups, self.progress)
+            remove_keys(self.servers.redis, self.namespace, self.progress)
         return codes
 
     def _prepare_servers(self) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import asyncpg
@@ -20,6 +20,7 @@ from essay_pipeline.demo.oracle import KafkaEvent
 __all__ = ["as_event", "read_database", "read_topic", "replay", "wait_until_consumed"]
 
 _POLL_MS = 300
+_STOP_S = 3.0
 
 
 async def read_topic(bootstrap_servers: str, topic: str) -> list[ConsumerRecord[bytes, bytes]]:
@@ -60,7 +61,10 @@ async def replay(
                 partition=record.partition,
             )
     finally:
-        await producer.stop()
+        # It would wait for a broker that has gone.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await producer.stop()
     return Counter(as_event(record).event_id for record in records)
 
 

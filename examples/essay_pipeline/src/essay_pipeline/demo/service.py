@@ -4,6 +4,7 @@
 it is healthy and to tell it to stop, nothing of servers and settings.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import httpx
 
@@ -23,11 +24,26 @@ HOST = "127.0.0.1"
 _STOP_LIMIT_S = 25.0
 _POLL_S = 0.05
 _PROBE_S = 3.0
-_TAIL_LINES = 20
+_TAIL_LINES = 5
+_LINE_WIDTH = 140
+# What a log line says besides these is worth reading.
+_FRAME = {"timestamp", "level", "logger_name", "event", "service.name", "deployment.environment", "exception"}
 
 
 class ServiceFailedError(Exception):
-    """A service ended by itself or did not become healthy, or has no server; the text says why."""
+    """A service ended by itself or did not become healthy, or has no server.
+
+    Args:
+        reason: Why, in one line.
+        log: The last lines of the service concerned, for people.
+
+    Attributes:
+        log: As given.
+    """
+
+    def __init__(self, reason: str, log: str = "") -> None:
+        super().__init__(reason)
+        self.log = log
 
 
 class Log:
@@ -54,8 +70,9 @@ class Log:
         return os.pread(self.file.fileno(), size, 0).decode(errors="replace")
 
     def tail(self) -> str:
-        """The last lines, indented."""
-        return "\n".join(f"  {line[:400]}" for line in self.text().splitlines()[-_TAIL_LINES:]) or "  (empty)"
+        """The last lines, indented and without what only machines read."""
+        lines = [_readable(line) for line in self.text().splitlines() if line.strip()]
+        return "\n".join(f"  {line[:_LINE_WIDTH]}" for line in lines[-_TAIL_LINES:]) or "  (empty)"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -95,7 +112,7 @@ class ServiceProcess:
         while time.monotonic() < deadline:
             self.check_alive()
             try:
-                response = httpx.get(f"{self.url}/healthz", timeout=_PROBE_S)
+                response = httpx.get(f"{self.url}/healthz", timeout=_PROBE_S, trust_env=False)
             except httpx.HTTPError as error:
                 answer = repr(error)
             else:
@@ -103,9 +120,7 @@ class ServiceProcess:
                     return
                 answer = response.text
             time.sleep(_POLL_S)
-        raise ServiceFailedError(
-            f"{self.name} is not healthy after {limit:g} s ({answer}); its log:\n{self.log.tail()}"
-        )
+        raise ServiceFailedError(f"{self.name} is not healthy after {limit:g} s ({answer})", self.log_tail())
 
     def check_alive(self) -> None:
         """Do nothing while it runs.
@@ -115,7 +130,11 @@ class ServiceProcess:
         """
         code = self.process.poll()
         if code is not None:
-            raise ServiceFailedError(f"{self.name} ended with code {code}; its log:\n{self.log.tail()}")
+            raise ServiceFailedError(f"{self.name} ended with code {code}", self.log_tail())
+
+    def log_tail(self) -> str:
+        """The end of its log, under a heading."""
+        return f"the end of {self.name}'s log:\n{self.log.tail()}"
 
     def terminate(self) -> None:
         """Ask it to stop gracefully."""
@@ -133,3 +152,15 @@ class ServiceProcess:
         except subprocess.TimeoutExpired:
             self.process.kill()
             return self.process.wait()
+
+
+def _readable(line: str) -> str:
+    """A line of a JSON log as time, level, event and what else it says; any other line as it is."""
+    try:
+        said: dict[str, Any] = json.loads(line)
+        moment, level, event = str(said["timestamp"])[11:19], str(said["level"]).upper(), said["event"]
+    except (ValueError, TypeError, KeyError):
+        return line
+    more = [f"{name}={value}" for name, value in said.items() if name not in _FRAME and value not in (None, "")]
+    cause = str(said.get("exception") or "").strip().rpartition("\n")[2]
+    return " ".join([moment, level, str(event), *([cause] if cause else []), *more])

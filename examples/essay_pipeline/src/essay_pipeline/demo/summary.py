@@ -6,8 +6,11 @@ from datetime import datetime
 from itertools import pairwise
 
 from essay_pipeline.demo.driver import Outcome
+from huleedu_service_libs.testing.devstack import KafkaServer, Kind, Server
 
-__all__ = ["percentile", "summary_lines"]
+__all__ = ["counted", "percentile", "summary_lines"]
+
+_TITLES = {"postgres": "PostgreSQL", "redis": "Redis", "kafka": "Kafka"}
 
 _STAGES = (
     ("stored_at", "stored; commit and relay"),
@@ -28,25 +31,50 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
-def summary_lines(outcome: Outcome, faults: Sequence[str]) -> list[str]:
-    """What to print: the verdict, then the figures."""
-    return [*_verdict(outcome, faults), "", *_figures(outcome)]
+def summary_lines(outcome: Outcome, faults: Sequence[str], servers: Sequence[Server]) -> list[str]:
+    """What to print: the verdict, the figures, and what it ran on."""
+    return [*_verdict(outcome, faults, servers), "", *_figures(outcome), "", *_ground(servers)]
 
 
-def _verdict(outcome: Outcome, faults: Sequence[str]) -> list[str]:
+def counted(number: int, noun: str) -> str:
+    """``1 essay``, ``2 essays``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _ground(servers: Sequence[Server]) -> list[str]:
+    """What it ran on, and what was not tried because a server is a lesser one, and why."""
+    ran = "; ".join(_named(server) for server in servers)
+    skipped = [
+        f"idempotent Kafka producers, since {server.label} serves none ({server.note})"
+        for server in servers
+        if isinstance(server, KafkaServer) and not server.supports_idempotent_producer
+    ]
+    return [f"ran on {ran}", f"skipped: {'; '.join(skipped) or 'nothing'}"]
+
+
+def _named(server: Server) -> str:
+    place = f"{server.where}, " if server.kind is Kind.ADDRESS else ""
+    return f"{_TITLES.get(server.name, server.name)}: {place}{server.label}"
+
+
+def _verdict(outcome: Outcome, faults: Sequence[str], servers: Sequence[Server]) -> list[str]:
     if faults:
         return ["FAILED: what was read back breaks a promise", *(f"  - {fault}" for fault in faults)]
     evidence, counts = outcome.evidence, outcome.counts
     slips = sum(len(essay.slips) for essay in evidence.submitted.values())
     messages = sum(map(len, evidence.notifications.values()))
     records = len(evidence.submitted_events) + len(evidence.checked_events)
+    broker = "; ".join(_named(server) for server in servers if isinstance(server, KafkaServer))
+    rolled_back = counted(len(evidence.rolled_back), "transaction")
+    again = counted(counts.replayed, "delivered message")
+    users = counted(len(evidence.notifications), "user")
     return [
-        "VERIFIED, read back from Kafka, PostgreSQL and the WebSocket clients:",
-        f"  {len(evidence.submitted)} essays accepted, each checked exactly once",
-        f"  {len(evidence.rolled_back)} transactions rolled back: nothing of them in PostgreSQL, in Kafka or in a browser",
-        f"  {counts.replayed} delivered messages sent again ({records} records in Kafka): none had a second effect",
-        f"  {messages} notifications to {len(evidence.notifications)} users: each to its own user, accepted before checked",
-        f"  {slips} planted misspellings, all marked",
+        f"VERIFIED on {broker}; read back from Kafka, PostgreSQL and the WebSocket clients:",
+        f"  {counted(len(evidence.submitted), 'essay')} accepted, each checked exactly once",
+        f"  {rolled_back} rolled back: nothing left in PostgreSQL, in Kafka or in a browser",
+        f"  {again} sent again ({counted(records, 'record')} in Kafka): none had a second effect",
+        f"  {counted(messages, 'notification')} to {users}: each to its own user, accepted before checked",
+        f"  {counted(slips, 'planted misspelling')}, all marked",
     ]
 
 

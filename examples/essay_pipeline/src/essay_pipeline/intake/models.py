@@ -8,12 +8,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 from sqlalchemy import DateTime, String, Text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from essay_pipeline.contracts import Language
+from essay_pipeline.contracts import LEAST_CHARACTERS, MOST_CHARACTERS, Language
 
 __all__ = ["Base", "Essay", "EssayRequest"]
-
-_LEAST_TEXT = 20  # characters; less is no essay
-_MOST_TEXT = 20_000  # characters; a long school essay has 10 000
 
 
 class Base(DeclarativeBase):
@@ -55,4 +52,6 @@ class EssayRequest(BaseModel):
         str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), AfterValidator(_storable)
     ]
     language: Language
-    text: Annotated[str, StringConstraints(min_length=_LEAST_TEXT, max_length=_MOST_TEXT), AfterValidator(_storable)]
+    text: Annotated[
+        str, StringConstraints(min_length=LEAST_CHARACTERS, max_length=MOST_CHARACTERS), AfterValidator(_storable)
+    ]

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
+from essay_pipeline.contracts import MOST_BODY_BYTES
 from essay_pipeline.settings import PipelineSettings
 
 __all__ = ["IntakeSettings"]
@@ -31,7 +32,7 @@ class IntakeSettings(PipelineSettings):
     DATABASE_URL: str = "postgresql+asyncpg://127.0.0.1:5432/intake"
     ALLOWED_ORIGIN: str = ""
     DEMO_ROLLBACK_ENABLED: bool = False
-    MAX_BODY_BYTES: int = 64 * 1024
+    MAX_BODY_BYTES: int = MOST_BODY_BYTES
 
     @model_validator(mode="after")
     def _no_rollbacks_in_production(self) -> Self:

@@ -15,11 +15,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from common_core.error_enums import ErrorCode
 from essay_pipeline.consumer import EventConsumer
+from essay_pipeline.contracts import LEAST_CHARACTERS, MOST_BODY_BYTES, MOST_CHARACTERS
 from essay_pipeline.errors import ApiError, api_error, error_body, status_of
 from essay_pipeline.health import METRICS_CONTENT_TYPE, check_redis, health_report, metrics_text
 from essay_pipeline.notify.di import make_container
 from essay_pipeline.notify.settings import NotifySettings
 from essay_pipeline.notify.sockets import UserSockets
+from essay_pipeline.slips import make_slips
 from essay_pipeline.texts import Essay, load_essays
 from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -93,21 +95,35 @@ async def style() -> Response:
 
 @_routes.get("/config.json")
 async def config(request: Request) -> JSONResponse:
-    """Where things are, the texts to pick from, and a new anonymous user for this page."""
+    """Where things are, what *intake* takes, the texts to pick from, and a new anonymous user for this page."""
     settings: NotifySettings = request.app.state.settings
     user_id = f"user-{uuid4().hex[:16]}"
     essays = [_shown(essay, exclude={"text", "source"}) for essay in load_essays()]
     token = issue_token(user_id, settings.get_internal_api_key())
-    body = {"intake_url": settings.INTAKE_URL, "user_id": user_id, "token": token, "essays": essays}
+    body = {
+        "intake_url": settings.INTAKE_URL,
+        "user_id": user_id,
+        "token": token,
+        "essays": essays,
+        "limits": {
+            "least_characters": LEAST_CHARACTERS,
+            "most_characters": MOST_CHARACTERS,
+            "most_bytes": MOST_BODY_BYTES,
+        },
+    }
     return JSONResponse(body, headers={"Cache-Control": "no-store"})
 
 
 @_routes.get("/texts/{essay_id}")
-async def text(request: Request, essay_id: str) -> JSONResponse:
-    """One of the shipped texts; 404 for an unknown id."""
+async def text(request: Request, essay_id: str, slips: int | None = None) -> JSONResponse:
+    """One of the shipped texts, with ``slips`` (a seed) misspelt here and there; 404 for an unknown id."""
     for essay in load_essays():
         if essay.id == essay_id:
-            return JSONResponse(_shown(essay))
+            shown = _shown(essay)
+            if slips is not None:
+                slipped = make_slips(essay.text, seed=slips, language=essay.language)
+                shown |= {"text": slipped.text, "slips": len(slipped.slips)}
+            return JSONResponse(shown)
     settings: NotifySettings = request.app.state.settings
     raise api_error(
         ErrorCode.RESOURCE_NOT_FOUND,

@@ -6,9 +6,10 @@ from dishka import AsyncContainer, Provider, Scope, make_async_container, provid
 
 from essay_pipeline.consumer import EventConsumer, Route
 from essay_pipeline.contracts import CHECKED_TOPIC, SUBMITTED_TOPIC, EssaySpellcheckedV1, EssaySubmittedV1
-from essay_pipeline.notify.service import Notifier
+from essay_pipeline.notify.service import ACCEPTED_MARK, Notifier
 from essay_pipeline.notify.settings import NotifySettings
 from essay_pipeline.notify.sockets import UserSockets
+from essay_pipeline.settings import IDEMPOTENCY_PREFIX
 from huleedu_service_libs.di import RedisProvider
 from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
@@ -32,8 +33,12 @@ class ServiceProvider(Provider):
     @provide
     async def provide_consumer(self, redis: AtomicRedisClientProtocol) -> AsyncIterator[EventConsumer]:
         """The Kafka side, from the start of the service to its end."""
-        settings, notifier = self._settings, Notifier(redis)
-        once = idempotent_consumer(redis, IdempotencyConfig(settings.SERVICE_NAME, in_progress="wait"))
+        settings = self._settings
+        notifier = Notifier(redis, mark_prefix=settings.redis_key(ACCEPTED_MARK))
+        prefix = settings.redis_key(IDEMPOTENCY_PREFIX)
+        once = idempotent_consumer(
+            redis, IdempotencyConfig(settings.SERVICE_NAME, key_prefix=prefix, in_progress="wait")
+        )
         consumer = EventConsumer(
             bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS,
             group_id=settings.group(settings.CONSUMER_GROUP),

@@ -33,9 +33,12 @@ from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import get_current_trace_id
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
-__all__ = ["Notifier"]
+__all__ = ["ACCEPTED_MARK", "Notifier"]
 
 _logger = create_service_logger("notify.service")
+
+ACCEPTED_MARK = "essay_pipeline:accepted:"
+"""Before the id of an essay: the Redis key that says that its acceptance was announced."""
 
 _ANNOUNCED_SECONDS = 3600  # how long an acceptance is remembered; far longer than a check takes
 
@@ -48,10 +51,14 @@ class Notifier:
     Args:
         redis: Carries the notifications, and remembers what was announced.
         now: The time of day; a test passes its own.
+        mark_prefix: Before the ids of essays whose acceptance was announced.
     """
 
-    def __init__(self, redis: AtomicRedisClientProtocol, now: Now = utc_now) -> None:
+    def __init__(
+        self, redis: AtomicRedisClientProtocol, now: Now = utc_now, *, mark_prefix: str = ACCEPTED_MARK
+    ) -> None:
         self._redis = redis
+        self._mark_prefix = mark_prefix
         self._now = now
         self._essays: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
@@ -97,7 +104,7 @@ class Notifier:
         envelope: EventEnvelope[Any],
     ) -> None:
         """Announce the acceptance unless that was done; the caller holds the essay's lock."""
-        mark = f"essay_pipeline:accepted:{event.essay_id}"
+        mark = f"{self._mark_prefix}{event.essay_id}"
         if await self._redis.get(mark) is not None:
             return
         await self._publish(ACCEPTED_NOTIFICATION, event, envelope, stages, {})

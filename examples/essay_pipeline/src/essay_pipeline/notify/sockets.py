@@ -1,8 +1,8 @@
 """The WebSocket side of *notify*: one user's Redis channel to one browser.
 
 Knows Starlette's WebSocket and Redis' subscription, nothing of essays. Redis
-forgets what nobody listens to: a browser that was away asks the page's own
-state, not this connection, for what it missed.
+forgets what nobody listens to: what is published while a browser is away never
+reaches it, and nothing here sends it again.
 """
 
 import asyncio

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 from essay_pipeline.consumer import EventConsumer, Route
 from essay_pipeline.contracts import SUBMITTED_TOPIC, EssaySubmittedV1
 from essay_pipeline.database import make_engine
+from essay_pipeline.settings import IDEMPOTENCY_PREFIX
 from essay_pipeline.spellcheck.service import EssayChecker
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
 from essay_pipeline.spelling import SpellChecker
@@ -75,7 +76,10 @@ class ServiceProvider(Provider):
         self, settings: SpellcheckSettings, checker: EssayChecker, redis: AtomicRedisClientProtocol
     ) -> AsyncIterator[EventConsumer]:
         """What feeds it, from the start of the service to its end."""
-        once = idempotent_consumer(redis, IdempotencyConfig(settings.SERVICE_NAME, in_progress="wait"))
+        prefix = settings.redis_key(IDEMPOTENCY_PREFIX)
+        once = idempotent_consumer(
+            redis, IdempotencyConfig(settings.SERVICE_NAME, key_prefix=prefix, in_progress="wait")
+        )
         consumer = EventConsumer(
             bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS,
             group_id=settings.group(settings.CONSUMER_GROUP),

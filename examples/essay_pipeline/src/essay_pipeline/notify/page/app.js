@@ -14,6 +14,7 @@ const STAGES = [
   ["notified", "Notified", "Kafka to your Redis channel", "notified_at", "result_stored_at"],
   ["browser", "In your browser", "pushed over the WebSocket", "shown_at", "notified_at"],
 ];
+const NEAR = 0.9; // from this part of the most characters on they are counted before the writer's eyes
 const PATIENCE_MS = 20_000; // without a result this long the page says so
 const RETRY_MS = { first: 500, most: 10_000 };
 const HISTORY = { key: "essays", most: 20 };
@@ -25,7 +26,8 @@ const state = {
   config: null, // of notify; `token` is opaque
   essays: new Map(), // correlation id → essay, oldest first
   shown: null, // correlation id of the essay on display
-  picked: null, // the shelf's text that the text area started from
+  picked: null, // the shelf's text that the text area started from; `put` is what was put there
+  connectedAt: 0, // what was announced before did not come here
 };
 
 // --- Small helpers -------------------------------------------------------
@@ -64,8 +66,12 @@ function duration(ms) {
   return `${(ms / 1000).toFixed(1)} s`;
 }
 
-const countWords = (text) => (text.match(/[\p{L}\p{N}]+(?:['’:-][\p{L}\p{N}]+)*/gu) ?? []).length;
-const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
+const wordsOf = (text) => text.match(/[\p{L}\p{N}]+(?:['’:-][\p{L}\p{N}]+)*/gu) ?? [];
+const pairsOf = (text) => wordsOf(text.toLowerCase()).map((word, index, all) => `${word} ${all[index + 1] ?? ""}`);
+const countWords = (text) => wordsOf(text).length;
+const characters = (text) => Array.from(text).length; // code points, as the services count
+const number = (count) => count.toLocaleString("en");
+const plural = (count, word) => `${number(count)} ${word}${count === 1 ? "" : "s"}`;
 
 function remember(storageKey, value) {
   try {
@@ -113,14 +119,17 @@ async function refusal(response, correlationId) {
   } catch {
     // Not one of our error bodies: a proxy's page, or nothing.
   }
+  // The services' own words are for developers; they stay in the detail.
   const named = {
+    400: "The service did not accept the essay as it is.",
     401: "The service no longer knows you. Reload the page to get a new identity.",
-    413: "The text is too long.",
+    404: "The service does not have that.",
+    413: "The text is too large to send. Shorten it, or check it in parts.",
     429: "Too many essays at once. Wait a moment and try again.",
     503: "The service is not ready. Try again in a moment.",
   };
-  const message = error.message || named[response.status] || "The service could not take the essay.";
-  const detail = [`HTTP ${response.status}`, error.code, `correlation id ${error.correlation_id || correlationId}`];
+  const message = named[response.status] || "The service could not take the essay.";
+  const detail = [`HTTP ${response.status}`, error.code, error.message, `correlation id ${error.correlation_id || correlationId}`];
   return new Refused(message, detail.filter(Boolean).join(" · "));
 }
 
@@ -158,7 +167,7 @@ function renderTrack(essay) {
   const reached = essay ? STAGES.map(([, , , end]) => essay.moments[end] !== undefined) : [];
   const last = reached.lastIndexOf(true);
   [...$("track").children].forEach((stage, index) => {
-    const waiting = essay && !essay.failed && index === last + 1;
+    const waiting = essay && !essay.overdue && index === last + 1;
     stage.dataset.state = index <= last ? "done" : waiting ? "active" : "idle";
     stage.querySelector(".duration").textContent = times[index] === undefined ? "" : duration(times[index]);
   });
@@ -251,9 +260,12 @@ function showTooltip(mark) {
   mark.setAttribute("aria-describedby", "tooltip");
   const [place, box] = [mark.getClientRects()[0], tooltip.getBoundingClientRect()];
   const left = Math.min(Math.max(8, place.left + place.width / 2 - box.width / 2), document.documentElement.clientWidth - box.width - 8);
+  // Below the word: above the first line it would cover the heading.
+  const below = place.bottom + 8;
   const above = place.top - box.height - 8;
+  const fits = below + box.height <= document.documentElement.clientHeight - 8 || above < 8;
   tooltip.style.left = `${Math.max(8, left) + scrollX}px`;
-  tooltip.style.top = `${(above < 8 ? place.bottom + 8 : above) + scrollY}px`;
+  tooltip.style.top = `${(fits ? below : above) + scrollY}px`;
 }
 
 function hideTooltip() {
@@ -300,8 +312,7 @@ function renderEarlier() {
 
 function verdict(essay) {
   const language = essay.language === "sv" ? "Svenska" : "English";
-  if (essay.failed) return `${language} · not accepted`;
-  if (essay.misspellings === undefined) return `${language} · on its way`;
+  if (essay.misspellings === undefined) return `${language} · ${essay.overdue ? "no result yet" : "on its way"}`;
   const { shown_at: end, stored_at: commit } = essay.moments;
   const took = end === undefined || commit === undefined ? "" : ` · ${duration(Math.max(0, end - commit))}`;
   return `${language} · ${plural(essay.misspellings.length, "misspelling")}${took}`;
@@ -326,11 +337,14 @@ async function submit(event) {
   event.preventDefault();
   clearError();
   const text = $("essay-text").value.trim();
-  if (!text) {
-    showError("There is nothing to check yet: write something, or take a text from the shelf.");
+  const problem = problemOf(text);
+  if (problem) {
+    say("");
+    showError(problem);
     $("essay-text").focus();
     return;
   }
+  const before = state.shown;
   const essay = {
     correlation_id: newId(),
     title: titleOf(text),
@@ -348,7 +362,10 @@ async function submit(event) {
     if (essay.misspellings === undefined) say("Accepted and stored. Waiting for the checker …");
     watch(essay);
   } catch (error) {
-    essay.failed = true;
+    // What was not taken is no earlier essay; its text still stands in the form.
+    state.essays.delete(essay.correlation_id);
+    if (state.shown === essay.correlation_id) show(before);
+    else renderEarlier();
     say("");
     showError(error.message, error.detail ?? `correlation id ${essay.correlation_id}`);
     $("error").scrollIntoView({ block: "nearest" });
@@ -357,6 +374,20 @@ async function submit(event) {
     keep();
     if (state.shown === essay.correlation_id) show(essay.correlation_id);
   }
+}
+
+// Why intake would refuse the text, in words for its writer; empty when it would not.
+function problemOf(text) {
+  if (!text) return "There is nothing to check yet: write something, or take a text from the shelf.";
+  if (!state.config) return "The page is not connected yet. Try again in a moment.";
+  const { least_characters: least, most_characters: most, most_bytes: mostBytes } = state.config.limits;
+  const count = characters(text);
+  if (count < least) return `Write at least ${number(least)} characters; this has ${number(count)}.`;
+  if (count > most) return `At most ${number(most)} characters can be checked at once; this has ${number(count)}. Shorten it, or check it in parts.`;
+  if (text.includes("\0")) return "The text contains an invisible character (NUL) that cannot be stored. Type it anew, or paste it as plain text.";
+  const size = new TextEncoder().encode(JSON.stringify({ title: titleOf(text), language: $("language").value, text })).length;
+  if (size > mostBytes) return `The text takes ${number(Math.ceil(size / 1024))} kB to send; ${number(Math.floor(mostBytes / 1024))} kB can be sent at once. Shorten it, or check it in parts.`;
+  return "";
 }
 
 // Where the cards stand below each other, as on a phone.
@@ -389,7 +420,7 @@ async function post({ title, language, text, correlation_id: correlationId }) {
 }
 
 function titleOf(text) {
-  if (state.picked) return state.picked.title;
+  if (relation(text) === "same") return state.picked.title;
   const words = text.split(/\s+/u).slice(0, 6).join(" ");
   return words.length > 60 ? `${Array.from(words).slice(0, 59).join("")}…` : words;
 }
@@ -406,19 +437,28 @@ function learn(essay, { essay_id, trace_id, stages = {} }) {
 
 function watch(essay) {
   setTimeout(() => {
-    if (essay.misspellings !== undefined || state.shown !== essay.correlation_id) return;
+    if (essay.misspellings !== undefined) return;
+    essay.overdue = true;
+    keep();
+    renderEarlier();
+    if (state.shown !== essay.correlation_id) return;
+    renderTrack(essay);
     say("");
+    const away = state.connectedAt > essay.moments.sent_at || $("connection").dataset.state !== "connected";
     showError(
-      "No result has arrived yet. The essay is stored and will be checked, but a notification that is sent while this page is offline does not come again.",
+      away
+        ? "No result has arrived. The essay is stored and is checked, but its result may have been announced while this page was not connected, and that does not come again."
+        : "No result has arrived yet; that takes longer than usual. The essay is stored, and its result will appear here when it has been checked.",
       `essay ${essay.essay_id} · correlation id ${essay.correlation_id}`,
     );
-  }, PATIENCE_MS);
+  }, Math.max(0, essay.moments.sent_at + PATIENCE_MS - now()));
 }
 
 // --- Receiving -----------------------------------------------------------
 
 function receive({ event, data }) {
   if (event === "ready") {
+    state.connectedAt = now();
     setConnection("connected", "Connected");
     return;
   }
@@ -430,6 +470,7 @@ function receive({ event, data }) {
   learn(essay, { ...data, stages: event === "essay.checked" ? { ...stages, notified_at: notified } : stages });
   if (event === "essay.checked") {
     essay.moments.shown_at = now();
+    delete essay.overdue;
     essay.misspellings = data.misspellings;
     essay.word_count = data.word_count;
     keep();
@@ -492,26 +533,34 @@ function fillShelf(essays) {
   for (const [language, label] of [["en", "English"], ["sv", "Svenska"]]) {
     const group = element("optgroup", { label });
     for (const { id, title, author, year } of essays.filter((essay) => essay.language === language)) {
-      group.append(element("option", { value: id, text: `${title} – ${author}, ${year}` }));
+      // "after": the texts were written down from memory, see texts/README.md.
+      group.append(element("option", { value: id, text: `${title} – after ${author}, ${year}` }));
     }
     picker.append(group);
   }
 }
 
 async function pick() {
-  clearError();
   const id = $("text-picker").value;
-  state.picked = null;
-  if (!id) {
-    describeText();
-    return;
-  }
+  if (id) await take(id);
+  else state.picked = null;
+  describeText();
+}
+
+// The same text again, with slips that differ each time.
+async function addSlips() {
+  if (state.picked) await take(state.picked.id, Math.floor(Math.random() * 1_000_000));
+}
+
+async function take(id, seed) {
+  clearError();
   try {
-    const response = await fetch(`texts/${encodeURIComponent(id)}`);
+    const query = seed === undefined ? "" : `?${new URLSearchParams({ slips: seed })}`;
+    const response = await fetch(`texts/${encodeURIComponent(id)}${query}`);
     if (!response.ok) throw await refusal(response, "none");
     const text = await response.json();
     if ($("text-picker").value !== id) return; // another one was picked meanwhile
-    state.picked = text;
+    state.picked = { ...text, put: text.text };
     $("essay-text").value = text.text;
     $("language").value = text.language;
     describeText();
@@ -520,21 +569,42 @@ async function pick() {
   }
 }
 
-function edited() {
-  // A text with own changes keeps its title and source as long as it is not emptied.
-  if (!$("essay-text").value.trim()) {
-    state.picked = null;
-    $("text-picker").value = "";
-  }
-  describeText();
+// What the text has to do with the one that was taken from the shelf: the "same",
+// "changed" by its writer, or their "own". Nobody else's words are put down to an author.
+function relation(text) {
+  if (!state.picked) return "own";
+  const was = state.picked.put.trim();
+  if (text.trim() === was) return "same";
+  // By pairs of neighbours: single words of one language occur in every text.
+  const left = new Set(pairsOf(was));
+  const pairs = pairsOf(text);
+  const shared = pairs.filter((pair) => left.has(pair)).length;
+  return shared >= 5 && shared * 2 >= pairs.length ? "changed" : "own";
 }
 
 function describeText() {
-  const count = countWords($("essay-text").value);
-  const { author, source, year } = state.picked ?? {};
+  const text = $("essay-text").value;
+  const count = countWords(text);
+  const related = relation(text);
+  const { id, author, source, year, slips } = state.picked ?? {};
+  const work = `${author}, ${source} (${year})`;
+  const descriptions = {
+    same: `after ${work}${slips ? `, with ${plural(slips, "slip")} made for you` : ""}`,
+    changed: `Your own words (from ${work})`,
+    own: count ? "Your own words" : "Nothing here yet.",
+  };
   $("essay-text").lang = $("language").value;
-  $("text-source").textContent = state.picked ? `${author}, ${source} (${year})` : count ? "Your own words" : "Nothing here yet.";
-  $("word-count").textContent = count ? plural(count, "word") : "";
+  $("text-picker").value = related === "own" ? "" : id;
+  $("slips").disabled = related === "own";
+  $("text-source").textContent = descriptions[related];
+  $("word-count").textContent = [count ? plural(count, "word") : "", nearLimit(characters(text.trim()))].filter(Boolean).join(" · ");
+}
+
+// The number of characters, where it matters.
+function nearLimit(count) {
+  const { least_characters: least, most_characters: most } = state.config?.limits ?? {};
+  if (count > 0 && count < least) return `${number(count)} of at least ${number(least)} characters`;
+  return count > most * NEAR ? `${number(count)} of at most ${number(most)} characters` : "";
 }
 
 // --- Start ---------------------------------------------------------------
@@ -550,11 +620,15 @@ async function start() {
   remember(USER_KEY, { user_id, token });
   $("user-id").textContent = user_id;
   if (first) fillShelf(essays);
+  describeText();
   connect();
 }
 
 function restore() {
-  for (const essay of recall(HISTORY.key) ?? []) state.essays.set(essay.correlation_id, essay);
+  for (const essay of recall(HISTORY.key) ?? []) {
+    state.essays.set(essay.correlation_id, essay);
+    if (essay.misspellings === undefined && !essay.overdue) watch(essay);
+  }
   show([...state.essays.keys()].at(-1) ?? null);
 }
 
@@ -564,7 +638,8 @@ describeText();
 listenForMarks();
 $("essay-form").addEventListener("submit", submit);
 $("text-picker").addEventListener("change", pick);
-$("essay-text").addEventListener("input", edited);
+$("slips").addEventListener("click", addSlips);
+$("essay-text").addEventListener("input", describeText);
 $("language").addEventListener("change", describeText);
 addEventListener("online", () => $("connection").dataset.state !== "connected" && start().catch(() => reconnectLater()));
 start().catch(() => reconnectLater());

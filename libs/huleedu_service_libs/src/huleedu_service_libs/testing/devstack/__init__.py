@@ -11,11 +11,13 @@ Used by the pytest fixtures, the demo and ``make services``
 """
 
 from huleedu_service_libs.testing.devstack.errors import (
+    AddressError,
     CommandError,
     DevStackError,
     JarsError,
     NotOursError,
     NotStartedError,
+    ServerEndedError,
     ServerStartError,
     ServiceUnavailableError,
     WardenError,
@@ -25,6 +27,7 @@ from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, Pos
 from huleedu_service_libs.testing.devstack.stack import DevStack
 
 __all__ = [
+    "AddressError",
     "CommandError",
     "DevStack",
     "DevStackError",
@@ -36,6 +39,7 @@ __all__ = [
     "PostgresServer",
     "RedisServer",
     "Server",
+    "ServerEndedError",
     "ServerStartError",
     "ServiceUnavailableError",
     "WardenError",

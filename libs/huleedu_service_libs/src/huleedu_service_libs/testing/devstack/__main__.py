@@ -1,22 +1,24 @@
 """``make services``: start servers, say where they are, stop them on Ctrl-C.
 
 Exit code 0 after Ctrl-C or SIGTERM, 1 with one line on standard error when a
-server cannot be had.
+server cannot be had, or has ended by itself.
 """
 
 import argparse
 import shlex
 import signal
 import sys
-import threading
+import time
 from collections.abc import Sequence
 from types import FrameType
 
-from huleedu_service_libs.testing.devstack.choice import ADDRESS_VARIABLES
+from huleedu_service_libs.testing.devstack.addresses import ADDRESS_VARIABLES
 from huleedu_service_libs.testing.devstack.errors import DevStackError
 from huleedu_service_libs.testing.devstack.stack import DevStack
 
 __all__ = ["main"]
+
+_LOOK_S = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with DevStack(options.services, kafka_nodes=options.kafka_nodes, progress=_say) as stack:
             _say(_summary(stack))
-            threading.Event().wait()
+            while True:
+                time.sleep(_LOOK_S)
+                stack.check()
     except KeyboardInterrupt:
         _say("\nstopped")
     except (DevStackError, ValueError) as error:

@@ -9,7 +9,7 @@ import socket
 import struct
 from contextlib import suppress
 
-__all__ = ["brokers_known_to", "postgres_answers", "redis_answers"]
+__all__ = ["brokers_known_to", "port_answers", "postgres_answers", "postgres_speaks", "redis_answers", "redis_speaks"]
 
 _ANSWER_LIMIT_S = 2.0
 _METADATA = 3
@@ -20,18 +20,28 @@ _POSTGRES_PROTOCOL = 3 << 16
 
 def postgres_answers(host: str, port: int, user: str) -> bool:
     """Return whether PostgreSQL takes a start-up message, in which case it asks for authentication."""
-    with suppress(OSError), socket.create_connection((host, port), timeout=_ANSWER_LIMIT_S) as connection:
-        body = struct.pack(">i", _POSTGRES_PROTOCOL) + f"user\0{user}\0\0".encode()
-        connection.sendall(struct.pack(">i", len(body) + 4) + body)
-        return connection.recv(1) == b"R"
-    return False
+    return _postgres_says(host, port, user) == b"R"
+
+
+def postgres_speaks(host: str, port: int) -> bool:
+    """Return whether a PostgreSQL answers, be it that it lets nobody in without a password, TLS or another name."""
+    return _postgres_says(host, port, "postgres") in {b"R", b"E"}
 
 
 def redis_answers(host: str, port: int) -> bool:
     """Return whether a Redis answers ``PING``."""
-    with suppress(OSError), socket.create_connection((host, port), timeout=_ANSWER_LIMIT_S) as connection:
-        connection.sendall(b"PING\r\n")
-        return connection.recv(16).startswith(b"+PONG")
+    return _redis_says(host, port).startswith(b"+PONG")
+
+
+def redis_speaks(host: str, port: int) -> bool:
+    """Return whether a Redis answers, be it that it asks for a password first."""
+    return _redis_says(host, port).startswith((b"+PONG", b"-NOAUTH"))
+
+
+def port_answers(host: str, port: int) -> bool:
+    """Return whether somebody listens there."""
+    with suppress(OSError), socket.create_connection((host, port), timeout=_ANSWER_LIMIT_S):
+        return True
     return False
 
 
@@ -53,6 +63,21 @@ def brokers_known_to(host: str, port: int) -> set[int]:
             (size,) = struct.unpack(">i", stream.read(4))
             return _ports(stream.read(size))
     return set()
+
+
+def _postgres_says(host: str, port: int, user: str) -> bytes:
+    with suppress(OSError), socket.create_connection((host, port), timeout=_ANSWER_LIMIT_S) as connection:
+        body = struct.pack(">i", _POSTGRES_PROTOCOL) + f"user\0{user}\0\0".encode()
+        connection.sendall(struct.pack(">i", len(body) + 4) + body)
+        return connection.recv(1)
+    return b""
+
+
+def _redis_says(host: str, port: int) -> bytes:
+    with suppress(OSError), socket.create_connection((host, port), timeout=_ANSWER_LIMIT_S) as connection:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(16)
+    return b""
 
 
 def _ports(answer: bytes) -> set[int]:

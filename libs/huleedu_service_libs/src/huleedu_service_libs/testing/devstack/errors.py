@@ -4,6 +4,9 @@
 
     DevStackError
     ├── ServiceUnavailableError   no way to get the server on this machine
+    ├── AddressError              a HULEEDU_TEST_... variable names no server
+    ├── JavaMissingError          Apache Kafka cannot be run on this machine
+    ├── ServerEndedError          a running server has ended or does not answer any more
     ├── ServerStartError          it ended while starting, or did not answer in time
     ├── CommandError              a helper program (initdb, Maven, ...) failed
     │   └── JarsError             Maven could not resolve Apache Kafka
@@ -16,12 +19,15 @@
 from pathlib import Path
 
 __all__ = [
+    "AddressError",
     "CommandError",
     "DevStackError",
     "JarsError",
+    "JavaMissingError",
     "NotOursError",
     "NotStartedError",
     "RefusedError",
+    "ServerEndedError",
     "ServerStartError",
     "ServiceUnavailableError",
     "WardenError",
@@ -47,6 +53,38 @@ class ServiceUnavailableError(DevStackError):
         super().__init__(reason)
         self.service = service
         self.reason = reason
+
+
+class AddressError(DevStackError):
+    """A variable of the environment is malformed, or nothing answers where it points.
+
+    Attributes:
+        service: ``postgres``, ``redis`` or ``kafka``.
+        reason: One line: the variable, its value without credentials, what to do.
+    """
+
+    def __init__(self, service: str, reason: str) -> None:
+        super().__init__(reason)
+        self.service = service
+        self.reason = reason
+
+
+class JavaMissingError(DevStackError):
+    """Java or Maven is missing or too old; the text says which and is part of a sentence."""
+
+
+class ServerEndedError(DevStackError):
+    """A server that ran has ended, or does not answer any more.
+
+    Attributes:
+        server: Its name.
+        address: Where it was, without credentials.
+    """
+
+    def __init__(self, server: str, address: str, what: str) -> None:
+        super().__init__(f"{server} ({address}) {what}")
+        self.server = server
+        self.address = address
 
 
 class ServerStartError(DevStackError):

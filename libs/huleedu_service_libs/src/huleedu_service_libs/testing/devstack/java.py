@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from huleedu_service_libs.testing.devstack.cache import cache_folder, make_once
-from huleedu_service_libs.testing.devstack.errors import CommandError, DevStackError, JarsError
+from huleedu_service_libs.testing.devstack.cache import cache_folder, is_in_home, make_once
+from huleedu_service_libs.testing.devstack.errors import CommandError, DevStackError, JarsError, JavaMissingError
 from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.supervision import Command
 
@@ -43,17 +43,21 @@ class JavaTools:
     java_version: str
 
 
-def find_java_tools() -> JavaTools | None:
+def find_java_tools() -> JavaTools:
     """Look at ``JAVA_HOME`` and the PATH.
 
     Returns:
-        The programs; None when one is missing or Java is too old.
+        The programs.
+
+    Raises:
+        JavaMissingError: One is missing, or Java is too old or does not say its version.
     """
     home = os.environ.get("JAVA_HOME")
     java = (shutil.which("java", path=str(Path(home) / "bin")) if home else None) or shutil.which("java")
     maven = shutil.which("mvn")
+    missing = [name for name, path in (("java", java), ("mvn", maven)) if path is None]
     if java is None or maven is None:
-        return None
+        raise JavaMissingError(f"no {' and no '.join(missing)} on the PATH")
     try:
         done = subprocess.run(  # noqa: S603 - found on the PATH
             [java, "-version"],
@@ -62,11 +66,17 @@ def find_java_tools() -> JavaTools | None:
             timeout=_VERSION_LIMIT_S,
             check=False,
         )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
+    except subprocess.TimeoutExpired as error:
+        raise JavaMissingError(f"`{java} -version` did not end within {_VERSION_LIMIT_S:g} s") from error
+    except OSError as error:
+        raise JavaMissingError(f"{java} cannot be run ({error.strerror})") from error
     major = re.search(r'version "(\d+)', done.stderr)
-    if major is None or int(major[1]) < _OLDEST_JAVA:
-        return None
+    if major is None:
+        raise JavaMissingError(f"`{java} -version` names no version")
+    if int(major[1]) < _OLDEST_JAVA:
+        # Java 8 called itself 1.8.
+        version = re.search(r'version "(?:1\.)?(\d+)', done.stderr)
+        raise JavaMissingError(f"{java} is Java {version[1] if version else major[1]}, older than {_OLDEST_JAVA}")
     return JavaTools(java=Path(java), maven=Path(maven), java_version=done.stderr)
 
 
@@ -92,7 +102,7 @@ def resolve_jars(run: RunContext, tools: JavaTools) -> Path:
         JarsError: Maven failed.
         DevStackError: Another process held the lock for too long.
     """
-    folder = cache_folder() / f"kafka-{kafka_version()}-{_short_hash(_POM.read_bytes())}"
+    folder = cache_folder(run.progress) / f"kafka-{kafka_version()}-{_short_hash(_POM.read_bytes())}"
     make_once(folder, partial(_copy_jars, run, tools), run.supervisor)
     return folder
 
@@ -116,6 +126,9 @@ def _copy_jars(run: RunContext, tools: JavaTools, folder: Path) -> None:
         "-DincludeScope=runtime",
         f"-DoutputDirectory={folder}",
     )
+    if not is_in_home(folder):
+        # Maven's own store would be in the home that cannot be written to.
+        arguments = (f"-Dmaven.repo.local={folder.with_name('maven')}", *arguments)
     command = Command(argv=[str(tools.maven), *arguments], log=run.folder / "maven.log", cwd=run.folder)
     try:
         run.supervisor.run(command, _MAVEN_LIMIT_S)

@@ -97,6 +97,10 @@ class LocalProcess:
         """End with SIGKILL."""
         self._end(signal.SIGKILL, self._server.stop_limit)
 
+    def is_running(self) -> bool:
+        """Whether the process is there."""
+        return self.pid is not None
+
     def discard(self) -> None:
         """Do nothing: the warden ends it and removes its folder."""
 

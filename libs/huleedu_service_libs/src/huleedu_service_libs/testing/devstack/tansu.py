@@ -16,6 +16,7 @@ from huleedu_service_libs.testing.devstack.supervision import Command
 __all__ = ["find_tansu_program", "start_tansu"]
 
 _START_LIMIT_S = 20.0
+_LABEL = "Tansu (in memory, not Apache Kafka)"
 
 
 def find_tansu_program() -> Path | None:
@@ -27,12 +28,13 @@ def find_tansu_program() -> Path | None:
     return program if program.is_file() else None
 
 
-def start_tansu(run: RunContext, program: Path) -> KafkaServer:
+def start_tansu(run: RunContext, program: Path, note: str = "") -> KafkaServer:
     """Start the broker.
 
     Args:
         run: The run.
         program: As ``find_tansu_program()`` returns it.
+        note: Why it is not Apache Kafka, and what to do for that.
 
     Returns:
         The running broker, one node.
@@ -40,7 +42,7 @@ def start_tansu(run: RunContext, program: Path) -> KafkaServer:
     Raises:
         ServerStartError: It does not come up.
     """
-    run.progress("kafka: starting (Tansu: in memory, no idempotent producers)")
+    run.progress(f"kafka: starting {_LABEL}")
     (port,) = free_ports(1)
     address = f"{LOOPBACK}:{port}"
     server = LocalServer(
@@ -61,4 +63,4 @@ def start_tansu(run: RunContext, program: Path) -> KafkaServer:
     )
     process = LocalProcess(server, run.supervisor)
     process.start()
-    return KafkaServer(name="kafka", kind=Kind.TANSU, address=address, label="Tansu", controls=[process])
+    return KafkaServer(name="kafka", kind=Kind.TANSU, address=address, label=_LABEL, controls=[process], note=note)
