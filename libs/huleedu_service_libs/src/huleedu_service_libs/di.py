@@ -13,6 +13,7 @@ from typing import Protocol
 
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
+from huleedu_service_libs.kafka.driver_errors import KafkaError
 from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler
 from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublisher
 from huleedu_service_libs.kafka.spill import MessageSpill
@@ -21,9 +22,6 @@ from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPubli
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerRegistry
 from huleedu_service_libs.resilience.metrics import CircuitBreakerMetrics
-
-with requires_extra("kafka", module=__name__):
-    from aiokafka.errors import KafkaError
 
 with requires_extra("di", module=__name__):
     from dishka import AnyOf, Provider, Scope, provide
