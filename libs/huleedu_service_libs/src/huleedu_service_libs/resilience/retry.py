@@ -32,7 +32,7 @@ RETRIES = counter("huleedu_resilience_retries_total", "Retries, and why there we
 class Retry:
     """Calls up to ``attempts`` times, with growing and spread waits between.
 
-    A wait ends early where a deadline would pass during it, and a budget may refuse the next
+    An error's ``retry_after`` lengthens the wait. No wait begins that a deadline would not outlast, and a budget may refuse the next
     attempt; then the last error is raised, unchanged. What never reached the dependency
     (`NotReachedError`: an open breaker, a full bulkhead) is not retried: it would fail again at once.
 
@@ -120,7 +120,8 @@ class Retry:
 
         def pause(state: RetryCallState) -> float:
             full = min(self._longest_wait, self._first_wait * self._factor ** (state.attempt_number - 1))
-            return full * (1 - self._jitter * self._chance())
+            spread = full * (1 - self._jitter * self._chance())
+            return max(spread, min(self._longest_wait, _asked_for(state)))
 
         def stop(state: RetryCallState) -> bool:
             return stop_after_attempt(self.attempts)(state) or self._has_no_room(state)
@@ -153,3 +154,9 @@ class Retry:
         RETRIES.labels(name=self.name, outcome=why).inc()
         logger.warning("retry_stopped", name=self.name, reason=why, attempts=state.attempt_number)
         return True
+
+
+def _asked_for(state: RetryCallState) -> float:
+    """Seconds that the dependency itself asked to wait, as the error's ``retry_after``."""
+    error = state.outcome.exception() if state.outcome is not None else None
+    return float(getattr(error, "retry_after", None) or 0.0)
