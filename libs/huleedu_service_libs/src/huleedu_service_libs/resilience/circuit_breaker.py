@@ -22,7 +22,7 @@ from huleedu_service_libs.resilience._guard import Guard
 from huleedu_service_libs.resilience._reports import Reports
 from huleedu_service_libs.resilience._spans import CallSpans
 from huleedu_service_libs.resilience.errors import CallTimeoutError, CircuitBreakerError
-from huleedu_service_libs.resilience.machine import Hold, StateChange, StateMachine
+from huleedu_service_libs.resilience.machine import IS_OPEN, Hold, StateChange, StateMachine
 from huleedu_service_libs.resilience.metrics import CircuitBreakerMetrics
 from huleedu_service_libs.resilience.policy import BreakerPolicy
 from huleedu_service_libs.resilience.timers import SharedTimeLimit, Watch
@@ -87,6 +87,7 @@ class CircuitBreaker:
     ) -> None:
         self.name = name or "circuit_breaker"
         self.service_name = service_name or "unknown"
+        self._open_text = f"Circuit breaker '{self.name}' {IS_OPEN}"
         self.expected_exception = expected_exception
         self.policy = policy
         self._clock = clock
@@ -168,7 +169,9 @@ class CircuitBreaker:
         machine, spans, limit = self._machine, self._spans, self._limit
         begun = self._clock()
         if not machine.passage_free:
-            self._admit(begun)
+            refusal = machine.admit(begun)
+            if refusal is not None:
+                raise self._refused(begun, refusal)
         era = machine.era
         if begun >= spans.look_at:
             spans.look(begun)
@@ -269,10 +272,12 @@ class CircuitBreaker:
         Raises:
             CircuitBreakerError: The circuit lets nothing through.
         """
-        begun = self._clock()
-        if not self._machine.passage_free:
-            self._admit(begun)
-        return self._machine.era, begun
+        machine, begun = self._machine, self._clock()
+        if not machine.passage_free:
+            refusal = machine.admit(begun)
+            if refusal is not None:
+                raise self._refused(begun, refusal)
+        return machine.era, begun
 
     def returned(self, era: int, begun: float, result: Any) -> None:
         """A call that was admitted in ``era`` at ``begun`` has returned ``result``."""
@@ -306,20 +311,16 @@ class CircuitBreaker:
         else:
             self._machine.neutral(era)
 
-    def _admit(self, now: float) -> None:
+    def _refused(self, now: float, refusal: str) -> CircuitBreakerError:
         machine, spans = self._machine, self._spans
-        refusal = machine.admit(now)
-        if refusal is None:
-            return
         if self._counts is not None:
             self._counts.blocked += 1
         elif self._pushes:
             self._reports.blocked()
         if spans.on or now >= spans.look_at:
             spans.mark_blocked(now)
-        raise CircuitBreakerError(
-            f"Circuit breaker '{self.name}' {refusal}", machine.last_failure_time, machine.refused_for
-        )
+        text = self._open_text if refusal is IS_OPEN else f"Circuit breaker '{self.name}' {refusal}"
+        return CircuitBreakerError(text, machine.last_failure, machine.refused_for)
 
     def _changed(self, change: StateChange) -> None:
         self._reports.state_changed(change)  # looked up now: metrics may have been assigned since

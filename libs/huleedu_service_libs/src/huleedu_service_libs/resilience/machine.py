@@ -22,7 +22,10 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs.resilience.policy import BreakerPolicy
 from huleedu_service_libs.resilience.windows import FAILED, SLOW, make_window
 
-__all__ = ["Hold", "StateChange", "StateMachine"]
+__all__ = ["IS_OPEN", "Hold", "StateChange", "StateMachine"]
+
+IS_OPEN = "is OPEN"
+"""Why an open circuit refuses; the end of the sentence."""
 
 CLOSED = CircuitBreakerState.CLOSED
 OPEN = CircuitBreakerState.OPEN
@@ -75,6 +78,7 @@ class StateMachine:
         passage_free: Closed and nothing to ask about; the fast path of a call looks at it alone.
         refused_for: Seconds that the call refused last would have to wait; ``None`` when nobody can tell.
         era: Number of the current state's period.
+        last_failure: What ``last_failure_time`` shows.
     """
 
     __slots__ = (
@@ -83,7 +87,6 @@ class StateMachine:
         "_failed_at",
         "_half_open_since",
         "_jitter",
-        "_last_failure_time",
         "_now",
         "_on_change",
         "_open_until",
@@ -99,6 +102,7 @@ class StateMachine:
         "failure_count",
         "failure_threshold",
         "hold",
+        "last_failure",
         "name",
         "passage_free",
         "policy",
@@ -137,7 +141,7 @@ class StateMachine:
         self.refused_for: float | None = None
         self._failed_at: float | None = None
         self._open_until = 0.0
-        self._last_failure_time: datetime | None = None
+        self.last_failure: datetime | None = None
         self._half_open_since = 0.0
         self._openings = self._trials = 0
         self._ramp_since: float | None = None
@@ -159,11 +163,11 @@ class StateMachine:
     @property
     def last_failure_time(self) -> datetime | None:
         """When a failure was last counted. Assigned values may be naive: local time is meant."""
-        return self._last_failure_time
+        return self.last_failure
 
     @last_failure_time.setter
     def last_failure_time(self, moment: datetime | None) -> None:
-        self._last_failure_time = moment
+        self.last_failure = moment
         if moment is None:
             self._failed_at = None
         else:
@@ -196,12 +200,12 @@ class StateMachine:
         """Let one call in, or say why not. Only asked when the passage is not free."""
         self.refused_for = None
         if self.hold is Hold.ISOLATED:
-            return "is OPEN"
+            return IS_OPEN
         if self._state is OPEN:
             left = self._open_until - now
             if left > 0:
                 self.refused_for = left
-                return "is OPEN"
+                return IS_OPEN
             self._enter(HALF_OPEN, "trial")
         if self._state is HALF_OPEN:
             return self._admit_trial(now)
@@ -221,7 +225,7 @@ class StateMachine:
         if limit is not None and now - self._half_open_since >= limit:
             self._open(now, "undecided")
             self.refused_for = self.open_seconds
-            return "is OPEN"
+            return IS_OPEN
         permits = self.policy.half_open_permits or max(1, self.success_threshold)
         if self._trials >= permits:
             return f"is HALF_OPEN, and its {permits} trial calls are under way"
@@ -288,7 +292,7 @@ class StateMachine:
     def _mark_failure(self, now: float) -> None:
         self.failure_count += 1
         self._failed_at = now
-        self._last_failure_time = self._now()
+        self.last_failure = self._now()
 
     def _trial_succeeded(self, now: float) -> None:
         self._trials -= 1
@@ -308,8 +312,8 @@ class StateMachine:
         self._openings += 1
         self._failed_at = now
         self._set_open_until()
-        if self._last_failure_time is None:
-            self._last_failure_time = self._now()
+        if self.last_failure is None:
+            self.last_failure = self._now()
         self._enter(OPEN, reason)
 
     def _enter(self, new: CircuitBreakerState, reason: str) -> None:
@@ -336,7 +340,7 @@ class StateMachine:
     def reset(self) -> None:
         """Back to closed as on the first day; ends a hold, too."""
         self.hold = None
-        self._failed_at = self._last_failure_time = None
+        self._failed_at = self.last_failure = None
         self._set_open_until()
         self._openings = 0
         self._enter(CLOSED, "reset")

@@ -21,6 +21,8 @@ __all__ = [
     "create_metrics_bridge",
 ]
 
+CALLS = "circuit_breaker_calls_total"
+
 logger = create_service_logger("huleedu_service_libs.resilience")
 
 METRIC_ERRORS = counter(
@@ -48,7 +50,7 @@ class PrometheusCircuitBreakerMetrics:
     def __init__(self, metrics_dict: Mapping[str, Any], service_name: str) -> None:
         self.metrics_dict = metrics_dict
         self.service_name = service_name
-        self._children: dict[tuple[int, tuple[str, ...]], tuple[Any, Any]] = {}
+        self._calls: dict[tuple[str, str, str], tuple[Any, Any]] = {}
         self._complained = False
 
     def record_state_change(
@@ -70,19 +72,27 @@ class PrometheusCircuitBreakerMetrics:
 
     def increment_calls(self, circuit_name: str, result: str, service_name: str) -> None:
         """See `CircuitBreakerMetrics`."""
-        labels = {"service": service_name or self.service_name, "circuit_name": circuit_name, "result": result}
-        self._report("circuit_breaker_calls_total", labels)
+        collector = self.metrics_dict.get(CALLS)
+        known = self._calls.get((circuit_name, result, service_name))
+        if known is None or known[0] is not collector:  # looking the child up costs more than counting
+            labels = {"service": service_name or self.service_name, "circuit_name": circuit_name, "result": result}
+            child = self._report(CALLS, labels)
+            if child is not None:
+                self._calls[circuit_name, result, service_name] = (collector, child)
+        else:
+            known[1].inc()
 
     def record_blocked_call(self, circuit_name: str, service_name: str) -> None:
         """See `CircuitBreakerMetrics`."""
         self.increment_calls(circuit_name, "blocked", service_name)
 
-    def _report(self, key: str, labels: dict[str, str], state: CircuitBreakerState | None = None) -> None:
+    def _report(self, key: str, labels: dict[str, str], state: CircuitBreakerState | None = None) -> Any:
+        """Count, or set a gauge; the labelled collector, or ``None`` where that is not possible."""
         try:
             collector = self.metrics_dict.get(key)
             if collector is None:
-                return
-            child = self._child(collector, labels)
+                return None
+            child = collector.labels(**labels)
             if state is None:
                 child.inc()
             else:
@@ -92,14 +102,8 @@ class PrometheusCircuitBreakerMetrics:
             if not self._complained:
                 self._complained = True
                 logger.warning("circuit_breaker_metric_failed", metric=key, error=f"{type(error).__name__}: {error}")
-
-    def _child(self, collector: Any, labels: dict[str, str]) -> Any:
-        """The labelled collector; looking it up costs more than counting, so it is kept."""
-        key = (id(collector), tuple(labels.values()))
-        known = self._children.get(key)
-        if known is None or known[0] is not collector:
-            known = self._children[key] = (collector, collector.labels(**labels))
-        return known[1]
+            return None
+        return child
 
 
 class NoOpMetrics:
