@@ -73,7 +73,7 @@ bench: .venv-bench/installed ## side by side with peers: make bench SUBJECT=brea
 
 .PHONY: drills
 drills: .venv-bench/installed ## outages on real servers, drawn into docs/concepts/drills.svg
-	@.venv-bench/bin/python benchmarks/drills.py
+	@PYTHONPATH=benchmarks .venv-bench/bin/python -m drills
 
 .PHONY: clean
 clean: ## remove what these targets made

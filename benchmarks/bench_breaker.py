@@ -20,9 +20,9 @@ import nopanic
 import purgatory
 import stamina
 import tenacity
-from harness import Call, Figure, measure, peak_bytes, print_table, versions_of, write_result
 from prometheus_client import CollectorRegistry, Counter
 
+from harness import Call, Figure, measure, peak_bytes, print_table, versions_of, write_result
 from huleedu_service_libs.logging_utils import configure_service_logging
 from huleedu_service_libs.resilience import (
     BreakerPolicy,

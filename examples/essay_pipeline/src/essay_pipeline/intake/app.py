@@ -25,6 +25,7 @@ from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestCo
 from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.quart_app import HuleEduApp
+from huleedu_service_libs.resilience import CircuitBreakerRegistry
 
 __all__ = ["create_app"]
 
@@ -69,6 +70,7 @@ async def _start(app: HuleEduApp, settings: IntakeSettings) -> None:
         relay = await app.container.get(EventRelayWorker)
         await relay.start()
         app.relay_worker = relay
+        app.extensions["circuit_breakers"] = await app.container.get(CircuitBreakerRegistry)
         app.extensions["health_checks"] = {
             "database": partial(check_database, engine),
             "redis": partial(check_redis, await app.container.get(AtomicRedisClientProtocol)),

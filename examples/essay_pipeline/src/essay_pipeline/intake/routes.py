@@ -65,7 +65,9 @@ async def healthz() -> tuple[Response, int]:
     """200 when database, Redis and Kafka answer and the relay runs; else 503 with the reasons."""
     settings: IntakeSettings = current_app.config["SETTINGS"]
     checks: dict[str, Check] = current_app.extensions["health_checks"]
-    status, body = await health_report(settings.SERVICE_NAME, checks)
+    status, body = await health_report(
+        settings.SERVICE_NAME, checks, breakers=current_app.extensions.get("circuit_breakers")
+    )
     return jsonify(body), status
 
 

@@ -36,23 +36,14 @@ class ConfirmedBatches:
         """One outcome for each message, in order. A batch counts as one call of the breaker."""
         if not messages:
             return []
-        outcomes: list[DeliveryOutcome] = []
-
-        async def attempt() -> None:
-            outcomes[:] = await self._publish(messages)
-            for outcome in outcomes:
-                if outcome.transient and outcome.attempted and outcome.error is not None:
-                    raise outcome.error  # the bus is unwell, and the breaker should know
-
         if breaker is None:
             return await self._publish(messages)
         try:
-            await breaker.call(attempt)
+            async with breaker.guard() as call:
+                outcomes = await self._publish(messages)
+                call.failed = _tell_of_an_outage(outcomes)
         except CircuitBreakerError as refusal:
             return [DeliveryOutcome(error=refusal, transient=True, attempted=False)] * len(messages)
-        except Exception:
-            if not outcomes:
-                raise
         return outcomes
 
     async def _publish(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
@@ -83,3 +74,10 @@ class ConfirmedBatches:
             transient = bool(getattr(error, "retriable", False)) or isinstance(error, TimeoutError | OSError)
             return DeliveryOutcome(error=error, transient=transient)
         return DeliveryOutcome()
+
+
+def _tell_of_an_outage(outcomes: Sequence[DeliveryOutcome]) -> bool:
+    """Whether the broker did not answer; or nothing was tried, because it did not answer the batch before."""
+    if any(outcome.transient and outcome.attempted for outcome in outcomes):
+        return True
+    return all(outcome.transient and not outcome.attempted for outcome in outcomes)

@@ -70,7 +70,7 @@ class ResilientKafkaPublisher:
         delegate: The bus.
         circuit_breaker: Without one this only passes calls on.
         fallback_handler: The queue; by default one for 1000 messages.
-        retry_interval: Seconds between attempts to send what waits.
+        retry_interval: Seconds between attempts to send what waits; by default the queue's, 30.
         spill: Takes what is left at `stop`, and gives it back at `start`; without one it stays in
             memory and is reported by name.
         now: The time of day.
@@ -79,7 +79,7 @@ class ResilientKafkaPublisher:
         delegate: As given.
         circuit_breaker: As given.
         fallback_handler: The queue.
-        retry_interval: As given.
+        retry_interval: In use.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ResilientKafkaPublisher:
         delegate: KafkaDelegate,
         circuit_breaker: CircuitBreaker | None = None,
         fallback_handler: FallbackMessageHandler | None = None,
-        retry_interval: float = 30,
+        retry_interval: float | None = None,
         *,
         spill: MessageSpill | None = None,
         now: _clock.Now = _clock.utc_now,
@@ -95,7 +95,7 @@ class ResilientKafkaPublisher:
         self.delegate = delegate
         self.circuit_breaker = circuit_breaker
         self.fallback_handler = fallback_handler if fallback_handler is not None else FallbackMessageHandler()
-        self.retry_interval = retry_interval
+        self.retry_interval = self.fallback_handler.retry_interval if retry_interval is None else retry_interval
         self._spill = spill
         self._spilled = False
         self._now = now
@@ -171,6 +171,10 @@ class ResilientKafkaPublisher:
         """
         if self.circuit_breaker is None:
             await self.delegate.publish(topic, envelope, key, headers)
+            return
+        if self._turn.locked() and self._is_waited_for(topic, key):  # no need to wait for a trial that may time out
+            await self._keep(topic, envelope, key, headers)
+            self._wake.set()
             return
         try:
             await self._send(topic, envelope, key, headers)

@@ -7,8 +7,6 @@ from huleedu_service_libs.resilience.timers import SharedTimeLimit, Watch
 
 __all__ = ["Guard", "Steps"]
 
-_NOTHING = object()
-
 
 class Steps(Protocol):
     """The steps of one call, as the breaker takes them itself."""
@@ -19,6 +17,10 @@ class Steps(Protocol):
 
     def returned(self, era: int, begun: float, result: Any) -> None:
         """The call has returned."""
+        ...
+
+    def failed(self, era: int) -> None:
+        """The call has failed, though it returned."""
         ...
 
     def raised(self, era: int, error: BaseException) -> None:
@@ -35,9 +37,10 @@ class Guard:
 
     Attributes:
         result: Set it inside the block when the breaker judges results.
+        failed: Set it inside the block when the call has failed without raising.
     """
 
-    __slots__ = ("_begun", "_era", "_limit", "_steps", "_watch", "result")
+    __slots__ = ("_begun", "_era", "_limit", "_steps", "_watch", "failed", "result")
 
     def __init__(self, steps: Steps, limit: SharedTimeLimit | None) -> None:
         self._steps = steps
@@ -45,7 +48,8 @@ class Guard:
         self._watch: Watch | None = None
         self._era = 0
         self._begun = 0.0
-        self.result: Any = _NOTHING
+        self.failed = False
+        self.result: Any = None
 
     def __enter__(self) -> Self:
         self._era, self._begun = self._steps.begin()
@@ -56,8 +60,10 @@ class Guard:
     ) -> None:
         if error is not None:
             self._steps.raised(self._era, error)
+        elif self.failed:
+            self._steps.failed(self._era)
         else:
-            self._steps.returned(self._era, self._begun, None if self.result is _NOTHING else self.result)
+            self._steps.returned(self._era, self._begun, self.result)
 
     async def __aenter__(self) -> Self:
         self.__enter__()

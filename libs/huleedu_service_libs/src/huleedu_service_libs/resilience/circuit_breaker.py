@@ -287,16 +287,20 @@ class CircuitBreaker:
         except BaseException:
             self._machine.neutral(era)
             raise
-        now = self._clock()
         if failure:
-            self._machine.failed(era, now)
-            self._reports.ended("failure")
+            self.failed(era)
             return
+        now = self._clock()
         self._machine.succeeded(era, now, now - begun)
         if self._counts is not None:
             self._counts.success += 1
         elif self._pushes:
             self._reports.ended("success")
+
+    def failed(self, era: int) -> None:
+        """A call that was admitted in ``era`` has failed."""
+        self._machine.failed(era, self._clock())
+        self._reports.ended("failure")
 
     def raised(self, era: int, error: BaseException) -> None:
         """A call that was admitted in ``era`` has raised ``error``."""
@@ -306,8 +310,7 @@ class CircuitBreaker:
             self._machine.neutral(era)
             raise
         if failure:
-            self._machine.failed(era, self._clock())
-            self._reports.ended("failure")
+            self.failed(era)
         else:
             self._machine.neutral(era)
 
