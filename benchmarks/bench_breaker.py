@@ -215,8 +215,8 @@ async def main() -> None:
         "1000 tasks at once, ns for all": (
             {name: thousand(call) for name, call in closed.items()},
             OURS,
-            11,
-            5,
+            101,
+            1,
         ),
     }
     result: dict[str, Any] = {}

@@ -361,6 +361,24 @@ async def test_call_timeout_is_a_failure_whatever_is_expected() -> None:
     assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
 
 
+async def test_what_swallows_the_time_limit_leaves_no_cancellation_behind() -> None:
+    """A call that makes a result or another error of it ends as it likes; the task is not left half cancelled."""
+    breaker = make(Time(), policy=BreakerPolicy(call_timeout_seconds=0.02))
+
+    async def swallow(answer: Exception | str) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            if isinstance(answer, Exception):
+                raise answer from None
+        return str(answer)
+
+    assert await breaker.call(swallow, "late") == "late"
+    with pytest.raises(ValueError, match="own"):
+        await breaker.call(swallow, ValueError("own"))
+    assert asyncio.current_task().cancelling() == 0  # type: ignore[union-attr]
+
+
 async def test_a_cancellation_from_outside_is_no_timeout() -> None:
     """Somebody else's cancellation passes as what it is."""
     breaker = make(Time(), policy=BreakerPolicy(call_timeout_seconds=60))

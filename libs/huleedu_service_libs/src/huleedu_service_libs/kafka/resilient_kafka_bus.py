@@ -333,11 +333,15 @@ class ResilientKafkaPublisher:
                     logger.error("kafka_recovery_failed", error=_text(error))  # noqa: TRY400  # the text says it
 
     def _pause(self) -> float:
-        """The interval, or less when the breaker tries again sooner."""
+        """The interval, or less when an open breaker tries again sooner.
+
+        Not at the very moment: where there is traffic, somebody's own message makes the trial.
+        """
         breaker = self.circuit_breaker
-        if breaker is None or not self.fallback_handler.has_queued_messages():
+        left = 0.0 if breaker is None else breaker.retry_after()
+        if left <= 0 or not self.fallback_handler.has_queued_messages():
             return self.retry_interval
-        return min(self.retry_interval, breaker.retry_after() or self.retry_interval)
+        return min(self.retry_interval, left + self.retry_interval / 4)
 
     def _may_try(self) -> bool:
         breaker = self.circuit_breaker

@@ -168,17 +168,19 @@ class CircuitBreaker:
         """
         machine, spans, limit = self._machine, self._spans, self._limit
         begun = self._clock()
+        if begun >= spans.look_at:
+            spans.look(begun)
         if not machine.passage_free:
             refusal = machine.admit(begun)
             if refusal is not None:
                 raise self._refused(begun, refusal)
         era = machine.era
-        if begun >= spans.look_at:
-            spans.look(begun)
         if spans.on:
             func, args = spans.run, (func, *args)
-        watch = None if limit is None else limit.begin()
+        watch = None
         try:
+            if limit is not None:
+                watch = limit.begin()
             result = func(*args, **kwargs)
             if type(result) is CoroutineType or hasattr(type(result), "__await__"):
                 result = await result

@@ -59,6 +59,8 @@ class SharedTimeLimit:
 
     def end(self, watch: Watch) -> None:
         """The call is over, one way or another."""
+        if watch.expired and watch.task is not None:
+            watch.task.uncancel()  # it made something else of our cancellation, which is spent all the same
         watch.task = None
         watches = self._watches
         while watches and watches[0].task is None:
@@ -76,7 +78,7 @@ class SharedTimeLimit:
     def explain(self, watch: Watch, error: BaseException) -> BaseException:
         """What to raise for ``error``: a `CallTimeoutError` if the cancellation was ours alone."""
         if watch.expired and watch.task is not None and isinstance(error, asyncio.CancelledError):
-            watch.expired = False
+            watch.expired = False  # the cancellation is taken back here
             if watch.task.uncancel() <= watch.cancelling:
                 return CallTimeoutError(self.name, self.seconds)
         return error
