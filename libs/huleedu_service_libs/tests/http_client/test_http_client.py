@@ -38,6 +38,8 @@ from huleedu_service_libs.resilience import (
 )
 from huleedu_service_libs.resilience.deadline import DEADLINE_HEADER, deadline
 
+from ..resilience.times import Time
+
 CORRELATION = UUID("12345678-1234-5678-1234-567812345678")
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
@@ -312,6 +314,35 @@ async def test_the_guarded_client(upstream: Upstream, make_client: MakeClient) -
     delegate = AsyncMock()
     await CircuitBreakerHttpClient(delegate, CircuitBreaker()).post("u", b"d", CORRELATION, 3, {"h": "v"}, essay_id="e")
     delegate.post.assert_called_once_with("u", b"d", CORRELATION, 3, {"h": "v"}, essay_id="e")
+
+
+async def test_a_flapping_upstream(upstream: Upstream, make_client: MakeClient) -> None:
+    """It opens on outages, leaves the upstream alone meanwhile, tries few at once, and closes when it is well again."""
+    time = Time()
+    policy = BreakerPolicy(is_failure=counts_as_outage, half_open_permits=2, open_growth=2)
+    breaker = CircuitBreaker(
+        3, timedelta(seconds=10), 2, HuleEduError, policy=policy, clock=time, now=time.now, name="upstream"
+    )
+    client = CircuitBreakerHttpClient(make_client(max_retries=0), breaker)
+
+    async def load(requests: int) -> list[str]:
+        results = await asyncio.gather(
+            *(client.get(upstream.url, CORRELATION) for _ in range(requests)), return_exceptions=True
+        )
+        return [type(each).__name__ for each in results]
+
+    for open_seconds in (10, 20):  # down twice, up in between for nobody
+        upstream.answers = [503] * 3
+        await load(3)
+        assert breaker.retry_after() == open_seconds
+        reached = len(upstream.requests)
+        assert set(await load(50)) == {"CircuitBreakerError"}
+        assert len(upstream.requests) == reached
+        time.passes(open_seconds)
+    upstream.answers = []
+    assert sorted(await load(50)) == ["CircuitBreakerError"] * 48 + ["str"] * 2
+    assert await load(50) == ["str"] * 50
+    assert breaker.get_state()["state"] == "closed"
 
 
 async def test_content_service(upstream: Upstream, make_client: MakeClient) -> None:
