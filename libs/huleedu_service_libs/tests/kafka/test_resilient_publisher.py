@@ -222,6 +222,27 @@ async def test_what_keeps_being_refused_is_dropped_by_name(capsys: pytest.Captur
     assert "kafka_message_dropped" in capsys.readouterr().out
 
 
+async def test_traffic_does_not_use_up_the_attempts_of_what_was_refused() -> None:
+    """A refused message gets its attempts by the interval, not by the number of other messages that succeed."""
+    bus = Bus()
+    refused = envelope(99)
+
+    async def publish(_topic: str, event: EventEnvelope[Any], _key: str | None, _headers: Any) -> None:
+        if event is refused:
+            raise KafkaError("refused")
+
+    bus.publish = AsyncMock(side_effect=publish)  # type: ignore[method-assign]
+    publisher = guarded(bus, threshold=50)
+    await publisher.start()
+    with pytest.raises(KafkaError):
+        await publisher.publish("t", refused, "bad")
+    for number in range(50):
+        await publisher.publish("t", envelope(number), "good")
+        await asyncio.sleep(0)
+    assert [each.retry_count for each in publisher.fallback_handler.waiting()] == [1]
+    await publisher.stop()
+
+
 async def test_a_new_message_waits_behind_its_key() -> None:
     """While a message of the key waits, a later one is sent after it, or queued behind it; other keys go first."""
     bus = Bus()

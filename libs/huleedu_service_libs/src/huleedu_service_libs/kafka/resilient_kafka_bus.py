@@ -101,6 +101,7 @@ class ResilientKafkaPublisher:
         self._now = now
         self._batches = ConfirmedBatches(delegate)
         self._sending: QueuedMessage[Any] | None = None
+        self._held_up = False
         self._turn = asyncio.Lock()
         self._wake = asyncio.Event()
         self._running = False
@@ -174,7 +175,7 @@ class ResilientKafkaPublisher:
             return
         if self._turn.locked() and self._is_waited_for(topic, key):  # no need to wait for a trial that may time out
             await self._keep(topic, envelope, key, headers)
-            self._wake.set()
+            self._look_again()
             return
         try:
             await self._send(topic, envelope, key, headers)
@@ -186,8 +187,7 @@ class ResilientKafkaPublisher:
             await self._keep(topic, envelope, key, headers)
             raise
         else:
-            if self.fallback_handler.has_queued_messages():
-                self._wake.set()  # the broker is back
+            self._look_again()  # the broker is there
 
     async def publish_event(
         self, topic: str, envelope: EventEnvelope[Any], key: str | None = None, headers: dict[str, str] | None = None
@@ -256,6 +256,11 @@ class ResilientKafkaPublisher:
             return True
         return self.fallback_handler.holds(topic, key)
 
+    def _look_again(self) -> None:
+        """Have the queue drained now; but what was just refused waits for its interval, however much traffic there is."""
+        if self.fallback_handler.has_queued_messages() and not self._held_up:
+            self._wake.set()
+
     async def _keep(
         self, topic: str, envelope: EventEnvelope[Any], key: str | None, headers: dict[str, str] | None
     ) -> None:
@@ -274,7 +279,8 @@ class ResilientKafkaPublisher:
         if breaker is not None and breaker.state is CircuitBreakerState.OPEN:
             breaker.try_now()
         async with self._turn:
-            await self._drain(lambda: False, counted=True)
+            failure = await self._drain(lambda: False, counted=True)
+            self._held_up = failure is not None
             if self._spilled and not self.fallback_handler.has_queued_messages():
                 await self._save([])
 
