@@ -91,6 +91,7 @@ class CircuitBreaker:
         self.expected_exception = expected_exception
         self.policy = policy
         self._clock = clock
+        self._in_real_time = clock is _clock.monotonic
         self._listeners = tuple(listeners)
         self.metrics = metrics
         self._machine = StateMachine(
@@ -180,7 +181,7 @@ class CircuitBreaker:
         watch = None
         try:
             if limit is not None:
-                watch = limit.begin()
+                watch = limit.begin(begun if self._in_real_time else None)
             result = func(*args, **kwargs)
             if type(result) is CoroutineType or hasattr(type(result), "__await__"):
                 result = await result
