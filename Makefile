@@ -54,6 +54,10 @@ format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: generate
+generate: setup ## write error factories, exports and catalogue page from their descriptions
+	@$(BIN)/python scripts/generate_errors.py
+
 .PHONY: test
 test: lint type ## everything: lint, types, import contracts, unit, property, conformance, integration, examples
 	@$(BIN)/python -m pytest
