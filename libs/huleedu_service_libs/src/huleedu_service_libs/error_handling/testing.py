@@ -4,7 +4,7 @@ Work with every family of codes. Nothing here needs pytest.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 from common_core.error_enums import ErrorCode
@@ -107,14 +107,13 @@ class ErrorDetailMatcher:
         return f"ErrorDetailMatcher({', '.join(f'{name}={value!r}' for name, value in given.items())})"
 
 
-@contextmanager
 def assert_raises_huleedu_error(
     error_code: ErrorCodeType | str,
     service: str | None = None,
     operation: str | None = None,
     message_contains: str | None = None,
     details_contain: dict[str, Any] | None = None,
-) -> Iterator[ErrorCapture]:
+) -> AbstractContextManager[ErrorCapture, bool]:
     """Assert that the block raises a `HuleEduError` like this.
 
     Args:
@@ -124,29 +123,44 @@ def assert_raises_huleedu_error(
         message_contains: A part of the message.
         details_contain: What must be among the details.
 
-    Yields:
-        Holds the error as ``.error`` after the block.
-
-    Raises:
-        AssertionError: Nothing, another type or another error was raised.
+    Returns:
+        A context manager. Yields what holds the error as ``.error`` after the block, and raises an
+        `AssertionError` when nothing, another type or another error was raised.
     """
-    capture = ErrorCapture()
-    try:
-        yield capture
-    except HuleEduError as error:
-        faults = ErrorDetailMatcher(error_code, None, service, operation, details_contain).mismatches(
-            error.error_detail
-        )
-        if message_contains is not None and message_contains not in error.error_detail.message:
-            faults.append(f"message {error.error_detail.message!r} does not contain {message_contains!r}")
+    matcher = ErrorDetailMatcher(error_code, None, service, operation, details_contain)
+    return _Expectation(matcher, message_contains)
+
+
+class _Expectation(AbstractContextManager[ErrorCapture, bool]):
+    # A class, because type checkers take a block under `contextlib.contextmanager` for one that never swallows.
+
+    def __init__(self, matcher: ErrorDetailMatcher, message_contains: str | None) -> None:
+        self._matcher = matcher
+        self._message_contains = message_contains
+        self._capture = ErrorCapture()
+
+    def __enter__(self) -> ErrorCapture:
+        return self._capture
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if error is None:
+            code = getattr(self._matcher.error_code, "value", self._matcher.error_code)
+            raise AssertionError(f"Expected HuleEduError with code {code}, but nothing was raised")
+        if not isinstance(error, Exception):
+            return False
+        if not isinstance(error, HuleEduError):
+            raise AssertionError(f"Expected HuleEduError, but {type(error).__name__} was raised: {error}") from error
+        faults = self._faults(error.error_detail)
         if faults:
             raise AssertionError("Another HuleEduError was raised: " + "; ".join(faults)) from error
-        capture.error = error
-    except Exception as error:
-        raise AssertionError(f"Expected HuleEduError, but {type(error).__name__} was raised: {error}") from error
-    else:
-        code = getattr(error_code, "value", error_code)
-        raise AssertionError(f"Expected HuleEduError with code {code}, but nothing was raised")
+        self._capture.error = error
+        return True
+
+    def _faults(self, detail: ErrorDetail) -> list[str]:
+        faults = self._matcher.mismatches(detail)
+        if self._message_contains is not None and self._message_contains not in detail.message:
+            faults.append(f"message {detail.message!r} does not contain {self._message_contains!r}")
+        return faults
 
 
 def create_test_error_detail(

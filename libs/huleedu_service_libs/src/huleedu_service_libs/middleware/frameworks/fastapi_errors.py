@@ -1,6 +1,6 @@
 """Error handlers of a FastAPI application. Services import them from ``error_handling.fastapi``."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
@@ -109,11 +109,12 @@ def _wrap(app: FastAPI) -> None:
 
 def _handler(
     make: Callable[[Any, HTTPConnection], Answer],
-) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def handle(connection: Request, error: Exception) -> Response:
+) -> Any:  # Starlette's types say that a handler takes only requests, but it calls it with WebSockets too
+    async def handle(connection: Request | WebSocket, error: Exception) -> Response | None:
         sent = make(error, connection)
-        if isinstance(connection, WebSocket):  # Starlette calls handlers for these too, and drops what they return
+        if isinstance(connection, WebSocket):
             await connection.close(_INTERNAL_ERROR)
+            return None
         return _response(sent)
 
     return handle
