@@ -55,11 +55,12 @@ def redacted_field(name: str, value: Any) -> Any:
     """A log field without secrets; what holds none stays the same object, for the renderer to show."""
     if is_sensitive_name(name, value):
         return MASK
-    if isinstance(value, str):
+    kind = type(value)  # not isinstance, which asks the object itself
+    if issubclass(kind, str):
         return redact_text(value)
-    if value is None or isinstance(value, int | float | UUID | date):
+    if value is None or issubclass(kind, int | float | UUID | date):
         return value
-    if isinstance(value, Mapping | list | tuple | set | frozenset):
+    if issubclass(kind, Mapping | list | tuple | set | frozenset):
         return _Walk(keeps_objects=True).plain(value, 0)
     return _object_without_secrets(value)
 

@@ -149,7 +149,8 @@ class _Expectation(AbstractContextManager[ErrorCapture, bool]):
         if not isinstance(error, Exception):
             return False
         if not isinstance(error, HuleEduError):
-            raise AssertionError(f"Expected HuleEduError, but {type(error).__name__} was raised: {error}") from error
+            kind = type(error).__name__
+            raise AssertionError(f"Expected HuleEduError, but {kind} was raised: {error}") from error  # noqa: TRY004  # a failed test
         faults = self._faults(error.error_detail)
         if faults:
             raise AssertionError("Another HuleEduError was raised: " + "; ".join(faults)) from error
