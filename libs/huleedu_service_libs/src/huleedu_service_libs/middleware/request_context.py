@@ -83,7 +83,12 @@ def _text_headers(scope: Scope) -> dict[str, str]:
 
 
 def _trace_context(headers: dict[str, str]) -> otel_context.Context:
-    """The context that came in, or a new trace that nobody records but that ids can be taken from."""
+    """The context that came in, or a new trace that nobody records but that ids can be taken from.
+
+    Whoever opened a span for the request further out has read the headers already: that span stays current.
+    """
+    if trace.get_current_span().is_recording():
+        return otel_context.get_current()
     context = extract_trace_context(headers)
     if trace.get_current_span(context).get_span_context().is_valid:
         return context
