@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text
 
-__all__ = ["plain", "plain_entry", "plain_text", "redacted_field"]
+__all__ = ["flat_entry", "plain", "plain_entry", "plain_text", "redacted_field"]
 
 _DEPTH = 8
 _NODES = 2_000  # of one value, in all
@@ -37,6 +37,15 @@ def plain_entry(name: Any, value: Any) -> tuple[str, Any]:
     """A field's name and value, plain; ``***`` under a name that tells a secret."""
     key = plain_text(name)
     return key, MASK if is_sensitive_name(str(key), value) else plain(value)
+
+
+def flat_entry(name: Any, value: Any) -> tuple[str, str | bool | int | float]:
+    """The same for places that take no structures, such as span attributes: scalars as they are, others as text."""
+    key, shown = plain_entry(name, value)
+    if isinstance(shown, bool | int | float):
+        return key, shown
+    is_structure = isinstance(shown, dict | list) or shown is None
+    return key, str(shown) if is_structure or shown == MASK or issubclass(type(value), str) else plain_text(value)
 
 
 def plain_text(value: Any) -> str:

@@ -1,8 +1,11 @@
 """`ErrorContext`: taken from what runs, turned into errors, carried over headers."""
 
 import asyncio
+import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,9 +21,12 @@ from huleedu_service_libs.error_handling import (
     error_context,
 )
 from huleedu_service_libs.error_handling.context import operation_scope
+from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
 from huleedu_service_libs.logging_utils import log_context
 from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
 from huleedu_service_libs.observability import get_current_trace_id
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from libs.huleedu_service_libs.tests.idempotency_test_utils import create_test_message
 
 from .applications import CORRELATION, HEADERS, TRACE, ask
 
@@ -159,6 +165,27 @@ def test_the_context_travels_in_headers() -> None:
             there = ErrorContext.current()
             assert (there.correlation_id, there.trace_id) == (UUID(CORRELATION), TRACE)
     assert get_current_trace_id() is None
+
+
+async def test_a_consumed_event_gives_the_context() -> None:
+    """Inside an idempotent handler the event's correlation id, service and place in Kafka are known."""
+    redis = AsyncMock(spec=AtomicRedisClientProtocol)
+    redis.get.return_value = None
+    redis.set_if_not_exists.return_value = True
+    body = {"event_id": "e", "event_type": "t", "correlation_id": CORRELATION, "data": {}}
+    record = create_test_message()
+    record = dataclasses.replace(record, value=json.dumps(body).encode(), topic="essays", offset=7)
+
+    @idempotent_consumer(redis_client=redis, config=IdempotencyConfig("spellcheck"))
+    async def handle(_msg: Any, *, confirm_idempotency: Any) -> ErrorContext:
+        await confirm_idempotency()
+        return ErrorContext.current()
+
+    context = await handle(record)
+    assert context is not None
+    assert (context.correlation_id, context.service) == (UUID(CORRELATION), "spellcheck")
+    assert context.operation == "consume essays"
+    assert context.coordinates == {"topic": "essays", "partition": record.partition, "offset": 7}
 
 
 @pytest.mark.parametrize("given", [None, "", "with spaces", "a\nb", b"\xff\xfe", 7, "x" * 129, "<script>"])

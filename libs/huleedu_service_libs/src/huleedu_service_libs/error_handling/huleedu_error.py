@@ -8,7 +8,7 @@ from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode
 
 from common_core.models.error_models import ErrorDetail
-from huleedu_service_libs._plain import plain, plain_entry
+from huleedu_service_libs._plain import flat_entry, plain
 from huleedu_service_libs._redaction import redact_text
 from huleedu_service_libs.observability.recording import record_exception_once
 
@@ -96,8 +96,8 @@ class HuleEduError(Exception):
             "correlation_id": str(detail.correlation_id),
         }
         for name, value in detail.details.items():
-            key, shown = plain_entry(name, value)
-            attributes[f"error.details.{key}"] = shown if isinstance(shown, str | int | float) else str(shown)
+            key, shown = flat_entry(name, value)
+            attributes[f"error.details.{key}"] = shown
         span.set_attributes(attributes)
 
     def __str__(self) -> str:
