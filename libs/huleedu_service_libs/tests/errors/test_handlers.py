@@ -1,5 +1,6 @@
 """The handlers of both frameworks, side by side: the same bytes, the same headers, the same ids."""
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -206,6 +207,20 @@ async def test_an_error_may_bring_its_own_status(make: Make, status: int) -> Non
         status_code = status
 
     assert (await ask(make(failing(OwnStatusError(detail_of()))))).status_code == status
+
+
+@BOTH
+async def test_an_error_out_of_a_task_group(make: Make) -> None:
+    """A group of one error of ours is that error; of several, or of another kind, it is an unexpected one."""
+
+    async def view() -> dict[str, Any]:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(known(detail_of())())
+        return {}
+
+    assert (await ask(make(view))).json()["error"]["code"] == "VALIDATION_ERROR"
+    both = ExceptionGroup("g", [KeyError(), KeyError()])
+    assert (await ask(make(failing(both)))).json()["error"]["details"] == {"error_type": "ExceptionGroup"}
 
 
 async def test_quart_views_can_make_the_answer_themselves() -> None:

@@ -87,7 +87,13 @@ def answer_known(error: HuleEduError, request: RequestView) -> Answer:
 
 
 def answer_unexpected(error: Exception, request: RequestView) -> Answer:
-    """For anything else: 500, and the client learns no more than the type."""
+    """For anything else: 500, and the client learns no more than the type.
+
+    A task group wraps what its tasks raise: a group of one `HuleEduError` is answered as that error.
+    """
+    sole = _sole_error(error)
+    if sole is not None:
+        return answer_known(sole, request)
     detail = _detail(ErrorCode.UNKNOWN_ERROR, _UNEXPECTED, request, {"error_type": type(error).__name__})
     span = trace.get_current_span()
     if span.is_recording() and record_exception_once(span, error, {"exception.message": plain_text(error)}):
@@ -163,6 +169,12 @@ def _detail(code: ErrorCodeType, message: str, request: RequestView, details: di
         details=details,
         trace_id=context.trace_id,
     )
+
+
+def _sole_error(error: BaseException) -> HuleEduError | None:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error if isinstance(error, HuleEduError) else None
 
 
 def _fault(given: Any) -> dict[str, Any]:
