@@ -259,7 +259,9 @@ def test_hostile_details_neither_break_nor_leak(details: dict[str, Any]) -> None
 
 
 @pytest.fixture(autouse=True, name="logging_as_in_production")
-def _logging_as_in_production() -> Iterator[None]:
+def _logging_as_in_production(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ENVIRONMENT", "testing")  # the configuration sets both where they are unset, for good
+    monkeypatch.setenv("SERVICE_NAME", "svc")
     root = logging.root
     level, handlers = root.level, list(root.handlers)
     import structlog  # noqa: PLC0415  # only to put it back
