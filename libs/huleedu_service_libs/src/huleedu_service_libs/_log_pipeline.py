@@ -18,10 +18,9 @@ import structlog
 from opentelemetry import trace
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
+from huleedu_service_libs._metrics import counter
 from huleedu_service_libs._plain import redacted_field
 from huleedu_service_libs._redaction import redact_text
-
-from huleedu_service_libs._metrics import counter
 
 __all__ = [
     "LineLogger",
