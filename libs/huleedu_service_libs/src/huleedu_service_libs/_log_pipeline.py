@@ -162,9 +162,14 @@ def redact_fields(_logger: WrappedLogger, _method: str, event_dict: EventDict) -
     """Take secrets out of every field; what holds none stays as it is."""
     # `exc_info`: what is left of it the console renderer hands to `render_traceback`.
     return {
-        redact_text(str(name)): value if name == "exc_info" else redacted_field(str(name), value)
+        _safe_name(name): value if name == "exc_info" else redacted_field(str(name), value)
         for name, value in event_dict.items()
     }
+
+
+def _safe_name(name: Any) -> str:
+    text = str(name)
+    return text if text.isidentifier() else redact_text(text)  # a word alone gives nothing away
 
 
 def render_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
