@@ -47,12 +47,16 @@ lint: setup ## format check, lint rules and import contracts
 
 .PHONY: type
 type: setup ## mypy, strict
-	@$(BIN)/mypy $(PACKAGES) libs/*/tests examples/essay_pipeline/tests tests scripts conftest.py
+	@$(BIN)/mypy $(PACKAGES) libs/*/tests examples/essay_pipeline/tests tests scripts benchmarks conftest.py
 
 .PHONY: format
 format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+.PHONY: generate
+generate: setup ## write error factories, exports and catalogue page from their descriptions
+	@$(BIN)/python scripts/generate_errors.py
 
 .PHONY: test
 test: lint type ## everything: lint, types, import contracts, unit, property, conformance, integration, examples
