@@ -47,17 +47,38 @@ lint: setup ## format check, lint rules and import contracts
 
 .PHONY: type
 type: setup ## mypy, strict
-	@$(BIN)/mypy $(PACKAGES) libs/*/tests examples/essay_pipeline/tests tests scripts conftest.py
+	@$(BIN)/mypy $(PACKAGES) libs/*/tests examples/essay_pipeline/tests tests scripts benchmarks conftest.py
 
 .PHONY: format
 format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+.PHONY: generate
+generate: setup ## write error factories, exports and catalogue page from their descriptions
+	@$(BIN)/python scripts/generate_errors.py
+
 .PHONY: test
 test: lint type ## everything: lint, types, import contracts, unit, property, conformance, integration, examples
 	@$(BIN)/python -m pytest
 
+.venv-bench/installed: requirements/dev.txt requirements/bench.txt requirements/uv.txt .venv/installed
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@echo "bench: installing the peers into .venv-bench"
+	@$(BIN)/uv pip sync --quiet --python .venv-bench/bin/python --require-hashes requirements/dev.txt requirements/bench.txt
+	@$(BIN)/uv pip install --quiet --python .venv-bench/bin/python --no-deps --no-build-isolation \
+		-e libs/common_core -e libs/huleedu_service_libs
+	@touch $@
+
+SUBJECT ?= breaker
+.PHONY: bench
+bench: .venv-bench/installed ## side by side with peers: make bench SUBJECT=breaker; table and benchmarks/results/*.json
+	@.venv-bench/bin/python benchmarks/bench_$(SUBJECT).py
+
+.PHONY: drills
+drills: .venv-bench/installed ## outages on real servers, drawn into docs/concepts/drills.svg
+	@PYTHONPATH=benchmarks .venv-bench/bin/python -m drills
+
 .PHONY: clean
 clean: ## remove what these targets made
-	@rm -rf .venv .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-bench .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

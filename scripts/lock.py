@@ -26,3 +26,5 @@ if __name__ == "__main__":
     compile_requirements("uv.txt", "requirements/uv.in")
     members = [f"{member}/pyproject.toml" for member in MEMBERS]
     compile_requirements("dev.txt", "pyproject.toml", *members, "--all-extras", "--group=dev")
+    # With what dev.txt has already decided, so that both can be installed together.
+    compile_requirements("bench.txt", "pyproject.toml", "--group=bench", "--constraint=requirements/dev.txt")

@@ -24,6 +24,7 @@ from essay_pipeline.notify.service import Notifier
 from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerRegistry
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -271,3 +272,15 @@ def test_rollbacks_on_request_are_refused_in_production(monkeypatch: pytest.Monk
     monkeypatch.setenv("ENVIRONMENT", "production")
     with pytest.raises(ValidationError, match="DEMO_ROLLBACK_ENABLED must not be set in production"):
         IntakeSettings()
+
+
+async def test_health_shows_circuit_breakers_without_judging_them() -> None:
+    """An open breaker protects the service; it does not make it unhealthy."""
+    registry, breaker = CircuitBreakerRegistry(), CircuitBreaker()
+    registry.register("kafka_producer", breaker)
+    breaker.isolate()
+
+    status, body = await health_report("svc", {}, breakers=registry)
+
+    assert status == 200
+    assert body["circuit_breakers"] == {"kafka_producer": "open"}

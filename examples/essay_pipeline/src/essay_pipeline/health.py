@@ -12,6 +12,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.protocols import RedisClientProtocol
+from huleedu_service_libs.resilience import CircuitBreakerRegistry
 
 __all__ = [
     "METRICS_CONTENT_TYPE",
@@ -31,7 +32,10 @@ _LIMIT_S = 2.0
 
 
 async def health_report(
-    service: str, checks: Mapping[str, Check], limit: float = _LIMIT_S
+    service: str,
+    checks: Mapping[str, Check],
+    limit: float = _LIMIT_S,
+    breakers: CircuitBreakerRegistry | None = None,
 ) -> tuple[int, dict[str, Any]]:
     """Run all checks at the same time.
 
@@ -39,6 +43,7 @@ async def health_report(
         service: Name for the report.
         checks: By name of the dependency.
         limit: Seconds after which a check counts as failed.
+        breakers: Their states are shown; an open one does not make the service unhealthy, it protects it.
 
     Returns:
         HTTP status (200 or 503) and body; the body gives ``ok`` or the reason for each check.
@@ -46,7 +51,9 @@ async def health_report(
     results = await asyncio.gather(*(_outcome(check, limit) for check in checks.values()))
     outcomes = dict(zip(checks, results, strict=True))
     healthy = all(outcome == "ok" for outcome in outcomes.values())
-    body = {"service": service, "status": "healthy" if healthy else "unhealthy", "checks": outcomes}
+    body: dict[str, Any] = {"service": service, "status": "healthy" if healthy else "unhealthy", "checks": outcomes}
+    if breakers:
+        body["circuit_breakers"] = {name: each["state"] for name, each in breakers.get_all_states().items()}
     return (200 if healthy else 503), body
 
 

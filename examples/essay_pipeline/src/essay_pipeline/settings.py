@@ -26,6 +26,7 @@ class PipelineSettings(SecureServiceSettings):
         REDIS_URL: Redis.
         KAFKA_BOOTSTRAP_SERVERS: Kafka.
         KAFKA_IDEMPOTENT_PRODUCER: False only for brokers that cannot serve idempotent producers.
+        CIRCUIT_BREAKER_ENABLED: A breaker and a fallback queue around the Kafka producer.
         KAFKA_NAMESPACE: Put before topics, consumer groups and Redis keys, so that several pipelines
             can share one Kafka and one Redis; empty in production.
         LOG_LEVEL: Least level that is logged.
@@ -39,6 +40,7 @@ class PipelineSettings(SecureServiceSettings):
     REDIS_URL: str = "redis://127.0.0.1:6379/0"
     KAFKA_BOOTSTRAP_SERVERS: str = "127.0.0.1:9092"
     KAFKA_IDEMPOTENT_PRODUCER: bool = True
+    CIRCUIT_BREAKER_ENABLED: bool = True
     KAFKA_NAMESPACE: str = ""
     LOG_LEVEL: str = "INFO"
     LOG_JSON: bool = True

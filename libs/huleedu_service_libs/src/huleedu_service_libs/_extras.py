@@ -16,6 +16,8 @@ _BROUGHT_BY: Mapping[str, tuple[str, ...]] = {
     "redis": ("redis", "hiredis"),
     "outbox": ("sqlalchemy", "greenlet", "asyncpg"),
     "di": ("dishka",),
+    "resilience": ("tenacity",),
+    "http": ("aiohttp", "tenacity"),
     "quart": ("quart",),
     "fastapi": ("fastapi", "starlette"),
     "tracing": ("opentelemetry.sdk", "opentelemetry.exporter"),

@@ -1,15 +1,20 @@
-"""Time-ordered ids (UUID version 7, RFC 9562 §5.7).
+"""Ids: time-ordered ones of our own, and correlation ids that others send.
 
-Rows that one process adds sort by their ids in the order in which they were
-added, also within one millisecond. The standard library has these from 3.14 on.
+`uuid7` is UUID version 7 (RFC 9562 §5.7): rows that one process adds sort by
+their ids in the order in which they were added, also within one millisecond.
+The standard library has these from 3.14 on.
 """
 
 import os
+import re
 import threading
 import time
-from uuid import UUID
+from uuid import NAMESPACE_OID, UUID, uuid5
 
-__all__ = ["uuid7"]
+__all__ = ["acceptable_correlation_id", "correlation_uuid", "uuid7"]
+
+# What others send goes into logs and headers: anything else than this is not taken.
+_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _lock = threading.Lock()
 _last = 0
@@ -26,3 +31,20 @@ def uuid7() -> UUID:
     milliseconds, counter = stamp >> _COUNTER_BITS, stamp & 0xFFF
     random = int.from_bytes(os.urandom(8)) >> 2
     return UUID(int=(milliseconds << 80) | (0x7 << 76) | (counter << 64) | (0b10 << 62) | random)
+
+
+def acceptable_correlation_id(given: object) -> str | None:
+    """The text of ``given`` when it can stand safely in logs and headers, else ``None``.
+
+    Acceptable are letters, digits, dots, dashes and underscores, 128 at most.
+    """
+    text = str(given) if isinstance(given, str | UUID) else ""
+    return text if _ACCEPTABLE_ID.fullmatch(text) else None
+
+
+def correlation_uuid(given: str) -> UUID:
+    """The UUID that ``given`` is, or else always the same one for the same text (version 5)."""
+    try:
+        return UUID(given)
+    except ValueError:
+        return uuid5(NAMESPACE_OID, given)

@@ -5,19 +5,22 @@ is configured. Its rule: a log call never raises and never stops the service;
 what went wrong is counted (`swallowed_failures`, and the metric of the same meaning).
 """
 
+import io
 import json
 import logging
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import orjson
 import structlog
 from opentelemetry import trace
-from structlog.typing import EventDict, Processor, WrappedLogger
+from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from huleedu_service_libs._metrics import counter
+from huleedu_service_libs._plain import redacted_field
+from huleedu_service_libs._redaction import redact_text
 
 __all__ = [
     "LineLogger",
@@ -26,7 +29,9 @@ __all__ = [
     "ServiceBoundLogger",
     "add_record_fields",
     "add_trace_ids",
+    "redact_fields",
     "render_json",
+    "render_traceback",
     "set_threshold",
     "static_fields",
     "swallowed_failures",
@@ -153,6 +158,27 @@ def add_trace_ids(_logger: WrappedLogger, _method: str, event_dict: EventDict) -
     return event_dict
 
 
+def redact_fields(_logger: WrappedLogger, _method: str, event_dict: EventDict) -> EventDict:
+    """Take secrets out of every field; what holds none stays as it is."""
+    # `exc_info`: what is left of it the console renderer hands to `render_traceback`.
+    return {
+        _safe_name(name): value if name == "exc_info" else redacted_field(str(name), value)
+        for name, value in event_dict.items()
+    }
+
+
+def _safe_name(name: Any) -> str:
+    text = str(name)
+    return text if text.isidentifier() else redact_text(text)  # a word alone gives nothing away
+
+
+def render_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
+    """Write a traceback without secrets, for the console."""
+    text = io.StringIO()
+    structlog.dev.plain_traceback(text, exc_info)
+    stream.write(redact_text(text.getvalue()))
+
+
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
@@ -223,7 +249,12 @@ class ServiceBoundLogger(structlog.BoundLoggerBase):
             return
         except Exception as error:  # noqa: BLE001  # logging must not stop the service
             _note_failure()
-            write_line(json.dumps({"event": _event_text(event), "level": name, "log_failure": _text(error)}))
+            failure = {
+                "event": redact_text(_event_text(event)),
+                "level": name,
+                "log_failure": redact_text(_text(error)),
+            }
+            write_line(json.dumps(failure))
 
     def debug(self, *args: Any, **fields: Any) -> None:
         """Log at debug."""

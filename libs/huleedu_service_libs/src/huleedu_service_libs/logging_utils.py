@@ -25,7 +25,9 @@ from huleedu_service_libs._log_pipeline import (
     ServiceBoundLogger,
     add_record_fields,
     add_trace_ids,
+    redact_fields,
     render_json,
+    render_traceback,
     set_threshold,
     static_fields,
     swallowed_failures,
@@ -34,6 +36,7 @@ from huleedu_service_libs._log_pipeline import (
 __all__ = [
     "configure_service_logging",
     "create_service_logger",
+    "current_log_context",
     "log_context",
     "log_event_processing",
     "swallowed_failures",
@@ -152,11 +155,9 @@ def _shared_processors(service_name: str, environment: str) -> list[Processor]:
 
 def _renderers(*, json_lines: bool) -> list[Processor]:
     if json_lines:
-        return [structlog.processors.format_exc_info, render_json]
+        return [structlog.processors.format_exc_info, redact_fields, render_json]
     is_terminal = bool(sys.stdout) and sys.stdout.isatty()
-    return [
-        structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback),
-    ]
+    return [redact_fields, structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=render_traceback)]
 
 
 def _install_root_handler(level: int, shared: list[Processor], renderer: list[Processor]) -> None:
@@ -171,6 +172,11 @@ def _install_root_handler(level: int, shared: list[Processor], renderer: list[Pr
         root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(level)
+
+
+def current_log_context() -> dict[str, Any]:
+    """What `log_context`, a request or an event has put on the lines logged here; a copy."""
+    return dict(structlog.contextvars.get_contextvars())
 
 
 @contextmanager

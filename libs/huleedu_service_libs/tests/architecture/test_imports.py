@@ -18,6 +18,12 @@ LIGHT = (
     "huleedu_service_libs.config",
     "huleedu_service_libs.observability",
     "huleedu_service_libs.error_handling",
+    "huleedu_service_libs.error_handling.factories",
+    "huleedu_service_libs.error_handling.fastapi",
+    "huleedu_service_libs.error_handling.fastapi_handlers",
+    "huleedu_service_libs.error_handling.quart",
+    "huleedu_service_libs.error_handling.quart_handlers",
+    "huleedu_service_libs.error_handling.testing",
     "huleedu_service_libs.idempotency_v2",
     "huleedu_service_libs.middleware.request_context",
     "huleedu_service_libs.outbox",
@@ -47,6 +53,9 @@ def test_a_light_module_loads_no_driver_and_no_framework(module: str) -> None:
         ("outbox.di", "dishka", "di"),
         ("di", "dishka", "di"),
         ("quart_app", "quart", "quart"),
+        ("middleware.frameworks.quart_errors", "quart", "quart"),
+        ("middleware.frameworks.fastapi_errors", "fastapi", "fastapi"),
+        ("middleware.frameworks.fastapi_openapi", "fastapi", "fastapi"),
     ],
 )
 def test_a_missing_driver_names_the_extra(module: str, missing: str, extra: str) -> None:

@@ -80,7 +80,14 @@ def test_a_taken_metric_name_is_told() -> None:
         counter("huleedu_test_taken", "x").inc()
 
 
-EXTRAS = [("kafka", "aiokafka.errors"), ("redis", "redis"), ("tracing", "opentelemetry.sdk.trace"), ("di", "dishka")]
+EXTRAS = [
+    ("kafka", "aiokafka.errors"),
+    ("redis", "redis"),
+    ("tracing", "opentelemetry.sdk.trace"),
+    ("di", "dishka"),
+    ("resilience", "tenacity"),
+    ("http", "aiohttp"),
+]
 
 
 @pytest.mark.parametrize(("extra", "missing"), EXTRAS)

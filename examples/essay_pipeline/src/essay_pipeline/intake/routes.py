@@ -1,21 +1,21 @@
 """The HTTP side of *intake*."""
 
 from http import HTTPStatus
-from typing import Any
-from uuid import UUID, uuid4
+from typing import Any, NoReturn
+from uuid import UUID
 
 from pydantic import ValidationError
 from quart import Blueprint, Response, current_app, jsonify, request
 
-from common_core.error_enums import ErrorCode
 from essay_pipeline.clock import utc_now
 from essay_pipeline.contracts import moment_text
-from essay_pipeline.errors import ApiError, api_error
+from essay_pipeline.errors import ConflictError
 from essay_pipeline.health import METRICS_CONTENT_TYPE, Check, health_report, metrics_text
 from essay_pipeline.intake.models import EssayRequest
 from essay_pipeline.intake.service import EssayIntake, Submission, TransactionRolledBackError
 from essay_pipeline.intake.settings import IntakeSettings
 from essay_pipeline.tokens import InvalidTokenError, verify_token
+from huleedu_service_libs.error_handling import ErrorContext, raise_authentication_error, raise_validation_error
 from huleedu_service_libs.middleware.request_context import CORRELATION_HEADER, SCOPE_KEY
 
 __all__ = ["routes"]
@@ -31,8 +31,8 @@ async def submit_essay() -> tuple[Response, int]:
     settings: IntakeSettings = current_app.config["SETTINGS"]
     correlation_id = _correlation_id()
     submission = Submission(
-        user_id=_user_id(settings, correlation_id),
-        essay=_essay(await request.get_data(), settings.SERVICE_NAME, correlation_id),
+        user_id=_user_id(settings),
+        essay=_essay(await request.get_data()),
         correlation_id=correlation_id,
         received_at=utc_now(),
     )
@@ -41,14 +41,8 @@ async def submit_essay() -> tuple[Response, int]:
     try:
         receipt = await intake.accept(submission, roll_back=roll_back)
     except TransactionRolledBackError as error:
-        raise api_error(
-            ErrorCode.PROCESSING_ERROR,
-            "The transaction was rolled back; nothing was stored",
-            service=settings.SERVICE_NAME,
-            operation=_OPERATION,
-            correlation_id=correlation_id,
-            status_code=HTTPStatus.CONFLICT,
-            details={"essay_id": str(error.essay_id)},
+        raise ConflictError.here(
+            "The transaction was rolled back; nothing was stored", essay_id=error.essay_id
         ) from error
     body = {
         "essay_id": str(receipt.essay_id),
@@ -65,7 +59,9 @@ async def healthz() -> tuple[Response, int]:
     """200 when database, Redis and Kafka answer and the relay runs; else 503 with the reasons."""
     settings: IntakeSettings = current_app.config["SETTINGS"]
     checks: dict[str, Check] = current_app.extensions["health_checks"]
-    status, body = await health_report(settings.SERVICE_NAME, checks)
+    status, body = await health_report(
+        settings.SERVICE_NAME, checks, breakers=current_app.extensions.get("circuit_breakers")
+    )
     return jsonify(body), status
 
 
@@ -79,37 +75,31 @@ def _correlation_id() -> UUID:
     """The request's id, which events carry.
 
     Raises:
-        ApiError: The caller sent one that is no UUID.
+        HuleEduError: The caller sent one that is no UUID.
     """
     try:
         return UUID(str(request.scope.get(SCOPE_KEY)))
-    except ValueError as error:
-        raise _refused(f"{CORRELATION_HEADER} must be a UUID", uuid4()) from error
+    except ValueError:
+        _refuse(CORRELATION_HEADER, f"{CORRELATION_HEADER} must be a UUID")
 
 
-def _user_id(settings: IntakeSettings, correlation_id: UUID) -> str:
+def _user_id(settings: IntakeSettings) -> str:
     """Who calls.
 
     Raises:
-        ApiError: The token is missing or wrong.
+        HuleEduError: The token is missing or wrong.
     """
     try:
         return verify_token(request.headers.get("X-User-Token", ""), settings.get_internal_api_key())
     except InvalidTokenError as error:
-        raise api_error(
-            ErrorCode.AUTHENTICATION_ERROR,
-            f"X-User-Token: {error}",
-            service=settings.SERVICE_NAME,
-            operation=_OPERATION,
-            correlation_id=correlation_id,
-        ) from error
+        raise_authentication_error(message=f"X-User-Token: {error}", **_context().arguments())
 
 
-def _essay(body: str | bytes, service: str, correlation_id: UUID) -> EssayRequest:
+def _essay(body: str | bytes) -> EssayRequest:
     """The validated request.
 
     Raises:
-        ApiError: The body is not JSON, or not an essay; ``details.errors`` says what is wrong where.
+        HuleEduError: The body is not JSON, or not an essay; ``details.errors`` says what is wrong where.
     """
     try:
         return EssayRequest.model_validate_json(body)
@@ -120,17 +110,12 @@ def _essay(body: str | bytes, service: str, correlation_id: UUID) -> EssayReques
         ]
         first = faults[0]
         message = f"{first['field']}: {first['problem']}" if first["field"] else first["problem"]
-        raise _refused(message, correlation_id, service=service, details={"errors": faults}) from error
+        _refuse(first["field"], message, errors=faults)
 
 
-def _refused(
-    message: str, correlation_id: UUID, *, service: str | None = None, details: dict[str, Any] | None = None
-) -> ApiError:
-    return api_error(
-        ErrorCode.VALIDATION_ERROR,
-        message,
-        service=service or current_app.config["SETTINGS"].SERVICE_NAME,
-        operation=_OPERATION,
-        correlation_id=correlation_id,
-        details=details,
-    )
+def _refuse(field: str, message: str, **details: Any) -> NoReturn:
+    raise_validation_error(field=field, message=message, **details, **_context().arguments())
+
+
+def _context() -> ErrorContext:
+    return ErrorContext.current(service=current_app.config["SERVICE_NAME"], operation=_OPERATION)

@@ -13,10 +13,8 @@ from pydantic import TypeAdapter
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from common_core.error_enums import ErrorCode
 from essay_pipeline.consumer import EventConsumer
 from essay_pipeline.contracts import LEAST_CHARACTERS, MOST_BODY_BYTES, MOST_CHARACTERS
-from essay_pipeline.errors import ApiError, api_error, error_body, status_of
 from essay_pipeline.health import METRICS_CONTENT_TYPE, check_redis, health_report, metrics_text
 from essay_pipeline.notify.di import make_container
 from essay_pipeline.notify.settings import NotifySettings
@@ -24,8 +22,9 @@ from essay_pipeline.notify.sockets import UserSockets
 from essay_pipeline.slips import make_slips
 from essay_pipeline.texts import Essay, load_essays
 from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
+from huleedu_service_libs.error_handling import ErrorContext, raise_resource_not_found
+from huleedu_service_libs.error_handling.fastapi import register_error_handlers
 from huleedu_service_libs.logging_utils import create_service_logger
-from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
 __all__ = ["create_app"]
@@ -45,12 +44,10 @@ def create_app(settings: NotifySettings) -> FastAPI:
         lifespan=partial(_lifespan, settings),
         docs_url=None,
         redoc_url=None,
-        openapi_url=None,
     )
     app.state.settings = settings
-    app.add_middleware(RequestContextMiddleware)
     app.add_middleware(_SecurityHeaders, intake_url=settings.INTAKE_URL)
-    app.add_exception_handler(ApiError, _answer_api_error)
+    register_error_handlers(app, http_exceptions=True)
     app.include_router(_routes)
     return app
 
@@ -117,20 +114,21 @@ async def config(request: Request) -> JSONResponse:
 @_routes.get("/texts/{essay_id}")
 async def text(request: Request, essay_id: str, slips: int | None = None) -> JSONResponse:
     """One of the shipped texts, with ``slips`` (a seed) misspelt here and there; 404 for an unknown id."""
-    for essay in load_essays():
-        if essay.id == essay_id:
-            shown = _shown(essay)
-            if slips is not None:
-                slipped = make_slips(essay.text, seed=slips, language=essay.language)
-                shown |= {"text": slipped.text, "slips": len(slipped.slips)}
-            return JSONResponse(shown)
+    essay = next((each for each in load_essays() if each.id == essay_id), None)
+    if essay is None:
+        raise_resource_not_found(
+            resource_type="Text", resource_id=essay_id, hint="/config.json lists them", **_context(request).arguments()
+        )
+    shown = _shown(essay)
+    if slips is not None:
+        slipped = make_slips(essay.text, seed=slips, language=essay.language)
+        shown |= {"text": slipped.text, "slips": len(slipped.slips)}
+    return JSONResponse(shown)
+
+
+def _context(request: Request) -> ErrorContext:
     settings: NotifySettings = request.app.state.settings
-    raise api_error(
-        ErrorCode.RESOURCE_NOT_FOUND,
-        "There is no text with this id; /config.json lists them",
-        service=settings.SERVICE_NAME,
-        operation="get_text",
-    )
+    return ErrorContext.current(service=settings.SERVICE_NAME)
 
 
 @_routes.websocket("/ws")
@@ -159,12 +157,6 @@ async def healthz(request: Request) -> JSONResponse:
 async def metrics() -> Response:
     """The collectors, for Prometheus."""
     return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
-
-
-async def _answer_api_error(_: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, ApiError):
-        raise error
-    return JSONResponse(error_body(error.error_detail), status_of(error))
 
 
 def _page_file(name: str) -> Response:

@@ -23,6 +23,7 @@ from essay_pipeline.health import (
 from essay_pipeline.spellcheck.di import make_container
 from essay_pipeline.spellcheck.models import Base
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
+from huleedu_service_libs.error_handling.fastapi import register_error_handlers
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
@@ -49,6 +50,7 @@ def create_app(settings: SpellcheckSettings) -> FastAPI:
             await container.close()
 
     app = FastAPI(title=settings.SERVICE_NAME, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    register_error_handlers(app, http_exceptions=True)
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:

@@ -4,7 +4,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_serializer
 
 from common_core.error_enums import (
     BatchConductorErrorCode,
@@ -43,7 +43,8 @@ class ErrorDetail(BaseModel):
         service: Where.
         operation: Doing what.
         details: Whatever helps to understand it; never a secret.
-        stack_trace: Text of the stack; must never leave the process.
+        stack_trace: Text of the stack. It never leaves the process: every dump has ``None`` in its place,
+            and two details that differ in it alone are equal.
         trace_id: 32 hex digits of the W3C trace, if one was running.
         span_id: 16 hex digits of the span, if one was running.
     """
@@ -60,3 +61,17 @@ class ErrorDetail(BaseModel):
     stack_trace: str | None = None
     trace_id: str | None = None
     span_id: str | None = None
+
+    @field_serializer("stack_trace")
+    def _keep_stack_here(self, _stack: str | None) -> None:
+        return None
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ErrorDetail):
+            return NotImplemented
+        return self._without_stack() == other._without_stack()
+
+    __hash__ = None  # type: ignore[assignment]  # the details are a dictionary
+
+    def _without_stack(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "stack_trace"}

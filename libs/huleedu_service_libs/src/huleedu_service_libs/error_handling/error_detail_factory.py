@@ -1,7 +1,5 @@
 """Makes an `ErrorDetail` out of what is running: time, stack, trace."""
 
-import sys
-import traceback
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -9,6 +7,7 @@ from opentelemetry import trace
 
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._clock import utc_now
+from huleedu_service_libs.error_handling._stack import stack_text
 
 __all__ = ["create_error_detail_with_context"]
 
@@ -31,10 +30,14 @@ def create_error_detail_with_context(
         operation: Doing what.
         correlation_id: A new one when missing.
         details: Whatever helps; never a secret.
-        capture_stack: Take the active exception's traceback, or the current stack without one.
+        capture_stack: Take the active exception's traceback, or the current stack without one, as far
+            as `configure_stack_capture` allows.
     """
-    span_context = trace.get_current_span().get_span_context()
-    recording = trace.get_current_span().is_recording()
+    span = trace.get_current_span()
+    trace_id = span_id = None
+    if span.is_recording():
+        running = span.get_span_context()
+        trace_id, span_id = format(running.trace_id, "032x"), format(running.span_id, "016x")
     return ErrorDetail(
         error_code=error_code,
         message=message,
@@ -43,13 +46,7 @@ def create_error_detail_with_context(
         service=service,
         operation=operation,
         details=details or {},
-        stack_trace=_stack_text() if capture_stack else None,
-        trace_id=format(span_context.trace_id, "032x") if recording else None,
-        span_id=format(span_context.span_id, "016x") if recording else None,
+        stack_trace=stack_text() if capture_stack else None,
+        trace_id=trace_id,
+        span_id=span_id,
     )
-
-
-def _stack_text() -> str:
-    if sys.exc_info()[0] is not None:
-        return traceback.format_exc()
-    return "".join(traceback.format_stack()[:-2])

@@ -11,8 +11,9 @@ from typing import Any, TypeVar
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs.error_handling.context import operation_scope
 from huleedu_service_libs.idempotency_v2.claim import Claim, OwnerScripts, StoreError
-from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, context_of, position
+from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, context_of, coordinates, position
 from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity, header_texts, identify
 from huleedu_service_libs.idempotency_v2.records import (
@@ -90,7 +91,7 @@ class Consumer:
         if identity is None:
             with use_trace_context(dict(header_texts(msg))):
                 return await run(_confirm_nothing)
-        with context_of(identity):
+        with context_of(identity), operation_scope(self._config.service_name, coordinates=coordinates(msg)):
             delivery = self._delivery(msg, identity)
             claimed = await self._claim_or_fail_open(delivery)
             if claimed is None:

@@ -14,7 +14,7 @@ from huleedu_service_libs.idempotency_v2.identity import EventIdentity
 from huleedu_service_libs.logging_utils import log_context
 from huleedu_service_libs.observability import use_trace_context
 
-__all__ = ["Delivery", "Tally", "context_of", "position"]
+__all__ = ["Delivery", "Tally", "context_of", "coordinates", "position"]
 
 _SHOWN_DIGEST_DIGITS = 16
 
@@ -86,6 +86,11 @@ class Delivery:
 def position(msg: Any) -> dict[str, Any]:
     """Where the message stands in Kafka."""
     return {f"kafka_{name}": getattr(msg, name, None) for name in ("topic", "partition", "offset")}
+
+
+def coordinates(msg: Any) -> dict[str, Any]:
+    """The same for an error's context."""
+    return {name: getattr(msg, name) for name in ("topic", "partition", "offset") if hasattr(msg, name)}
 
 
 @contextmanager

@@ -1,1 +1,19 @@
-"""Parts of the Kafka client and what is built on it; import from the module that owns a name."""
+"""Parts of the Kafka client and what is built on it. The names below are fetched when they are first used."""
+
+from typing import TYPE_CHECKING
+
+from huleedu_service_libs._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler
+    from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublisher
+
+__all__ = ["FallbackMessageHandler", "ResilientKafkaPublisher"]
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "FallbackMessageHandler": "huleedu_service_libs.kafka.fallback_handler",
+        "ResilientKafkaPublisher": "huleedu_service_libs.kafka.resilient_kafka_bus",
+    },
+)

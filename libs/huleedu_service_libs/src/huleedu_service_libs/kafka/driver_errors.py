@@ -16,6 +16,7 @@ with requires_extra("kafka", module=__name__):
     from aiokafka import errors as driver
 
 __all__ = [
+    "KafkaError",
     "KafkaUnreachableError",
     "PublishTimeoutError",
     "is_content_refusal",
@@ -23,6 +24,10 @@ __all__ = [
     "is_transient",
     "needs_new_producer",
 ]
+
+
+KafkaError: type[Exception] = driver.KafkaError
+"""Root of the driver's errors, for breakers that count those."""
 
 
 class KafkaUnreachableError(KafkaPublishError, driver.KafkaConnectionError):  # type: ignore[misc]  # untyped base

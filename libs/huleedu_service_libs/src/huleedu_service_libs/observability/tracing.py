@@ -15,6 +15,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Span, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from huleedu_service_libs.observability.recording import record_exception_once
+
 __all__ = [
     "add_event_to_span",
     "extract_trace_context",
@@ -65,7 +67,7 @@ def trace_operation(tracer: Tracer, operation_name: str, attributes: dict[str, A
         attributes: Stored as strings, ``None`` as the empty string.
 
     Raises:
-        Exception: Whatever the block raises, after it was recorded once on the span.
+        Exception: Whatever the block raises, after it was recorded, unless an inner span has done so.
     """
     texts = {name: "" if value is None else str(value) for name, value in (attributes or {}).items()}
     with tracer.start_as_current_span(
@@ -74,7 +76,7 @@ def trace_operation(tracer: Tracer, operation_name: str, attributes: dict[str, A
         try:
             yield span
         except Exception as error:
-            span.record_exception(error)
+            record_exception_once(span, error)
             span.set_status(Status(StatusCode.ERROR, str(error)))
             span.set_attribute("error", True)  # noqa: FBT003  # OpenTelemetry's signature
             span.set_attribute("error.type", type(error).__name__)

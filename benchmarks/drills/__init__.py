@@ -1,0 +1,1 @@
+"""Outages on real servers, with curves: see ``__main__``."""

@@ -1,0 +1,108 @@
+"""What the benchmarks share: rounds in turn over all subjects, medians, a table, and a file with the machine's facts."""
+
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+import tracemalloc
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Figure", "measure", "peak_bytes", "print_table", "versions_of", "write_result"]
+
+RESULTS = Path(__file__).parent / "results"
+
+Call = Callable[[], Awaitable[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """Times of one subject, ns a call.
+
+    Attributes:
+        median: Of the rounds.
+        spread: Between the 25th and the 75th percentile.
+        best: The fastest round: what is left when nobody disturbs.
+    """
+
+    median: float
+    spread: float
+    best: float
+
+
+async def measure(subjects: Mapping[str, Call], *, rounds: int, calls: int) -> dict[str, Figure]:
+    """Time ``calls`` calls of each subject, one subject after the other, ``rounds`` times over.
+
+    In turn, so that a slow moment of the machine meets all of them.
+    """
+    for call in subjects.values():
+        await _once(call, calls)  # warm
+    samples: dict[str, list[float]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        for name, call in subjects.items():
+            samples[name].append(await _once(call, calls))
+    return {name: _figure(times) for name, times in samples.items()}
+
+
+async def _once(call: Call, calls: int) -> float:
+    started = time.perf_counter_ns()
+    for _ in range(calls):
+        await call()
+    return (time.perf_counter_ns() - started) / calls
+
+
+def _figure(times: Sequence[float]) -> Figure:
+    quarters = statistics.quantiles(times, n=4)
+    return Figure(median=statistics.median(times), spread=quarters[2] - quarters[0], best=min(times))
+
+
+async def peak_bytes(call: Call) -> int:
+    """Bytes that one call holds at its most, beyond what was there before."""
+    for _ in range(50):
+        await call()
+    tracemalloc.start()
+    try:
+        peaks = []
+        for _ in range(20):
+            before, _ = tracemalloc.get_traced_memory()
+            tracemalloc.reset_peak()
+            await call()
+            peaks.append(tracemalloc.get_traced_memory()[1] - before)
+        return min(peaks)
+    finally:
+        tracemalloc.stop()
+
+
+def print_table(title: str, figures: Mapping[str, Figure], extra: Mapping[str, int], first: str) -> None:
+    """Print the figures, with the ratio to ``first``."""
+    print(f"\n{title}")
+    print(f"  {'':<44}{'median ns':>10}{'± ns':>8}{'best ns':>9}{'bytes':>8}{'ratio':>8}")
+    for name, figure in figures.items():
+        ratio = figure.median / figures[first].median
+        size = extra.get(name, 0)
+        print(f"  {name:<44}{figure.median:>10.0f}{figure.spread:>8.0f}{figure.best:>9.0f}{size:>8}{ratio:>8.2f}")
+
+
+def versions_of(packages: Sequence[str]) -> dict[str, str]:
+    """The installed versions."""
+    return {package: metadata.version(package) for package in packages}
+
+
+def write_result(subject: str, content: Mapping[str, Any]) -> Path:
+    """Write ``results/<subject>.json``."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{subject}.json"
+    machine = {
+        "cpus": os.cpu_count(),
+        "load": os.getloadavg(),
+        "machine": platform.machine(),
+        "python": sys.version.split()[0],
+        "system": platform.platform(),
+    }
+    path.write_text(json.dumps({"subject": subject, **content, "machine": machine}, indent=2) + "\n")
+    return path

@@ -1,0 +1,211 @@
+"""What is known about where an error happened, taken from what is running.
+
+A request or an event puts its ids on the context once (`RequestContextMiddleware`,
+`idempotent_consumer`, `continue_from`); here they are picked up, so that nobody
+hands them around. Factories, handlers and clients of other services use it. It
+knows neither a web framework nor a Kafka client: headers come and go as mappings.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any
+from uuid import UUID, uuid4
+
+from opentelemetry import trace
+
+from common_core.error_enums import ErrorCode
+from common_core.models.error_models import ErrorCodeType, ErrorDetail
+from huleedu_service_libs._clock import utc_now
+from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
+from huleedu_service_libs._plain import plain_text
+from huleedu_service_libs.error_handling._stack import stack_text
+from huleedu_service_libs.logging_utils import current_log_context
+from huleedu_service_libs.observability import inject_trace_context
+
+__all__ = ["Cause", "ErrorContext", "operation_scope"]
+
+CORRELATION_HEADER = "X-Correlation-ID"
+KAFKA_CORRELATION_HEADER = "trace_id"  # the name in the standard headers of the services' events
+
+_UNKNOWN = "unknown"
+_NO_COORDINATES: Mapping[str, Any] = MappingProxyType({})
+_CAUSES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    service: str | None
+    operation: str | None
+    coordinates: Mapping[str, Any]
+
+
+_NOWHERE = _Scope(None, None, _NO_COORDINATES)
+_scope: ContextVar[_Scope] = ContextVar("error_scope", default=_NOWHERE)
+
+
+@contextmanager
+def operation_scope(
+    service: str | None = None, operation: str | None = None, coordinates: Mapping[str, Any] = _NO_COORDINATES
+) -> Iterator[None]:
+    """Say where the block works; what is not said stays as it is outside, coordinates add up."""
+    outer = _scope.get()
+    token = _scope.set(
+        _Scope(service or outer.service, operation or outer.operation, {**outer.coordinates, **coordinates})
+    )
+    try:
+        yield
+    finally:
+        _scope.reset(token)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cause:
+    """One exception of a chain.
+
+    Attributes:
+        type: Its class.
+        message: Its text, redacted.
+    """
+
+    type: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorContext:
+    """Where, when, for which request, and caused by what.
+
+    Attributes:
+        correlation_id: The first request of the chain.
+        service: Where.
+        operation: Doing what.
+        coordinates: Of the request (``method``, ``path``) or message (``topic``, ``partition``, ``offset``).
+        causes: The chain of exceptions, the outermost first.
+        trace_id: 32 hex digits of the W3C trace, recorded here or passed on.
+        span_id: 16 hex digits.
+        time: When, with time zone.
+    """
+
+    correlation_id: UUID
+    service: str
+    operation: str
+    coordinates: Mapping[str, Any] = field(default_factory=dict)
+    causes: tuple[Cause, ...] = ()
+    trace_id: str | None = None
+    span_id: str | None = None
+    time: datetime = field(default_factory=utc_now)
+
+    @classmethod
+    def current(
+        cls,
+        *,
+        service: str | None = None,
+        operation: str | None = None,
+        error: BaseException | None = None,
+        **coordinates: Any,
+    ) -> "ErrorContext":
+        """Take it from what is running.
+
+        Args:
+            service: By default that of the enclosing `operation_scope` or `error_context`, then the variable
+                ``SERVICE_NAME``.
+            operation: By default that of the enclosing scope, then method and path of the request.
+            error: Whose chain is wanted.
+            **coordinates: Beside those of the scope.
+        """
+        scope = _scope.get()
+        places = {**scope.coordinates, **coordinates}
+        span = trace.get_current_span().get_span_context()
+        return cls(
+            correlation_id=_running_correlation_id(),
+            service=service or scope.service or os.environ.get("SERVICE_NAME") or _UNKNOWN,
+            operation=operation or scope.operation or _operation_of(places),
+            coordinates=places,
+            causes=() if error is None else causes_of(error),
+            trace_id=format(span.trace_id, "032x") if span.is_valid else None,
+            span_id=format(span.span_id, "016x") if span.is_valid else None,
+        )
+
+    def arguments(self) -> dict[str, Any]:
+        """What every factory wants to know: ``raise_validation_error(field=…, message=…, **context.arguments())``."""
+        return {
+            "service": self.service,
+            "operation": self.operation,
+            "correlation_id": self.correlation_id,
+            "error_context": self,
+        }
+
+    def detail(self, code: ErrorCodeType, message: str, **details: Any) -> ErrorDetail:
+        """An `ErrorDetail` in this context, with the names of the causes among its details."""
+        return self.complete(
+            ErrorDetail(
+                error_code=code,
+                message=message,
+                correlation_id=self.correlation_id,
+                timestamp=self.time,
+                service=self.service,
+                operation=self.operation,
+                details=details,
+                stack_trace=stack_text(),
+            )
+        )
+
+    def complete(self, detail: ErrorDetail) -> ErrorDetail:
+        """``detail`` with trace, coordinates and names of the causes, where it does not have its own."""
+        added: dict[str, Any] = dict(self.coordinates)
+        if self.causes:
+            added["causes"] = [cause.type for cause in self.causes]
+        return detail.model_copy(
+            update={
+                "details": {**added, **detail.details},
+                "trace_id": detail.trace_id or self.trace_id,
+                "span_id": detail.span_id or self.span_id,
+            }
+        )
+
+    def http_headers(self) -> dict[str, str]:
+        """Headers that carry this context to another service: correlation id and the running trace."""
+        headers = {CORRELATION_HEADER: str(self.correlation_id)}
+        inject_trace_context(headers)
+        return headers
+
+    def kafka_headers(self) -> dict[str, str]:
+        """The same for a message, in the names of the services' standard headers."""
+        headers = {KAFKA_CORRELATION_HEADER: str(self.correlation_id)}
+        inject_trace_context(headers)
+        return headers
+
+
+def causes_of(error: BaseException) -> tuple[Cause, ...]:
+    """``error`` and what it was raised from, ten at most."""
+    causes: list[Cause] = []
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen and len(causes) < _CAUSES:
+        seen.add(id(current))
+        causes.append(Cause(type=type(current).__name__, message=plain_text(current)))
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+    return tuple(causes)
+
+
+def code_of(error: BaseException) -> ErrorCode:
+    """The code for an exception that says nothing about codes itself."""
+    if isinstance(error, TimeoutError):
+        return ErrorCode.TIMEOUT
+    return ErrorCode.CONNECTION_ERROR if isinstance(error, ConnectionError) else ErrorCode.UNKNOWN_ERROR
+
+
+def _running_correlation_id() -> UUID:
+    running = acceptable_correlation_id(current_log_context().get("correlation_id"))
+    return correlation_uuid(running) if running else uuid4()
+
+
+def _operation_of(coordinates: Mapping[str, Any]) -> str:
+    if "path" in coordinates:
+        return f"{coordinates.get('method', '')} {coordinates['path']}".strip()
+    return f"consume {coordinates['topic']}" if "topic" in coordinates else _UNKNOWN

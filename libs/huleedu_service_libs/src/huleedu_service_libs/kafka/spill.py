@@ -1,0 +1,82 @@
+"""Where messages go that a publisher could not send before it was stopped.
+
+`FileSpill` keeps them for the next start; ``outbox.spill`` hands them to the outbox. Any object
+with the methods of `MessageSpill` will do.
+"""
+
+import asyncio
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs import _json
+from huleedu_service_libs.kafka.fallback_handler import QueuedMessage
+
+__all__ = ["FileSpill", "MessageSpill"]
+
+
+class MessageSpill(Protocol):
+    """Keeps unsent messages beyond the life of a publisher."""
+
+    async def save(self, messages: Sequence[QueuedMessage[Any]]) -> None:
+        """Keep exactly these, in this order, in place of what was kept; none empties it."""
+        ...
+
+    async def load(self) -> list[QueuedMessage[Any]]:
+        """What is kept, in order. It stays kept until the next `save`, so that a crash loses nothing."""
+        ...
+
+
+class FileSpill:
+    """Keeps messages as lines of JSON in a file, replaced as a whole.
+
+    Args:
+        path: The file; one publisher uses it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    async def save(self, messages: Sequence[QueuedMessage[Any]]) -> None:
+        """See `MessageSpill`."""
+        await asyncio.to_thread(self._write, b"".join(_line(message) for message in messages))
+
+    async def load(self) -> list[QueuedMessage[Any]]:
+        """See `MessageSpill`."""
+        return [_message(line) for line in (await asyncio.to_thread(self._read)).splitlines()]
+
+    def _write(self, content: bytes) -> None:
+        if not content:
+            self.path.unlink(missing_ok=True)
+            return
+        new = self.path.with_name(self.path.name + ".new")
+        new.write_bytes(content)
+        new.replace(self.path)
+
+    def _read(self) -> bytes:
+        try:
+            return self.path.read_bytes()
+        except FileNotFoundError:
+            return b""
+
+
+def _line(message: QueuedMessage[Any]) -> bytes:
+    fields = {
+        "topic": message.topic,
+        "envelope": message.envelope.model_dump(mode="json"),
+        "key": message.key,
+        "queued_at": message.queued_at.isoformat(),
+        "retry_count": message.retry_count,
+        "headers": message.headers,
+    }
+    return _json.dumps(fields) + b"\n"
+
+
+def _message(line: bytes) -> QueuedMessage[Any]:
+    fields: dict[str, Any] = json.loads(line)
+    fields["envelope"] = EventEnvelope[Any].model_validate(fields["envelope"])
+    fields["queued_at"] = datetime.fromisoformat(fields["queued_at"])
+    return QueuedMessage(**fields)

@@ -1,0 +1,153 @@
+"""Error handlers of a FastAPI application. Services import them from ``error_handling.fastapi``."""
+
+from collections.abc import Callable
+from typing import Any
+
+from huleedu_service_libs._extras import requires_extra
+
+with requires_extra("fastapi", module=__name__):
+    from fastapi import FastAPI, Request, WebSocket
+    from fastapi.exceptions import RequestValidationError
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from huleedu_service_libs.error_handling.context import CORRELATION_HEADER
+from huleedu_service_libs.error_handling.http_mapping import Answer
+from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
+from huleedu_service_libs.middleware.error_answers import (
+    RequestView,
+    answer_http,
+    answer_invalid,
+    answer_known,
+    answer_unexpected,
+    correlation_id_of,
+)
+from huleedu_service_libs.middleware.frameworks.fastapi_openapi import describe_errors
+from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestContextMiddleware
+
+__all__ = ["extract_correlation_id", "register_error_handlers"]
+
+_INTERNAL_ERROR = 1011  # RFC 6455: the server met an unexpected condition
+_MARK = "_huleedu_error_handlers"
+
+
+def register_error_handlers(app: FastAPI, *, http_exceptions: bool = False) -> None:
+    """Answer every error of ``app`` in the services' one form, with the ids of its request.
+
+    `HuleEduError` gets the status of its code, a request that does not fit its model 422, anything
+    unexpected 500. The last is answered inside Starlette's outermost layer, which would lose the ids
+    and, in debug mode, show the stack; it is logged here and not raised again. The application is wrapped
+    in `RequestContextMiddleware`. Its OpenAPI description shows the errors.
+
+    Args:
+        app: Its title, in lower case with underscores, stands in the answers. Must not have served yet.
+        http_exceptions: Give 404, 405 and other answers of FastAPI's own the same form; without it
+            they stay as FastAPI makes them.
+    """
+    app.add_exception_handler(HuleEduError, _handler(_on_known))
+    app.add_exception_handler(RequestValidationError, _handler(_on_invalid))
+    app.add_exception_handler(Exception, _handler(_on_unexpected))
+    if http_exceptions:
+        app.add_exception_handler(HTTPException, _handler(_on_http))
+    if not getattr(app, _MARK, False):
+        setattr(app, _MARK, True)
+        _wrap(app)
+        describe_errors(app, own_errors=not http_exceptions)
+
+
+def extract_correlation_id(request: HTTPConnection) -> str:
+    """The request's correlation id: ``request.state``, header, query, what the middleware gave it, a new one."""
+    return correlation_id_of(
+        getattr(request.state, "correlation_id", None),
+        request.headers.get(CORRELATION_HEADER),
+        request.query_params.get("correlation_id"),
+        request.scope.get(SCOPE_KEY),
+    )
+
+
+class _UnexpectedErrors:
+    """Answers what no handler knows. Outside all other middleware, inside Starlette's outermost layer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = False
+
+        async def watch(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watch)
+        except Exception as error:
+            sent = _on_unexpected(error, Request(scope, receive))
+            if started:  # half an answer is out: only closing the connection tells the client
+                raise
+            await _response(sent)(scope, receive, send)
+
+
+def _wrap(app: FastAPI) -> None:
+    build: Callable[[], ASGIApp] = app.build_middleware_stack
+    layer = Middleware(_UnexpectedErrors)
+
+    def build_with_context() -> ASGIApp:
+        # In front of what the service added, and only now, so that the order of calls does not matter.
+        if layer not in app.user_middleware:
+            app.user_middleware.insert(0, layer)
+        return RequestContextMiddleware(build())
+
+    app.build_middleware_stack = build_with_context  # type: ignore[method-assign]  # the only place outside Starlette's outermost layer
+
+
+def _handler(
+    make: Callable[[Any, HTTPConnection], Answer],
+) -> Any:  # Starlette's types say that a handler takes only requests, but it calls it with WebSockets too
+    async def handle(connection: Request | WebSocket, error: Exception) -> Response | None:
+        sent = make(error, connection)
+        if isinstance(connection, WebSocket):
+            await connection.close(_INTERNAL_ERROR)
+            return None
+        return _response(sent)
+
+    return handle
+
+
+def _on_known(error: HuleEduError, request: HTTPConnection) -> Answer:
+    return answer_known(error, _view(request))
+
+
+def _on_invalid(error: RequestValidationError, request: HTTPConnection) -> Answer:
+    return answer_invalid(error, list(error.errors()), _view(request))
+
+
+def _on_http(error: HTTPException, request: HTTPConnection) -> Answer:
+    default = HTTPException(error.status_code).detail
+    said = None if error.detail == default else error.detail
+    return answer_http(error, error.status_code, said, dict(error.headers or {}), _view(request))
+
+
+def _on_unexpected(error: Exception, request: HTTPConnection) -> Answer:
+    return answer_unexpected(error, _view(request))
+
+
+def _response(sent: Answer) -> Response:
+    return Response(sent.body, sent.status, sent.headers, sent.content_type)
+
+
+def _view(request: HTTPConnection) -> RequestView:
+    title = str(getattr(request.scope.get("app"), "title", None) or "unknown")
+    return RequestView(
+        method=str(request.scope.get("method", "WEBSOCKET")),
+        path=request.url.path,
+        accept=request.headers.get("Accept"),
+        correlation_id=extract_correlation_id(request),
+        service=title.lower().replace(" ", "_"),
+    )

@@ -1,0 +1,107 @@
+"""Error handlers of a Quart application. Services import them from ``error_handling.quart``."""
+
+from functools import partial
+from typing import Any
+
+from huleedu_service_libs._extras import requires_extra
+
+with requires_extra("quart", module=__name__):
+    from quart import Quart, Response, current_app, has_request_context
+    from quart import request as current_request
+    from werkzeug.exceptions import HTTPException
+
+from common_core.models.error_models import ErrorDetail
+from huleedu_service_libs.error_handling.context import CORRELATION_HEADER
+from huleedu_service_libs.error_handling.http_mapping import Answer
+from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
+from huleedu_service_libs.middleware.error_answers import (
+    RequestView,
+    answer_http,
+    answer_known,
+    answer_unexpected,
+    correlation_id_of,
+    to_answer,
+)
+from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestContextMiddleware
+
+__all__ = ["create_error_response", "extract_correlation_id", "register_error_handlers"]
+
+
+def register_error_handlers(app: Quart, *, http_exceptions: bool = True) -> None:
+    """Answer every error of ``app`` in the services' one form, with the ids of its request.
+
+    `HuleEduError` gets the status of its code, anything unexpected 500. What Quart itself refuses keeps
+    its status. The application is wrapped in `RequestContextMiddleware`, if it is not yet.
+
+    Args:
+        app: Its ``config["SERVICE_NAME"]`` stands in the answers.
+        http_exceptions: Give 404, 405 and other answers of Quart's own the same form; without it they
+            stay as Quart makes them.
+    """
+    app.register_error_handler(HuleEduError, _on_known)
+    app.register_error_handler(Exception, _on_unexpected)
+    if http_exceptions:
+        app.register_error_handler(HTTPException, _on_http)
+    if not isinstance(app.asgi_app, RequestContextMiddleware):
+        app.asgi_app = RequestContextMiddleware(app.asgi_app)  # type: ignore[method-assign,assignment,arg-type]  # Quart's own way, but typed closely
+
+
+def create_error_response(error_detail: ErrorDetail, status_code: int | None = None) -> tuple[Response, int]:
+    """The answer for an error, to return from a view or a handler.
+
+    Args:
+        error_detail: What is known of it.
+        status_code: Wins over that of the code.
+    """
+    sent = to_answer(error_detail, _view(), status_code)
+    return _response(sent), sent.status
+
+
+def extract_correlation_id(request: Any) -> str:
+    """The request's correlation id: header, then query, then what the middleware gave it, then a new one."""
+    return correlation_id_of(
+        request.headers.get(CORRELATION_HEADER), request.args.get("correlation_id"), _scope(request).get(SCOPE_KEY)
+    )
+
+
+def _on_known(error: HuleEduError) -> Response:
+    return _response(answer_known(error, _view()))
+
+
+def _on_http(error: HTTPException) -> Response | HTTPException:
+    original = getattr(error, "original_exception", None)
+    if isinstance(original, Exception):
+        return _response(answer_unexpected(original, _view()))
+    status = error.code
+    if error.response is not None or status is None or status < 400:  # noqa: PLR2004  # a redirection, or abort(response)
+        return error
+    said = None if error.description == type(error).description else error.description
+    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
+    return _response(answer_http(error, status, said, headers, _view()))
+
+
+def _on_unexpected(error: Exception) -> Response | HTTPException:
+    if isinstance(error, HTTPException):  # Quart looks for handlers by base class: without this, 404 becomes 500
+        return error
+    return _response(answer_unexpected(error, _view()))
+
+
+def _response(sent: Answer) -> Response:
+    return Response(sent.body, status=sent.status, headers=sent.headers, content_type=sent.content_type)
+
+
+def _view() -> RequestView:
+    make = partial(RequestView, service=str(current_app.config.get("SERVICE_NAME") or "unknown"))
+    if not has_request_context():  # a WebSocket, or a job that builds an answer
+        return make(method="", path="", accept=None, correlation_id=correlation_id_of())
+    return make(
+        method=current_request.method,
+        path=current_request.path,
+        accept=current_request.headers.get("Accept"),
+        correlation_id=extract_correlation_id(current_request),
+    )
+
+
+def _scope(request: Any) -> dict[str, Any]:
+    scope = getattr(request, "scope", None)
+    return scope if isinstance(scope, dict) else {}

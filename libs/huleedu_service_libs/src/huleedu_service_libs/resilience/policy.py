@@ -1,0 +1,146 @@
+"""What a breaker can be told beyond the services' constructor: frozen values that check themselves.
+
+`CircuitBreaker` takes a `BreakerPolicy`; `machine` and `windows` read it. Nothing here acts.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from huleedu_service_libs.resilience.errors import NotReachedError
+
+__all__ = ["BreakerPolicy", "CountWindow", "Ramp", "TimeWindow"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountWindow:
+    """Opens on the share of failures among the last calls.
+
+    Attributes:
+        size: How many calls are remembered.
+        failure_rate: Share of failures, in (0, 1], that opens the circuit.
+        slow_rate: Share of slow calls that opens it; ``None`` lets slow calls count as failures.
+        minimum_calls: With fewer calls remembered nothing is decided.
+    """
+
+    size: int = 100
+    failure_rate: float = 0.5
+    slow_rate: float | None = None
+    minimum_calls: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse what could never open."""
+        _check_rates(self.failure_rate, self.slow_rate, self.minimum_calls)
+        if self.size < self.minimum_calls:
+            raise ValueError(f"size={self.size} must be at least minimum_calls={self.minimum_calls}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimeWindow:
+    """Opens on the share of failures during the last seconds.
+
+    Attributes:
+        seconds: How far back it looks.
+        slices: It forgets in steps of ``seconds / slices``.
+        failure_rate: Share of failures, in (0, 1], that opens the circuit.
+        slow_rate: Share of slow calls that opens it; ``None`` lets slow calls count as failures.
+        minimum_calls: With fewer calls in the window nothing is decided.
+    """
+
+    seconds: float = 10.0
+    slices: int = 10
+    failure_rate: float = 0.5
+    slow_rate: float | None = None
+    minimum_calls: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse what could never open."""
+        _check_rates(self.failure_rate, self.slow_rate, self.minimum_calls)
+        if self.seconds <= 0 or self.slices < 1:
+            raise ValueError(f"seconds={self.seconds} and slices={self.slices} must be positive")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ramp:
+    """After a recovery lets a growing share of the calls through, in a straight line up to all.
+
+    Attributes:
+        seconds: Until all calls pass again.
+        initial: Share of the calls at the beginning, in (0, 1].
+    """
+
+    seconds: float
+    initial: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Refuse a ramp that leads nowhere."""
+        if self.seconds <= 0 or not 0 < self.initial <= 1:
+            raise ValueError(f"A ramp needs seconds > 0 and 0 < initial <= 1, got {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerPolicy:
+    """Everything beyond failures in a row, a fixed open time and a number of trial calls.
+
+    Attributes:
+        window: Decides instead of ``failure_threshold`` failures in a row.
+        slow_call_seconds: A call that takes longer is slow, and counts as a failure (or towards ``slow_rate``).
+        call_timeout_seconds: A call is cancelled after it, and counts as a failure.
+        half_open_permits: Trial calls at the same time; by default ``success_threshold``.
+        half_open_seconds: A half-open circuit that is undecided for so long opens again.
+        ramp: How calls come back after a recovery; by default all at once.
+        open_growth: Factor on the open time for each opening without a recovery between.
+        open_seconds_max: Where that growth ends.
+        open_jitter: Share of the open time added at random, so that instances don't come back together.
+        ignored: Exceptions that are no failures, though ``expected_exception`` names them.
+        is_failure: Decides about an expected exception that is not ignored; by default all are.
+        is_failure_result: Whether what a call returned is a failure; it is returned all the same.
+        not_reached: Exceptions of calls that never left this process (pool exhausted, timed out in our own queue).
+        count_not_reached: Whether those count as failures, too.
+    """
+
+    window: CountWindow | TimeWindow | None = None
+    slow_call_seconds: float | None = None
+    call_timeout_seconds: float | None = None
+    half_open_permits: int | None = None
+    half_open_seconds: float | None = None
+    ramp: Ramp | None = None
+    open_growth: float = 1.0
+    open_seconds_max: float = 300.0
+    open_jitter: float = 0.0
+    ignored: tuple[type[BaseException], ...] = ()
+    is_failure: Callable[[BaseException], bool] | None = None
+    is_failure_result: Callable[[Any], bool] | None = None
+    not_reached: tuple[type[BaseException], ...] = ()
+    count_not_reached: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse figures that make no sense."""
+        positive = {
+            "slow_call_seconds": self.slow_call_seconds,
+            "call_timeout_seconds": self.call_timeout_seconds,
+            "half_open_permits": self.half_open_permits,
+            "half_open_seconds": self.half_open_seconds,
+            "open_seconds_max": self.open_seconds_max,
+        }
+        for name, value in positive.items():
+            if value is not None and value <= 0:
+                raise ValueError(f"{name}={value} must be positive")
+        if self.open_growth < 1 or self.open_jitter < 0:
+            raise ValueError(
+                f"open_growth={self.open_growth} must be at least 1, open_jitter={self.open_jitter} at least 0"
+            )
+
+    def spares(self, error: BaseException) -> bool:
+        """Whether ``error`` says nothing about the dependency, whatever the breaker expects."""
+        if isinstance(error, self.ignored):
+            return True
+        return not self.count_not_reached and isinstance(error, (NotReachedError, *self.not_reached))
+
+
+def _check_rates(failure_rate: float, slow_rate: float | None, minimum_calls: int) -> None:
+    for name, rate in {"failure_rate": failure_rate, "slow_rate": slow_rate}.items():
+        if rate is not None and not 0 < rate <= 1:
+            raise ValueError(f"{name}={rate} must lie in (0, 1]")
+    if minimum_calls < 1:
+        raise ValueError(f"minimum_calls={minimum_calls} must be positive")

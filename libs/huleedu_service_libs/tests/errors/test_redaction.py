@@ -1,0 +1,324 @@
+"""Nothing secret gets out: texts, fields, details, answers, spans and logs; and nothing hostile breaks the way out."""
+
+import dataclasses
+import io
+import json
+import logging
+import sys
+from collections import UserDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from pydantic import BaseModel
+
+from common_core.error_enums import ErrorCode
+from huleedu_service_libs._plain import plain, redacted_field
+from huleedu_service_libs._redaction import is_sensitive_name, redact_text
+from huleedu_service_libs.error_handling import (
+    HuleEduError,
+    RedactionPolicy,
+    configure_redaction,
+    create_test_error_detail,
+    format_error_for_logging,
+)
+from huleedu_service_libs.error_handling.http_mapping import answer
+from huleedu_service_libs.logging_utils import configure_service_logging, create_service_logger
+
+SECRET = "hunter2-S3cr3t"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "postgresql+asyncpg://user:{}@db:5432/x",
+        "redis://:{}@host",
+        "cannot connect to amqp://u:{}@h, giving up",
+        "http://u:{}p@ss@host/path",
+        "Authorization: Bearer {}",
+        "authorization=Basic {}",
+        "{{'Authorization': 'Bearer {}', 'a': 1}}",
+        "Proxy-Authorization: Digest {}",
+        "Set-Cookie: session={}; HttpOnly",
+        "sent Bearer {}",
+        "password={}",
+        "PASSWORD='{}'",
+        'db_password="{}", host="x"',
+        "{{'password': '{}'}}",
+        '{{"api_key": "{}", "x": 1}}',
+        '{{"client-secret":"{}"}}',
+        "Settings(api_key='{}', n=1)",
+        "GET /x?access_token={}&y=2",
+        "?token={}",
+        "X-Api-Key={}",
+        "refresh_token={};",
+        "private_key={}",
+        "pwd={}",
+        "{{'cookie': ['a', '{}']}}",
+        "{{'password': b'x {}'}}",
+        "password='it\\'s {}'",
+        "password=Value(a=1, b='{}')",
+        "{{'secret': {{'a': 1, 'b': ['{}']}}}}",
+        "a lone eyJhbGciOiJIUzI1NiJ9.{}.c2ln",
+    ],
+)
+def test_secrets_in_texts(text: str) -> None:
+    """Credentials of URLs, header values, ``name=value`` pairs, quoted pairs and web tokens disappear, the rest stays."""
+    shown = redact_text(text.format(SECRET))
+    assert SECRET not in shown
+    assert "***" in shown
+    assert redact_text(shown) == shown or "***" in redact_text(shown)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Email verification token is invalid",
+        "bearer authentication required",
+        "Basic authentication failed",
+        "password: must be at least 8 characters",
+        "X-User-Token: the token is missing",
+        "Invalid email or password",
+        "User not found: anna@example.com",
+        "https://host/path?q=me@example.com",
+        "token_type is refresh",
+        "",
+    ],
+)
+def test_ordinary_texts_stay(text: str) -> None:
+    """Messages that only speak of passwords and tokens are not touched, nor are e-mail addresses by default."""
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "password",
+        "Password2",
+        "user_pwd",
+        "passwordHash",
+        "apiKey",
+        "X-Api-Key",
+        "access_token",
+        "X-User-Token",
+        "refreshToken",
+        "Authorization",
+        "Set-Cookie",
+        "client_secret",
+        "private-key",
+        "db credentials",
+        "sessionId",
+    ],
+)
+def test_names_that_tell_a_secret(name: str) -> None:
+    """In any spelling; nothing is hidden under them where there is nothing."""
+    assert is_sensitive_name(name, "x")
+    assert is_sensitive_name(name, ["x"])
+    assert not is_sensitive_name(name, None)
+    assert not is_sensitive_name(name, value=True)
+
+
+@pytest.mark.parametrize(
+    "name", ["token_type", "tokens_used", "config_key", "field", "email", "author", "compass", "laptop"]
+)
+def test_names_that_do_not(name: str) -> None:
+    """Kinds and counts of tokens, and words that merely look alike."""
+    assert not is_sensitive_name(name, "x")
+    assert not is_sensitive_name("max_tokens", 512)
+
+
+def test_the_policy_is_the_process_own() -> None:
+    """E-mail addresses and further names are hidden once somebody asks for it."""
+    text = "User not found: anna.b@example.com"
+    try:
+        configure_redaction(RedactionPolicy(emails=True, names=frozenset({"Personal-Number"})))
+        assert redact_text(text) == "User not found: ***"
+        assert plain({"personalNumber": "19121212", "to": ["anna@example.se"]}) == {
+            "personalNumber": "***",
+            "to": ["***"],
+        }
+    finally:
+        configure_redaction(RedactionPolicy())
+    assert redact_text(text) == text
+
+
+class _Model(BaseModel):
+    password: str = SECRET
+    inner: list[Any] = []
+
+
+@dataclasses.dataclass
+class _Data:
+    api_key: str = SECRET
+
+
+class _Hostile:
+    """Raises, whatever is asked of it."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+    def __hash__(self) -> int:
+        raise RuntimeError
+
+
+class _Endless(dict[str, Any]):
+    def items(self) -> Any:
+        raise RuntimeError
+
+
+def _cycle() -> list[Any]:
+    one: list[Any] = []
+    one.append({"again": one})
+    return one
+
+
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text()
+    | st.text(st.characters(categories=["Cs", "Cc", "Lu"]))
+    | st.binary()
+    | st.uuids()
+    | st.datetimes()
+    | st.decimals()
+    | st.complex_numbers()
+    | st.sampled_from([ErrorCode.TIMEOUT, object(), print, int, ..., -(2**64)])
+    | st.builds(int, st.just("9" * 4000))
+    | st.builds(pow, st.just(10), st.just(5000))
+    | st.builds(_Hostile)
+    | st.builds(_Endless)
+    | st.builds(_cycle)
+    | st.builds(_Model)
+    | st.builds(_Data)
+    | st.builds(ValueError, st.just(f"password={SECRET}"))
+    | st.builds(lambda: {"db": f"postgres://u:{SECRET}@h/x", "nested": {"Token": [SECRET]}})
+    | st.builds(UserDict, st.just({"client_secret": SECRET}))
+    | st.builds(f"Authorization: Bearer {SECRET}".encode)
+)
+SECRET_NAMES = st.sampled_from(["password", "API-Key", "accessToken", "cookie", "Authorization", "secret"])
+VALUES = st.recursive(
+    LEAVES,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.tuples(inner, inner)
+        | st.dictionaries(st.text(max_size=5) | st.integers() | st.none(), inner, max_size=4)
+        | st.dictionaries(SECRET_NAMES, st.just(SECRET) | st.just([SECRET]) | st.just({"x": SECRET}), max_size=2)
+        | st.builds(lambda value: _Model(inner=[value]), inner)
+    ),
+    max_leaves=12,
+)
+DETAILS = st.dictionaries(st.text(max_size=8) | st.just(f"Bearer {SECRET}"), VALUES, max_size=4) | st.dictionaries(
+    SECRET_NAMES, st.just(SECRET), min_size=1, max_size=2
+)
+
+
+@contextmanager
+def _standard_output() -> Iterator[io.StringIO]:
+    stream = io.StringIO()
+    with patch.object(sys, "stdout", stream):
+        yield stream
+
+
+@given(details=DETAILS)
+@settings(max_examples=150)
+def test_hostile_details_neither_break_nor_leak(details: dict[str, Any]) -> None:
+    """Answer, problem, log fields, rendered log lines and span of any details can be made, and hold no secret."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    with provider.get_tracer("t").start_as_current_span("s"):
+        error = HuleEduError(create_test_error_detail(message=f"token={SECRET}", details=details, capture_stack=True))
+    detail = error.error_detail
+
+    for accept in (None, "application/problem+json"):
+        body = answer(detail, accept=accept).body
+        json.loads(body)
+        assert SECRET.encode() not in body
+    assert SECRET not in json.dumps(format_error_for_logging(detail))
+    assert SECRET not in exporter.get_finished_spans()[0].to_json()
+    with _standard_output() as stream:
+        create_service_logger("t").error(
+            "it failed", details=details, **{f"x.{name}": value for name, value in details.items()}
+        )
+    assert SECRET not in stream.getvalue()
+
+
+@pytest.fixture(autouse=True, name="logging_as_in_production")
+def _logging_as_in_production(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("ENVIRONMENT", "testing")  # the configuration sets both where they are unset, for good
+    monkeypatch.setenv("SERVICE_NAME", "svc")
+    root = logging.root
+    level, handlers = root.level, list(root.handlers)
+    import structlog  # noqa: PLC0415  # only to put it back
+
+    configure_service_logging("svc", "production")
+    yield
+    structlog.reset_defaults()
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def _fail() -> None:
+    raise ValueError(f"postgres://u:{SECRET}@h")
+
+
+@pytest.mark.parametrize("environment", ["production", "development"])
+def test_logs_hide_secrets_everywhere(environment: str) -> None:
+    """Event, fields, objects and tracebacks, of our loggers and of the standard library's, as JSON and on the console."""
+    configure_service_logging("svc", environment)
+    with _standard_output() as stream:
+        logger = create_service_logger("t")
+        try:
+            _fail()
+        except ValueError:
+            logger.exception("password=%s", SECRET, token=SECRET, obj=_Data(), extra={"headers": {"Cookie": SECRET}})
+            logging.getLogger("other").exception("password=%s", SECRET, extra={"api_key": SECRET})
+    assert stream.getvalue().count("***") >= 8
+    assert SECRET not in stream.getvalue()
+
+
+def test_what_holds_no_secret_stays_itself() -> None:
+    """The renderer decides how an ordinary object looks."""
+    value = object()
+    assert redacted_field("x", value) is value
+    assert redacted_field("x", 5) == 5
+    hostile = _Hostile()
+    assert redacted_field("x", hostile) is hostile
+
+
+def test_size_is_bounded() -> None:
+    """Neither long texts, nor long lists, nor depth make an answer large."""
+    deep: Any = "x"
+    for _ in range(100):
+        deep = {"d": deep}
+    huge = {"text": "x" * 10**6, "list": list(range(10**5)), "deep": deep, "many": {str(n): n for n in range(10**5)}}
+    body = answer(create_test_error_detail(details=huge)).body
+    assert len(body) < 64_000
+    assert "100000 items in all" in body.decode()
+
+
+@pytest.mark.parametrize(
+    "piece", ["://", "a", "password", "token=", "'token", "bearer ", "eyJ", "x_", "authorization:", "@"]
+)
+def test_no_text_takes_long(piece: str) -> None:
+    """The rules take linear time: 100 000 characters made to defeat them are done with at once."""
+    import time  # noqa: PLC0415  # of this test only
+
+    started = time.process_time()
+    redact_text((piece * 100_000)[:100_000] + "token@")
+    assert time.process_time() - started < 5
