@@ -3,11 +3,11 @@
 from collections.abc import AsyncIterator
 
 from dishka import AsyncContainer, Provider, Scope, make_async_container, provide
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from essay_pipeline.consumer import EventConsumer, Route
 from essay_pipeline.contracts import SUBMITTED_TOPIC, EssaySubmittedV1
-from essay_pipeline.database import make_engine
+from essay_pipeline.database import DatabaseProvider
 from essay_pipeline.settings import IDEMPOTENCY_PREFIX
 from essay_pipeline.spellcheck.service import EssayChecker
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
@@ -23,7 +23,7 @@ __all__ = ["CoreProvider", "ServiceProvider", "make_container"]
 
 
 class CoreProvider(Provider):
-    """Settings and database."""
+    """Settings."""
 
     def __init__(self, settings: SpellcheckSettings) -> None:
         super().__init__(scope=Scope.APP)
@@ -33,23 +33,6 @@ class CoreProvider(Provider):
     def provide_settings(self) -> SpellcheckSettings:
         """The settings."""
         return self._settings
-
-    @provide
-    def provide_service_name(self) -> str:
-        """The name that the outbox signs with."""
-        return self._settings.SERVICE_NAME
-
-    @provide
-    async def provide_engine(self) -> AsyncIterator[AsyncEngine]:
-        """The engine, disposed of at the end."""
-        engine = make_engine(self._settings.DATABASE_URL)
-        yield engine
-        await engine.dispose()
-
-    @provide
-    def provide_sessions(self, engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
-        """What makes sessions."""
-        return async_sessionmaker(engine, expire_on_commit=False)
 
 
 class ServiceProvider(Provider):
@@ -97,6 +80,7 @@ def make_container(settings: SpellcheckSettings) -> AsyncContainer:
     return make_async_container(
         CoreProvider(settings),
         ServiceProvider(),
+        DatabaseProvider(settings.DATABASE_URL, settings.SERVICE_NAME),
         RedisProvider(settings),
         KafkaProvider(settings, KafkaBusConfig(enable_idempotence=settings.KAFKA_IDEMPOTENT_PRODUCER)),
         OutboxManagerProvider(),
