@@ -10,7 +10,8 @@ from uuid import UUID, uuid4
 import pytest
 import structlog
 from fastapi import FastAPI, Request, WebSocket
-from pydantic import AfterValidator, BaseModel, SecretStr
+from pydantic import AfterValidator, BaseModel, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 from quart import Quart, redirect
 from starlette.responses import StreamingResponse
 
@@ -195,6 +196,70 @@ async def test_validation_errors_of_any_content(content: str | bytes, kind: str,
     assert [kind, loc] in [[fault["type"], fault["loc"]] for fault in faults]
     assert error["message"] == faults[0]["msg"]
     assert "7031" not in response.text
+
+
+class _Account(BaseModel):
+    name: str = ""
+    password: str = ""
+    token: int = 0
+
+    @field_validator("password")
+    @classmethod
+    def _common(cls, value: str) -> str:
+        if value.startswith("own"):
+            raise PydanticCustomError("too_common", "{given} is too common", {"given": value})
+        assert not value.startswith("bad"), f"{value} is bad"
+        raise ValueError(f"password {value} is too common")
+
+    @field_validator("name")
+    @classmethod
+    def _no_name(cls, value: str) -> str:
+        raise ValueError("no such name")
+
+
+async def _faults_of(content: Any) -> tuple[dict[str, Any], str]:
+    app = FastAPI()
+    register_fastapi(app)
+
+    @app.post("/accounts")
+    async def view(accounts: list[_Account]) -> int:
+        return len(accounts)
+
+    async with client(app) as http:
+        response = await http.post("/accounts", json=content)
+    assert response.status_code == 422
+    return response.json()["error"], response.text
+
+
+@pytest.mark.parametrize("given", ["hunter2", "bad-hunter2", "own-hunter2"])
+async def test_a_validator_that_repeats_a_secret(given: str) -> None:
+    """Its text gives way to a neutral one, in the list and as the message; pydantic's own texts and other fields' stay."""
+    error, text = await _faults_of([{"password": given}])
+    assert "hunter2" not in text
+    assert error["message"] == error["details"]["validation_errors"][0]["msg"] == "The value is not valid"
+    error, _ = await _faults_of([{"token": "hunter2"}])
+    assert error["message"].startswith("Input should be a valid integer")
+    error, _ = await _faults_of([{"name": "n"}])
+    assert error["message"] == "Value error, no such name"
+
+
+async def test_what_was_sent_is_shown_in_part() -> None:
+    """200 characters of an input, be it text or structure; secrets are taken out first."""
+    (fault,) = (await _faults_of([{"name": "n" * 5000}]))[0]["details"]["validation_errors"]
+    assert fault["input"] == "n" * 200 + "… (5000 characters)"
+    error, text = await _faults_of({"password": "hunter2", "many": list(range(500))})
+    assert len(error["details"]["validation_errors"][0]["input"]) < 250
+    assert "hunter2" not in text
+
+
+async def test_many_faults_are_cut_between_two() -> None:
+    """Each fault that is shown is whole, and the number of all is told."""
+    error, _ = await _faults_of([{"token": "x"}] * 3000)
+    faults = error["details"]["validation_errors"]
+    assert 100 < len(faults) < 3000
+    assert all({"type", "loc", "msg", "input"} <= set(fault) for fault in faults)
+    assert faults[-1]["loc"] == ["body", len(faults) - 1, "token"]
+    assert error["details"]["validation_errors_in_all"] == 3000
 
 
 @BOTH

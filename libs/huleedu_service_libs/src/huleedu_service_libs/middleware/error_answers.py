@@ -7,15 +7,17 @@ Knows neither.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
+from pydantic_core.core_schema import ErrorType
 
 from common_core.error_enums import ErrorCode
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
+from huleedu_service_libs._json import dumps
 from huleedu_service_libs._plain import plain, plain_text
 from huleedu_service_libs._redaction import MASK, is_sensitive_name
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext
@@ -39,6 +41,11 @@ __all__ = [
 _logger = create_service_logger("huleedu_service_libs.error_handling")
 
 _UNEXPECTED = "An unexpected error occurred"
+_NEUTRAL = "The value is not valid"
+# Of these pydantic words the text itself, without the input; a validator's own text may repeat it.
+_HARMLESS_FAULTS = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error", "union_tag_invalid"}
+_INPUT = 200  # characters of what was sent
+_FAULT_NODES = 1_500  # below what the encoder of answers takes, so that it cuts no fault in two
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
 _CODES_BY_STATUS: Mapping[int, ErrorCodeType] = {
     401: ErrorCode.AUTHENTICATION_ERROR,
@@ -125,12 +132,16 @@ def answer_http(error: Exception, status: int, said: Any, headers: Mapping[str, 
 
 
 def answer_invalid(error: Exception, faults: list[Any], request: RequestView) -> Answer:
-    """For a request that does not fit its model: 422 with pydantic's list of faults, their inputs redacted."""
-    shown = [_fault(each) for each in faults]
+    """For a request that does not fit its model: 422 with pydantic's list of faults, their inputs redacted.
+
+    A list too long for an answer is cut behind a whole fault; ``validation_errors_in_all`` then tells how many there were.
+    """
+    shown = _faults(faults)
     first = shown[0].get("msg") if shown else None
-    detail = _detail(
-        ErrorCode.VALIDATION_ERROR, str(first or "The request is not valid"), request, {"validation_errors": shown}
-    )
+    details: dict[str, Any] = {"validation_errors": shown}
+    if len(shown) < len(faults):
+        details["validation_errors_in_all"] = len(faults)
+    detail = _detail(ErrorCode.VALIDATION_ERROR, str(first or "The request is not valid"), request, details)
     sent = to_answer(detail, request, HTTPStatus.UNPROCESSABLE_ENTITY)
     log_error_once(_logger, error, sent.status, detail)
     return sent
@@ -177,9 +188,35 @@ def _sole_error(error: BaseException) -> HuleEduError | None:
     return error if isinstance(error, HuleEduError) else None
 
 
+def _faults(given: list[Any]) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = []
+    left = _FAULT_NODES
+    for each in given:
+        fault = _fault(each)
+        left -= _size(fault)
+        if left < 0 and shown:
+            break
+        shown.append(fault)
+    return shown
+
+
 def _fault(given: Any) -> dict[str, Any]:
-    """One entry of pydantic's list; what was typed into a secret field is hidden."""
+    """One entry of pydantic's list; what was typed into a secret field is hidden, in the validator's own text too."""
     fault: dict[str, Any] = plain(dict(given))
     if any(is_sensitive_name(str(part), "text") for part in fault.get("loc") or ()):
         fault |= {name: MASK for name in ("input", "ctx") if name in fault}
+        if fault.get("type") not in _HARMLESS_FAULTS:
+            fault["msg"] = _NEUTRAL
+    if "input" in fault:
+        fault["input"] = _short(fault["input"])
     return fault
+
+
+def _short(value: Any) -> Any:
+    text = value if isinstance(value, str) else dumps(value).decode()
+    return value if len(text) <= _INPUT else f"{text[:_INPUT]}… ({len(text)} characters)"
+
+
+def _size(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(_size(each) for each in inner)
