@@ -13,7 +13,10 @@ from fastapi import FastAPI, Request, WebSocket
 from pydantic import AfterValidator, BaseModel, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 from quart import Quart, redirect
+from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests, Unauthorized
 
 from common_core.error_enums import ErrorCode
 from huleedu_service_libs.error_handling import create_test_error_detail
@@ -134,6 +137,51 @@ async def test_the_frameworks_own_answers_can_stay() -> None:
     register_quart(quart, http_exceptions=False)
     response = await ask(quart, "/nowhere")
     assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (make_fastapi, HTTPException(429, headers={"Retry-After": "120"})),
+        (make_fastapi, HTTPException(503, headers={"retry-after": "120"})),
+        (make_quart, TooManyRequests(retry_after=120)),
+        (make_quart, ServiceUnavailable(retry_after=120)),
+    ],
+)
+async def test_an_exceptions_own_wait_wins(make: Make, error: Exception) -> None:
+    """``Retry-After`` of the service is sent, once, in whatever case it was written."""
+    response = await ask(make(failing(error)))
+    assert response.headers.get_list("Retry-After") == ["120"]
+
+
+async def test_which_headers_of_an_exception_are_sent() -> None:
+    """Its own ones and all of one name; not what it says of a body that is not sent, nor another request's id."""
+    given = {
+        "content-type": "text/plain",
+        "Content-Length": "1",
+        "x-correlation-id": "other",
+        "Vary": "Origin",
+        "A": "b",
+    }
+    response = await ask(make_fastapi(failing(HTTPException(409, headers=given))), **HEADERS)
+    assert response.headers.get_list("Content-Type") == ["application/json"]
+    assert response.headers.get_list("Content-Length") == [str(len(response.content))]
+    assert response.headers.get_list("X-Correlation-ID") == [CORRELATION]
+    assert response.headers.get_list("Vary") == ["Origin", "Accept"]
+    assert response.headers["A"] == "b"
+    ways = [WWWAuthenticate("basic", {"realm": "a"}), WWWAuthenticate("bearer", {"realm": "b"})]
+    response = await ask(make_quart(failing(Unauthorized(www_authenticate=ways))))
+    assert response.headers.get_list("WWW-Authenticate") == ["Basic realm=a", "Bearer realm=b"]
+
+
+@pytest.mark.parametrize("status", [204, 304, 307])
+async def test_what_is_no_error_has_no_error_body(status: int) -> None:
+    """An exception of a status below 400 is answered by FastAPI: without content, or with the place to go to."""
+    response = await ask(make_fastapi(failing(HTTPException(status, headers={"Location": "/x"}))))
+    assert response.status_code == status
+    assert response.headers["Location"] == "/x"
+    assert "error" not in response.text
+    assert (response.content == b"") == (status != 307)
 
 
 async def test_a_redirection_is_no_error() -> None:

@@ -4,7 +4,7 @@ Each framework's module tells how it looks at a request and how it sends bytes.
 Knows neither.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, get_args
@@ -47,6 +47,8 @@ _HARMLESS_FAULTS = frozenset(get_args(ErrorType)) - {"value_error", "assertion_e
 _INPUT = 200  # characters of what was sent
 _FAULT_NODES = 1_500  # below what the encoder of answers takes, so that it cuts no fault in two
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
+_YIELDING = frozenset({"retry-after", "vary"})
+_OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding"})
 _CODES_BY_STATUS: Mapping[int, ErrorCodeType] = {
     401: ErrorCode.AUTHENTICATION_ERROR,
     403: ErrorCode.AUTHORIZATION_ERROR,
@@ -110,14 +112,16 @@ def answer_unexpected(error: Exception, request: RequestView) -> Answer:
     return sent
 
 
-def answer_http(error: Exception, status: int, said: Any, headers: Mapping[str, str], request: RequestView) -> Answer:
+def answer_http(
+    error: Exception, status: int, said: Any, headers: Iterable[tuple[str, str]], request: RequestView
+) -> Answer:
     """For what the framework itself refuses: unknown paths, wrong methods, ``abort``.
 
     Args:
         error: The framework's exception.
         status: Stays what it is.
         said: Its own text or data; ``None`` for the framework's standard text.
-        headers: That belong to it, such as ``Allow``.
+        headers: That belong to it, such as ``Allow``. Its ``Retry-After`` wins over that of the code.
         request: Who asked.
     """
     phrase = _PHRASES.get(status, "Error")
@@ -128,7 +132,7 @@ def answer_http(error: Exception, status: int, said: Any, headers: Mapping[str, 
     detail = _detail(_CODES_BY_STATUS.get(status, fallback), message, request, details)
     sent = to_answer(detail, request, status)
     log_error_once(_logger, error, status, detail)
-    return replace(sent, headers={**headers, **sent.headers})
+    return _with_headers(sent, headers)
 
 
 def answer_invalid(error: Exception, faults: list[Any], request: RequestView) -> Answer:
@@ -161,6 +165,26 @@ def to_answer(detail: ErrorDetail, request: RequestView, status: int | None = No
     if detail.span_id:
         ids["X-Span-ID"] = detail.span_id
     return replace(sent, headers={**sent.headers, **ids})
+
+
+def _with_headers(sent: Answer, given: Iterable[tuple[str, str]]) -> Answer:
+    """Names in any case; what the exception says of its own body and the ids of the request do not come from it."""
+    own = {name.lower() for name in sent.headers} - _YIELDING
+    headers = {name: value for name, value in sent.headers.items() if name.lower() in own}
+    repeated: list[tuple[str, str]] = []
+    for name, value in given:
+        lower = name.lower()
+        if lower in _OF_THE_BODY or lower in own:
+            continue
+        if any(lower == each.lower() for each in headers):
+            repeated.append((name, value))
+        else:
+            headers[name] = value
+    present = {name.lower() for name in headers}
+    headers |= {name: value for name, value in sent.headers.items() if name.lower() not in present}
+    if "vary" in present:
+        repeated.append(("Vary", sent.headers["Vary"]))
+    return replace(sent, headers=headers, repeated_headers=tuple(repeated))
 
 
 def _detail(code: ErrorCodeType, message: str, request: RequestView, details: dict[str, Any]) -> ErrorDetail:

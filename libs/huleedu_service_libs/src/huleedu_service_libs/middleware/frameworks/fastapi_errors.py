@@ -7,6 +7,7 @@ from huleedu_service_libs._extras import requires_extra
 
 with requires_extra("fastapi", module=__name__):
     from fastapi import FastAPI, Request, WebSocket
+    from fastapi.exception_handlers import http_exception_handler
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
@@ -30,6 +31,7 @@ from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestCo
 
 __all__ = ["extract_correlation_id", "register_error_handlers"]
 
+_BAD_REQUEST = 400
 _INTERNAL_ERROR = 1011  # RFC 6455: the server met an unexpected condition
 _MARK = "_huleedu_error_handlers"
 
@@ -111,6 +113,8 @@ def _handler(
     make: Callable[[Any, HTTPConnection], Answer],
 ) -> Any:  # Starlette's types say that a handler takes only requests, but it calls it with WebSockets too
     async def handle(connection: Request | WebSocket, error: Exception) -> Response | None:
+        if isinstance(error, HTTPException) and error.status_code < _BAD_REQUEST and isinstance(connection, Request):
+            return await http_exception_handler(connection, error)
         sent = make(error, connection)
         if isinstance(connection, WebSocket):
             await connection.close(_INTERNAL_ERROR)
@@ -131,7 +135,7 @@ def _on_invalid(error: RequestValidationError, request: HTTPConnection) -> Answe
 def _on_http(error: HTTPException, request: HTTPConnection) -> Answer:
     default = HTTPException(error.status_code).detail
     said = None if error.detail == default else error.detail
-    return answer_http(error, error.status_code, said, dict(error.headers or {}), _view(request))
+    return answer_http(error, error.status_code, said, (error.headers or {}).items(), _view(request))
 
 
 def _on_unexpected(error: Exception, request: HTTPConnection) -> Answer:
@@ -139,7 +143,10 @@ def _on_unexpected(error: Exception, request: HTTPConnection) -> Answer:
 
 
 def _response(sent: Answer) -> Response:
-    return Response(sent.body, sent.status, sent.headers, sent.content_type)
+    response = Response(sent.body, sent.status, sent.headers, sent.content_type)
+    for name, value in sent.repeated_headers:
+        response.headers.append(name, value)
+    return response
 
 
 def _view(request: HTTPConnection) -> RequestView:

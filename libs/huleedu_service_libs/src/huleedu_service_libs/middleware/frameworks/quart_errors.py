@@ -76,8 +76,7 @@ def _on_http(error: HTTPException) -> Response | HTTPException:
     if error.response is not None or status is None or status < 400:  # noqa: PLR2004  # a redirection, or abort(response)
         return error
     said = None if error.description == type(error).description else error.description
-    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
-    return _response(answer_http(error, status, said, headers, _view()))
+    return _response(answer_http(error, status, said, error.get_headers(), _view()))
 
 
 def _on_unexpected(error: Exception) -> Response | HTTPException:
@@ -87,7 +86,10 @@ def _on_unexpected(error: Exception) -> Response | HTTPException:
 
 
 def _response(sent: Answer) -> Response:
-    return Response(sent.body, status=sent.status, headers=sent.headers, content_type=sent.content_type)
+    response = Response(sent.body, status=sent.status, headers=sent.headers, content_type=sent.content_type)
+    for name, value in sent.repeated_headers:
+        response.headers.add(name, value)
+    return response
 
 
 def _view() -> RequestView:
