@@ -20,7 +20,7 @@ from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uui
 from huleedu_service_libs._json import dumps
 from huleedu_service_libs._plain import plain, plain_text
 from huleedu_service_libs._redaction import MASK, is_sensitive_name
-from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext
+from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext, sole_error
 from huleedu_service_libs.error_handling.http_mapping import Answer, answer
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.error_handling.logging_utils import log_error_once
@@ -100,7 +100,7 @@ def answer_unexpected(error: Exception, request: RequestView) -> Answer:
 
     A task group wraps what its tasks raise: a group of one `HuleEduError` is answered as that error.
     """
-    sole = _sole_error(error)
+    sole = sole_error(error)
     if sole is not None:
         return answer_known(sole, request)
     detail = _detail(ErrorCode.UNKNOWN_ERROR, _UNEXPECTED, request, {"error_type": type(error).__name__})
@@ -204,12 +204,6 @@ def _detail(code: ErrorCodeType, message: str, request: RequestView, details: di
         details=details,
         trace_id=context.trace_id,
     )
-
-
-def _sole_error(error: BaseException) -> HuleEduError | None:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error if isinstance(error, HuleEduError) else None
 
 
 def _faults(given: list[Any]) -> list[dict[str, Any]]:
