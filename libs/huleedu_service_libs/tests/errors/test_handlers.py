@@ -1,6 +1,7 @@
 """The handlers of both frameworks, side by side: the same bytes, the same headers, the same ids."""
 
 import asyncio
+import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import ServiceUnavailable, TooManyRequests, Unauthorized
 
 from common_core.error_enums import ErrorCode
-from huleedu_service_libs.error_handling import create_test_error_detail
+from huleedu_service_libs.error_handling import HuleEduError, create_test_error_detail
 from huleedu_service_libs.error_handling.fastapi import extract_correlation_id as extract_fastapi
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers as register_fastapi
 from huleedu_service_libs.error_handling.quart import create_error_response
@@ -42,6 +43,12 @@ from .applications import (
 
 BOTH = pytest.mark.parametrize("make", [make_fastapi, make_quart])
 PROBLEM = "application/problem+json"
+
+
+class OwnStatusError(HuleEduError):
+    """An error that brings its own status along."""
+
+    status_code = 500
 
 
 class _Broken:
@@ -314,12 +321,9 @@ async def test_many_faults_are_cut_between_two() -> None:
 @pytest.mark.parametrize("status", [200, 409, 599])
 async def test_an_error_may_bring_its_own_status(make: Make, status: int) -> None:
     """``status_code`` on a subclass wins over the table."""
-    from huleedu_service_libs.error_handling import HuleEduError  # noqa: PLC0415  # of this test only
-
-    class OwnStatusError(HuleEduError):
-        status_code = status
-
-    assert (await ask(make(failing(OwnStatusError(detail_of()))))).status_code == status
+    error = OwnStatusError(detail_of())
+    error.status_code = status
+    assert (await ask(make(failing(error)))).status_code == status
 
 
 @BOTH
@@ -369,6 +373,36 @@ async def test_where_a_correlation_id_is_looked_for() -> None:
     assert extract_fastapi(Request(empty)) != extract_fastapi(Request(empty))
 
 
+@BOTH
+@pytest.mark.parametrize("given", ["header", "query", "both", "unacceptable"])
+async def test_one_request_has_one_id(make: Make, given: str) -> None:
+    """Log, header and body show the same id, wherever the client has put it."""
+    path = {"header": "/it", "unacceptable": "/it?correlation_id=a%20b"}.get(given, "/it?correlation_id=abc")
+    headers = {"X-Correlation-ID": "h"} if given in {"header", "both"} else {}
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        response = await ask(make(failing(KeyError())), path, **headers)
+    shown = response.json()["error"]["correlation_id"]
+    assert response.headers["X-Correlation-ID"] == shown
+    assert [line["correlation_id"] for line in lines if line["event"] == "request_failed"] == [shown]
+    if given == "unacceptable":
+        assert str(UUID(shown)) == shown
+    else:
+        assert shown == ("abc" if given == "query" else "h")
+
+
+async def test_a_made_answer_shows_one_id() -> None:
+    """Without the middleware `create_error_response` puts the error's id into the header, or the client's text of it."""
+    app = Quart(__name__)
+
+    @app.get("/it")
+    async def view() -> Any:
+        return create_error_response(detail_of())
+
+    for headers in ({}, {"X-Correlation-ID": "other"}, {"X-Correlation-ID": CORRELATION}):
+        response = await ask(app, **headers)
+        assert response.headers["X-Correlation-ID"] == response.json()["error"]["correlation_id"] == CORRELATION
+
+
 async def test_the_services_own_middleware_may_choose_the_id() -> None:
     """What a service puts into ``request.state`` stands in body and header of a 500; middleware's errors count too."""
     app = FastAPI()
@@ -406,15 +440,57 @@ async def test_half_an_answer_is_cut_off() -> None:
         await ask(app, "/stream")
 
 
-async def test_an_error_in_a_websocket_closes_it() -> None:
-    """Code 1011, as RFC 6455 says of unexpected conditions."""
+@pytest.mark.parametrize("kind", [ConnectionError, OwnStatusError])
+async def test_half_an_answer_of_quart_is_logged(kind: type[Exception]) -> None:
+    """A generator that fails after its first bytes leaves one line with the request's ids; the server gets the error."""
+    app = Quart(__name__)
+    app.config["SERVICE_NAME"] = "essay_service"
+    register_quart(app)
+    register_quart(app)
+
+    @app.get("/stream")
+    async def stream() -> Any:
+        async def parts() -> Any:
+            yield b"one"
+            raise kind(detail_of())
+
+        return parts()
+
+    with structlog.testing.capture_logs() as lines, pytest.raises(kind):
+        await ask(app, "/stream", **HEADERS)
+    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    assert (line["correlation_id"], line["log_level"]) == (CORRELATION, "error")
+    if kind is ConnectionError:
+        assert (line["trace.id"], line["error.operation"], line["error.service"]) == (
+            TRACE,
+            "GET /stream",
+            "essay_service",
+        )
+
+
+@pytest.mark.parametrize(
+    ("steps", "types"),
+    [
+        ("", ["close"]),
+        ("accept", ["accept", "close"]),
+        ("accept close", ["accept", "close"]),
+        ("accept leave", ["accept"]),
+    ],
+)
+@pytest.mark.parametrize("error", [ZeroDivisionError("hunter2"), OwnStatusError(detail_of())])
+async def test_an_error_in_a_websocket_closes_it(steps: str, types: list[str], error: Exception) -> None:
+    """Code 1011, as RFC 6455 says of unexpected conditions, unless it is closed already; one line with the ids."""
     app = FastAPI()
     register_fastapi(app)
+    error = copy.copy(error)
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
-        await socket.accept()
-        await known(detail_of())()
+        if "accept" in steps:
+            await socket.accept()
+        if "close" in steps:
+            await socket.close()
+        raise error
 
     sent: list[Any] = []
 
@@ -422,12 +498,24 @@ async def test_an_error_in_a_websocket_closes_it() -> None:
         return {"type": "websocket.connect"}
 
     async def send(message: Any) -> None:
+        if "leave" in steps and message["type"] == "websocket.close":
+            raise OSError
         sent.append(message)
 
-    scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "subprotocols": []}
-    await app(scope, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
-    assert sent[1]["code"] == 1011
+    scope = {
+        "type": "websocket",
+        "path": "/ws",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()],
+        "query_string": b"",
+        "subprotocols": [],
+    }
+    with structlog.testing.capture_logs() as lines:
+        await app(scope, receive, send)
+    assert [message["type"].removeprefix("websocket.") for message in sent] == types
+    if "leave" not in steps:
+        assert sent[-1]["code"] == (1000 if "close" in steps else 1011)
+    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    assert (line["correlation_id"], line["status"]) == (CORRELATION, 500)
 
 
 @BOTH
