@@ -242,3 +242,17 @@ def test_the_frameworks_answers_pass(answer: Exception) -> None:
     with pytest.raises(type(answer)) as caught, error_context("svc", "op"):
         raise answer
     assert caught.value is answer
+
+
+def test_details_may_have_any_name() -> None:
+    """``code`` and ``message`` are free for the details, because the parameters are told by their place."""
+    detail = ErrorContext.current().detail(ErrorCode.TIMEOUT, "m", code=1, message="n")
+    assert (detail.error_code, detail.message) == (ErrorCode.TIMEOUT, "m")
+    assert detail.details == {"code": 1, "message": "n"}
+
+
+def test_the_stack_is_in_no_repr() -> None:
+    """What is printed of a detail, in a log or a failed test, leaves the stack out."""
+    detail = ErrorContext.current().detail(ErrorCode.TIMEOUT, "m").model_copy(update={"stack_trace": "STACK"})
+    assert "STACK" not in repr(detail)
+    assert "STACK" not in str(detail)

@@ -327,6 +327,16 @@ async def test_an_error_may_bring_its_own_status(make: Make, status: int) -> Non
 
 
 @BOTH
+@pytest.mark.parametrize("given", ["a\r\nSet-Cookie: evil=1", "€", "0af7", "0AF7651916CD43DD", "b7ad6b7169203331"])
+async def test_a_span_id_is_sent_when_it_is_one(make: Make, given: str) -> None:
+    """16 hex digits; anything else, which another service may have sent, stands in no header and breaks no answer."""
+    response = await ask(make(known(detail_of().model_copy(update={"span_id": given}))))
+    assert response.status_code == 400
+    assert response.headers.get("X-Span-ID") == (given if given == "b7ad6b7169203331" else None)
+    assert "Set-Cookie" not in response.headers
+
+
+@BOTH
 async def test_an_error_out_of_a_task_group(make: Make) -> None:
     """A group of one error of ours is that error; of several, or of another kind, it is an unexpected one."""
 

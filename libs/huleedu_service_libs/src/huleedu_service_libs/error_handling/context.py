@@ -141,7 +141,7 @@ class ErrorContext:
             "error_context": self,
         }
 
-    def detail(self, code: ErrorCodeType, message: str, **details: Any) -> ErrorDetail:
+    def detail(self, code: ErrorCodeType, message: str, /, **details: Any) -> ErrorDetail:
         """An `ErrorDetail` in this context, with the names of the causes among its details."""
         return self.complete(
             ErrorDetail(

@@ -4,6 +4,7 @@ Each framework's module tells how it looks at a request and how it sends bytes.
 Knows neither.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
@@ -46,6 +47,7 @@ _NEUTRAL = "The value is not valid"
 _HARMLESS_FAULTS = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error", "union_tag_invalid"}
 _INPUT = 200  # characters of what was sent
 _FAULT_NODES = 1_500  # below what the encoder of answers takes, so that it cuts no fault in two
+_SPAN_ID = re.compile(r"[0-9a-f]{16}")
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
 _YIELDING = frozenset({"retry-after", "vary"})
 _OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding"})
@@ -162,7 +164,7 @@ def to_answer(detail: ErrorDetail, request: RequestView, status: int | None = No
         trace_id=get_current_trace_id(),
     )
     ids = {CORRELATION_HEADER: request.correlation_id}
-    if detail.span_id:
+    if detail.span_id and _SPAN_ID.fullmatch(detail.span_id):  # it may come from another service
         ids["X-Span-ID"] = detail.span_id
     return replace(sent, headers={**sent.headers, **ids})
 
