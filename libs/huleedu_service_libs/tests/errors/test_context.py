@@ -10,7 +10,10 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi import FastAPI
+from fastapi import HTTPException as FastAPIHTTPException
 from quart import Quart
+from starlette.exceptions import HTTPException, WebSocketException
+from werkzeug.exceptions import NotFound
 
 from common_core.error_enums import ErrorCode, IdentityErrorCode
 from huleedu_service_libs.error_handling import (
@@ -205,3 +208,51 @@ def test_ids_that_are_no_uuids_map_to_the_same_one() -> None:
             ids.add(ErrorContext.current().correlation_id)
     assert len(ids) == 1
     assert ids != {uuid4()}
+
+
+@pytest.mark.parametrize("cause", [None, KeyError("k")])
+async def test_an_error_out_of_a_task_group_keeps_its_code(cause: Exception | None) -> None:
+    """A group of one error of ours leaves the block as that error; of one known exception, with its code."""
+    inner = create_test_huleedu_error(ErrorCode.RESOURCE_NOT_FOUND)
+
+    async def fail(error: Exception) -> None:
+        raise error from cause
+
+    async def fail_in_a_group(error: Exception) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail(error))
+
+    with pytest.raises(HuleEduError) as caught, error_context("svc", "op"):
+        await fail_in_a_group(inner)
+    assert caught.value is inner
+    assert inner.__cause__ is cause
+    with pytest.raises(HuleEduError) as caught, error_context("svc", "op"):
+        await fail_in_a_group(TimeoutError())
+    assert caught.value.error_code == "TIMEOUT"
+    with pytest.raises(HuleEduError) as caught, error_context("svc", "op"):
+        raise ExceptionGroup("g", [inner, TimeoutError()])
+    assert caught.value.error_code == "UNKNOWN_ERROR"
+
+
+@pytest.mark.parametrize(
+    "answer", [HTTPException(404), NotFound(), FastAPIHTTPException(404), WebSocketException(1008)]
+)
+def test_the_frameworks_answers_pass(answer: Exception) -> None:
+    """What Quart and FastAPI answer by themselves leaves `error_context` as it is."""
+    with pytest.raises(type(answer)) as caught, error_context("svc", "op"):
+        raise answer
+    assert caught.value is answer
+
+
+def test_details_may_have_any_name() -> None:
+    """``code`` and ``message`` are free for the details, because the parameters are told by their place."""
+    detail = ErrorContext.current().detail(ErrorCode.TIMEOUT, "m", code=1, message="n")
+    assert (detail.error_code, detail.message) == (ErrorCode.TIMEOUT, "m")
+    assert detail.details == {"code": 1, "message": "n"}
+
+
+def test_the_stack_is_in_no_repr() -> None:
+    """What is printed of a detail, in a log or a failed test, leaves the stack out."""
+    detail = ErrorContext.current().detail(ErrorCode.TIMEOUT, "m").model_copy(update={"stack_trace": "STACK"})
+    assert "STACK" not in repr(detail)
+    assert "STACK" not in str(detail)

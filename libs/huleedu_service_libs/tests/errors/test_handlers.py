@@ -1,6 +1,7 @@
 """The handlers of both frameworks, side by side: the same bytes, the same headers, the same ids."""
 
 import asyncio
+import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +11,16 @@ from uuid import UUID, uuid4
 import pytest
 import structlog
 from fastapi import FastAPI, Request, WebSocket
-from pydantic import AfterValidator, BaseModel, SecretStr
+from pydantic import AfterValidator, BaseModel, SecretStr, field_validator
+from pydantic_core import PydanticCustomError
 from quart import Quart, redirect
+from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import ServiceUnavailable, TooManyRequests, Unauthorized
 
 from common_core.error_enums import ErrorCode
-from huleedu_service_libs.error_handling import create_test_error_detail
+from huleedu_service_libs.error_handling import HuleEduError, create_test_error_detail
 from huleedu_service_libs.error_handling.fastapi import extract_correlation_id as extract_fastapi
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers as register_fastapi
 from huleedu_service_libs.error_handling.quart import create_error_response
@@ -38,6 +43,12 @@ from .applications import (
 
 BOTH = pytest.mark.parametrize("make", [make_fastapi, make_quart])
 PROBLEM = "application/problem+json"
+
+
+class OwnStatusError(HuleEduError):
+    """An error that brings its own status along."""
+
+    status_code = 500
 
 
 class _Broken:
@@ -135,6 +146,51 @@ async def test_the_frameworks_own_answers_can_stay() -> None:
     assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
 
 
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (make_fastapi, HTTPException(429, headers={"Retry-After": "120"})),
+        (make_fastapi, HTTPException(503, headers={"retry-after": "120"})),
+        (make_quart, TooManyRequests(retry_after=120)),
+        (make_quart, ServiceUnavailable(retry_after=120)),
+    ],
+)
+async def test_an_exceptions_own_wait_wins(make: Make, error: Exception) -> None:
+    """``Retry-After`` of the service is sent, once, in whatever case it was written."""
+    response = await ask(make(failing(error)))
+    assert response.headers.get_list("Retry-After") == ["120"]
+
+
+async def test_which_headers_of_an_exception_are_sent() -> None:
+    """Its own ones and all of one name; not what it says of a body that is not sent, nor another request's id."""
+    given = {
+        "content-type": "text/plain",
+        "Content-Length": "1",
+        "x-correlation-id": "other",
+        "Vary": "Origin",
+        "A": "b",
+    }
+    response = await ask(make_fastapi(failing(HTTPException(409, headers=given))), **HEADERS)
+    assert response.headers.get_list("Content-Type") == ["application/json"]
+    assert response.headers.get_list("Content-Length") == [str(len(response.content))]
+    assert response.headers.get_list("X-Correlation-ID") == [CORRELATION]
+    assert response.headers.get_list("Vary") == ["Origin", "Accept"]
+    assert response.headers["A"] == "b"
+    ways = [WWWAuthenticate("basic", {"realm": "a"}), WWWAuthenticate("bearer", {"realm": "b"})]
+    response = await ask(make_quart(failing(Unauthorized(www_authenticate=ways))))
+    assert response.headers.get_list("WWW-Authenticate") == ["Basic realm=a", "Bearer realm=b"]
+
+
+@pytest.mark.parametrize("status", [204, 304, 307])
+async def test_what_is_no_error_has_no_error_body(status: int) -> None:
+    """An exception of a status below 400 is answered by FastAPI: without content, or with the place to go to."""
+    response = await ask(make_fastapi(failing(HTTPException(status, headers={"Location": "/x"}))))
+    assert response.status_code == status
+    assert response.headers["Location"] == "/x"
+    assert "error" not in response.text
+    assert (response.content == b"") == (status != 307)
+
+
 async def test_a_redirection_is_no_error() -> None:
     """Quart's redirections, raised or returned, pass the handlers."""
     app = Quart(__name__)
@@ -197,16 +253,87 @@ async def test_validation_errors_of_any_content(content: str | bytes, kind: str,
     assert "7031" not in response.text
 
 
+class _Account(BaseModel):
+    name: str = ""
+    password: str = ""
+    token: int = 0
+
+    @field_validator("password")
+    @classmethod
+    def _common(cls, value: str) -> str:
+        if value.startswith("own"):
+            raise PydanticCustomError("too_common", "{given} is too common", {"given": value})
+        assert not value.startswith("bad"), f"{value} is bad"
+        raise ValueError(f"password {value} is too common")
+
+    @field_validator("name")
+    @classmethod
+    def _no_name(cls, value: str) -> str:
+        raise ValueError("no such name")
+
+
+async def _faults_of(content: Any) -> tuple[dict[str, Any], str]:
+    app = FastAPI()
+    register_fastapi(app)
+
+    @app.post("/accounts")
+    async def view(accounts: list[_Account]) -> int:
+        return len(accounts)
+
+    async with client(app) as http:
+        response = await http.post("/accounts", json=content)
+    assert response.status_code == 422
+    return response.json()["error"], response.text
+
+
+@pytest.mark.parametrize("given", ["hunter2", "bad-hunter2", "own-hunter2"])
+async def test_a_validator_that_repeats_a_secret(given: str) -> None:
+    """Its text gives way to a neutral one, in the list and as the message; pydantic's own texts and other fields' stay."""
+    error, text = await _faults_of([{"password": given}])
+    assert "hunter2" not in text
+    assert error["message"] == error["details"]["validation_errors"][0]["msg"] == "The value is not valid"
+    error, _ = await _faults_of([{"token": "hunter2"}])
+    assert error["message"].startswith("Input should be a valid integer")
+    error, _ = await _faults_of([{"name": "n"}])
+    assert error["message"] == "Value error, no such name"
+
+
+async def test_what_was_sent_is_shown_in_part() -> None:
+    """200 characters of an input, be it text or structure; secrets are taken out first."""
+    (fault,) = (await _faults_of([{"name": "n" * 5000}]))[0]["details"]["validation_errors"]
+    assert fault["input"] == "n" * 200 + "… (5000 characters)"
+    error, text = await _faults_of({"password": "hunter2", "many": list(range(500))})
+    assert len(error["details"]["validation_errors"][0]["input"]) < 250
+    assert "hunter2" not in text
+
+
+async def test_many_faults_are_cut_between_two() -> None:
+    """Each fault that is shown is whole, and the number of all is told."""
+    error, _ = await _faults_of([{"token": "x"}] * 3000)
+    faults = error["details"]["validation_errors"]
+    assert 100 < len(faults) < 3000
+    assert all({"type", "loc", "msg", "input"} <= set(fault) for fault in faults)
+    assert faults[-1]["loc"] == ["body", len(faults) - 1, "token"]
+    assert error["details"]["validation_errors_in_all"] == 3000
+
+
 @BOTH
 @pytest.mark.parametrize("status", [200, 409, 599])
 async def test_an_error_may_bring_its_own_status(make: Make, status: int) -> None:
     """``status_code`` on a subclass wins over the table."""
-    from huleedu_service_libs.error_handling import HuleEduError  # noqa: PLC0415  # of this test only
+    error = OwnStatusError(detail_of())
+    error.status_code = status
+    assert (await ask(make(failing(error)))).status_code == status
 
-    class OwnStatusError(HuleEduError):
-        status_code = status
 
-    assert (await ask(make(failing(OwnStatusError(detail_of()))))).status_code == status
+@BOTH
+@pytest.mark.parametrize("given", ["a\r\nSet-Cookie: evil=1", "€", "0af7", "0AF7651916CD43DD", "b7ad6b7169203331"])
+async def test_a_span_id_is_sent_when_it_is_one(make: Make, given: str) -> None:
+    """16 hex digits; anything else, which another service may have sent, stands in no header and breaks no answer."""
+    response = await ask(make(known(detail_of().model_copy(update={"span_id": given}))))
+    assert response.status_code == 400
+    assert response.headers.get("X-Span-ID") == (given if given == "b7ad6b7169203331" else None)
+    assert "Set-Cookie" not in response.headers
 
 
 @BOTH
@@ -256,6 +383,36 @@ async def test_where_a_correlation_id_is_looked_for() -> None:
     assert extract_fastapi(Request(empty)) != extract_fastapi(Request(empty))
 
 
+@BOTH
+@pytest.mark.parametrize("given", ["header", "query", "both", "unacceptable"])
+async def test_one_request_has_one_id(make: Make, given: str) -> None:
+    """Log, header and body show the same id, wherever the client has put it."""
+    path = {"header": "/it", "unacceptable": "/it?correlation_id=a%20b"}.get(given, "/it?correlation_id=abc")
+    headers = {"X-Correlation-ID": "h"} if given in {"header", "both"} else {}
+    with structlog.testing.capture_logs([structlog.contextvars.merge_contextvars]) as lines:
+        response = await ask(make(failing(KeyError())), path, **headers)
+    shown = response.json()["error"]["correlation_id"]
+    assert response.headers["X-Correlation-ID"] == shown
+    assert [line["correlation_id"] for line in lines if line["event"] == "request_failed"] == [shown]
+    if given == "unacceptable":
+        assert str(UUID(shown)) == shown
+    else:
+        assert shown == ("abc" if given == "query" else "h")
+
+
+async def test_a_made_answer_shows_one_id() -> None:
+    """Without the middleware `create_error_response` puts the error's id into the header, or the client's text of it."""
+    app = Quart(__name__)
+
+    @app.get("/it")
+    async def view() -> Any:
+        return create_error_response(detail_of())
+
+    for headers in ({}, {"X-Correlation-ID": "other"}, {"X-Correlation-ID": CORRELATION}):
+        response = await ask(app, **headers)
+        assert response.headers["X-Correlation-ID"] == response.json()["error"]["correlation_id"] == CORRELATION
+
+
 async def test_the_services_own_middleware_may_choose_the_id() -> None:
     """What a service puts into ``request.state`` stands in body and header of a 500; middleware's errors count too."""
     app = FastAPI()
@@ -293,15 +450,57 @@ async def test_half_an_answer_is_cut_off() -> None:
         await ask(app, "/stream")
 
 
-async def test_an_error_in_a_websocket_closes_it() -> None:
-    """Code 1011, as RFC 6455 says of unexpected conditions."""
+@pytest.mark.parametrize("kind", [ConnectionError, OwnStatusError])
+async def test_half_an_answer_of_quart_is_logged(kind: type[Exception]) -> None:
+    """A generator that fails after its first bytes leaves one line with the request's ids; the server gets the error."""
+    app = Quart(__name__)
+    app.config["SERVICE_NAME"] = "essay_service"
+    register_quart(app)
+    register_quart(app)
+
+    @app.get("/stream")
+    async def stream() -> Any:
+        async def parts() -> Any:
+            yield b"one"
+            raise kind(detail_of())
+
+        return parts()
+
+    with structlog.testing.capture_logs() as lines, pytest.raises(kind):
+        await ask(app, "/stream", **HEADERS)
+    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    assert (line["correlation_id"], line["log_level"]) == (CORRELATION, "error")
+    if kind is ConnectionError:
+        assert (line["trace.id"], line["error.operation"], line["error.service"]) == (
+            TRACE,
+            "GET /stream",
+            "essay_service",
+        )
+
+
+@pytest.mark.parametrize(
+    ("steps", "types"),
+    [
+        ("", ["close"]),
+        ("accept", ["accept", "close"]),
+        ("accept close", ["accept", "close"]),
+        ("accept leave", ["accept"]),
+    ],
+)
+@pytest.mark.parametrize("error", [ZeroDivisionError("hunter2"), OwnStatusError(detail_of())])
+async def test_an_error_in_a_websocket_closes_it(steps: str, types: list[str], error: Exception) -> None:
+    """Code 1011, as RFC 6455 says of unexpected conditions, unless it is closed already; one line with the ids."""
     app = FastAPI()
     register_fastapi(app)
+    error = copy.copy(error)
 
     @app.websocket("/ws")
     async def ws(socket: WebSocket) -> None:
-        await socket.accept()
-        await known(detail_of())()
+        if "accept" in steps:
+            await socket.accept()
+        if "close" in steps:
+            await socket.close()
+        raise error
 
     sent: list[Any] = []
 
@@ -309,12 +508,24 @@ async def test_an_error_in_a_websocket_closes_it() -> None:
         return {"type": "websocket.connect"}
 
     async def send(message: Any) -> None:
+        if "leave" in steps and message["type"] == "websocket.close":
+            raise OSError
         sent.append(message)
 
-    scope = {"type": "websocket", "path": "/ws", "headers": [], "query_string": b"", "subprotocols": []}
-    await app(scope, receive, send)
-    assert [message["type"] for message in sent] == ["websocket.accept", "websocket.close"]
-    assert sent[1]["code"] == 1011
+    scope = {
+        "type": "websocket",
+        "path": "/ws",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()],
+        "query_string": b"",
+        "subprotocols": [],
+    }
+    with structlog.testing.capture_logs() as lines:
+        await app(scope, receive, send)
+    assert [message["type"].removeprefix("websocket.") for message in sent] == types
+    if "leave" not in steps:
+        assert sent[-1]["code"] == (1000 if "close" in steps else 1011)
+    (line,) = [line for line in lines if line["event"] == "request_failed"]
+    assert (line["correlation_id"], line["status"]) == (CORRELATION, 500)
 
 
 @BOTH

@@ -57,7 +57,7 @@ FITTED = {
 )
 def test_statuses(code: str, status: int) -> None:
     """Each code has its status, looked up as a member or as text."""
-    assert ERROR_CODE_TO_HTTP_STATUS[code] == status == http_status(code)  # type: ignore[index]  # text finds it too
+    assert ERROR_CODE_TO_HTTP_STATUS[code] == status == http_status(code)
 
 
 def test_every_code_is_described() -> None:
@@ -90,12 +90,16 @@ def test_the_body_has_the_contracts_keys_and_no_stack() -> None:
         (ErrorCode.RATE_LIMIT, {"window_seconds": "soon"}, "60"),
         (ErrorCode.RATE_LIMIT, {"retry_after": -1}, "60"),
         (ErrorCode.RATE_LIMIT, {"retry_after": float("nan")}, "60"),
+        (ErrorCode.RATE_LIMIT, {"retry_after": 90_000}, "86400"),
+        (ErrorCode.RATE_LIMIT, {"retry_after": float("inf")}, "86400"),
+        (ErrorCode.RATE_LIMIT, {"retry_after": "120"}, "120"),
+        (ErrorCode.RATE_LIMIT, {"retry_after": True}, "60"),
         (ErrorCode.CIRCUIT_BREAKER_OPEN, {}, "30"),
         (ErrorCode.TIMEOUT, {}, None),
     ],
 )
 def test_retry_after(code: ErrorCode, details: dict[str, Any], wait: str | None) -> None:
-    """429 and 503 say when to come back: from the details, else from the catalogue; others do not."""
+    """429 and 503 say when to come back: from the details, a day at most, else from the catalogue; others do not."""
     assert answer(create_test_error_detail(code, details=details)).headers.get("Retry-After") == wait
 
 

@@ -67,11 +67,30 @@ def test_the_description_shows_the_shapes() -> None:
     for responses in (described["paths"]["/essays/{essay_id}"]["put"]["responses"],):
         for status in ("default", "422"):
             content = responses[status]["content"]
-            assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/ErrorResponse"}
-            assert content["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/ErrorProblem"}
-    error = described["components"]["schemas"]["ErrorResponse"]["properties"]["error"]
+            assert content["application/json"]["schema"] == {"$ref": "#/components/schemas/HuleEduErrorResponse"}
+            assert content["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/HuleEduErrorProblem"}
+    error = described["components"]["schemas"]["HuleEduErrorResponse"]["properties"]["error"]
     assert set(error["required"]) == {"code", "message", "correlation_id", "service", "timestamp", "details"}
     assert "IDENTITY_ACCOUNT_LOCKED" in error["properties"]["code"]["enum"]
+
+
+class ErrorResponse(BaseModel):
+    """A model of a service, named as services like to."""
+
+    mine: int
+
+
+def test_a_services_own_model_stays() -> None:
+    """Our shapes have names of our own: a service's ``ErrorResponse`` is described as the service wrote it."""
+    app = _app()
+
+    @app.get("/own")
+    async def own() -> ErrorResponse:
+        return ErrorResponse(mine=1)
+
+    described = app.openapi()["components"]["schemas"]
+    assert set(described["ErrorResponse"]["properties"]) == {"mine"}
+    assert set(described["HuleEduErrorResponse"]["properties"]) == {"error"}
 
 
 def test_the_frameworks_own_errors_are_described_where_they_stay() -> None:
@@ -79,7 +98,10 @@ def test_the_frameworks_own_errors_are_described_where_they_stay() -> None:
     described = _app(http_exceptions=False).openapi()
     schema = described["paths"]["/squares/{n}"]["get"]["responses"]["default"]["content"]["application/json"]["schema"]
     assert schema == {
-        "anyOf": [{"$ref": "#/components/schemas/ErrorResponse"}, {"$ref": "#/components/schemas/FrameworkError"}]
+        "anyOf": [
+            {"$ref": "#/components/schemas/HuleEduErrorResponse"},
+            {"$ref": "#/components/schemas/HuleEduFrameworkError"},
+        ]
     }
 
 

@@ -119,3 +119,38 @@ def test_too_large_and_too_deep_bodies() -> None:
     """Neither a huge nor a deeply nested body is read."""
     for body in (b"[" * 100_000, b'{"error": {"code": "TIMEOUT", "x": "' + b"x" * 1_000_001 + b'"}}'):
         assert error_from_response(500, body).error_code == "SERVICE_UNAVAILABLE"
+
+
+@pytest.mark.parametrize("body", [None, b"", bytearray(b"{}"), memoryview(b"{}"), 5, object()])
+@pytest.mark.parametrize("headers", [None, [("Retry-After", "7")], [(b"retry-after", b"7")], ["ab", "c"], 5])
+@pytest.mark.parametrize("status", [500, "503", "five", None])
+def test_whatever_a_client_hands_over(body: Any, headers: Any, status: Any) -> None:
+    """An error comes of any body, of headers as a mapping or as pairs, and of a status as text."""
+    error = error_from_response(status, body, headers)
+    assert error.error_detail.details.get("retry_after") == (
+        7 if isinstance(headers, list) and len(headers) == 1 else None
+    )
+    if status in {500, "503"}:
+        assert error.error_code == "SERVICE_UNAVAILABLE"
+        assert error.error_detail.details["status_code"] == int(status)
+
+
+def test_a_body_in_a_view_is_read() -> None:
+    """A memoryview of our own body gives the error in it."""
+    assert (
+        error_from_response(404, memoryview(b'{"error": {"code": "CLASS_NOT_FOUND"}}')).error_code == "CLASS_NOT_FOUND"
+    )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"traceparent": f"00-{'0' * 32}-{'0' * 16}-01"},
+        {"traceparent": f"00-{'a' * 32}-{'0' * 16}-01"},
+        {"X-Trace-ID": "0" * 32, "X-Span-ID": "b" * 16},
+    ],
+)
+def test_zeros_are_no_trace(headers: dict[str, str]) -> None:
+    """Ids of zeros alone, which W3C forbids, are not taken over."""
+    detail = error_from_response(500, b"", headers).error_detail
+    assert (detail.trace_id, detail.span_id) == (None, None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 GOOD = """
 from uuid import UUID
+from common_core.error_enums import ErrorCode
 from huleedu_service_libs.error_handling import HuleEduError, assert_raises_huleedu_error, raise_validation_error
 from huleedu_service_libs.error_handling.identity_factories import raise_missing_token_error
 from huleedu_service_libs.error_handling.quart import register_error_handlers
@@ -15,6 +16,9 @@ def one(id_: UUID, ready: bool) -> int:
     if ready:
         return 1
     raise_validation_error(service="s", operation="o", field="f", message="m", correlation_id=id_, extra=1)
+
+def status(code: str) -> int:
+    return ERROR_CODE_TO_HTTP_STATUS[code] + ERROR_CODE_TO_HTTP_STATUS[ErrorCode.TIMEOUT]
 
 def two(id_: UUID) -> str:
     raise_missing_token_error("s", "o", "m", id_)

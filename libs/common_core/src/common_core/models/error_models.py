@@ -43,7 +43,7 @@ class ErrorDetail(BaseModel):
         service: Where.
         operation: Doing what.
         details: Whatever helps to understand it; never a secret.
-        stack_trace: Text of the stack. It never leaves the process: every dump has ``None`` in its place,
+        stack_trace: Text of the stack. It never leaves the process: every dump has ``None`` in its place, no ``repr`` shows it,
             and two details that differ in it alone are equal.
         trace_id: 32 hex digits of the W3C trace, if one was running.
         span_id: 16 hex digits of the span, if one was running.
@@ -58,7 +58,7 @@ class ErrorDetail(BaseModel):
     service: str
     operation: str
     details: dict[str, Any] = Field(default_factory=dict)
-    stack_trace: str | None = None
+    stack_trace: str | None = Field(default=None, repr=False)
     trace_id: str | None = None
     span_id: str | None = None
 

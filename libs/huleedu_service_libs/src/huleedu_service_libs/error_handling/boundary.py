@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from common_core.models.error_models import ErrorCodeType
 from huleedu_service_libs._ids import acceptable_correlation_id
-from huleedu_service_libs.error_handling.context import ErrorContext, code_of, operation_scope
+from huleedu_service_libs.error_handling.context import ErrorContext, code_of, operation_scope, sole_error
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.logging_utils import current_log_context, log_context
 from huleedu_service_libs.observability import use_trace_context
@@ -24,6 +24,13 @@ Headers = Mapping[str, Any] | Iterable[tuple[Any, Any]]
 UNEXPECTED = "An unexpected error occurred"
 
 _CORRELATION_NAMES = ("x-correlation-id", "correlation-id", "trace-id")
+_ANSWERS = frozenset(
+    {
+        "starlette.exceptions.HTTPException",
+        "starlette.exceptions.WebSocketException",
+        "werkzeug.exceptions.HTTPException",
+    }
+)
 _TRACE_NAMES = ("traceparent", "tracestate")
 
 
@@ -38,7 +45,8 @@ def error_context(
 ) -> Iterator[ErrorContext]:
     """Turn whatever the block raises into a `HuleEduError` with this context.
 
-    A `HuleEduError` passes unchanged, and so do cancellation and the end of the process. The
+    A `HuleEduError` passes unchanged, also out of a task group that wrapped it alone, and so do the
+    exceptions that Quart and FastAPI answer by themselves, cancellation and the end of the process. The
     original is the new error's ``__cause__``; its text stays out of the message and the details,
     because clients read those.
 
@@ -63,6 +71,11 @@ def error_context(
         except HuleEduError:
             raise
         except Exception as error:
+            sole = sole_error(error)
+            if sole is not None:
+                raise sole from sole.__cause__  # the group only wraps it
+            if _is_an_answer(error):
+                raise
             context = ErrorContext.current(error=error)
             raise HuleEduError(
                 context.detail(code or code_of(error), message, error_type=type(error).__name__)
@@ -84,6 +97,11 @@ def continue_from(headers: Headers) -> Iterator[None]:
         use_trace_context({name: known[name] for name in _TRACE_NAMES if name in known}),
     ):
         yield
+
+
+def _is_an_answer(error: Exception) -> bool:
+    # By name: no framework is imported here, and one that is not installed raises nothing.
+    return any(f"{kind.__module__}.{kind.__qualname__}" in _ANSWERS for kind in type(error).__mro__)
 
 
 def _known(headers: Headers) -> dict[str, str]:

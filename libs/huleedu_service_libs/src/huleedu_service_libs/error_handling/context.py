@@ -24,6 +24,7 @@ from huleedu_service_libs._clock import utc_now
 from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
 from huleedu_service_libs._plain import plain_text
 from huleedu_service_libs.error_handling._stack import stack_text
+from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.logging_utils import current_log_context
 from huleedu_service_libs.observability import inject_trace_context
 
@@ -140,7 +141,7 @@ class ErrorContext:
             "error_context": self,
         }
 
-    def detail(self, code: ErrorCodeType, message: str, **details: Any) -> ErrorDetail:
+    def detail(self, code: ErrorCodeType, message: str, /, **details: Any) -> ErrorDetail:
         """An `ErrorDetail` in this context, with the names of the causes among its details."""
         return self.complete(
             ErrorDetail(
@@ -194,10 +195,23 @@ def causes_of(error: BaseException) -> tuple[Cause, ...]:
 
 
 def code_of(error: BaseException) -> ErrorCode:
-    """The code for an exception that says nothing about codes itself."""
+    """The code for an exception that says nothing about codes itself; for a group of one, that of the one."""
+    error = _sole(error)
     if isinstance(error, TimeoutError):
         return ErrorCode.TIMEOUT
     return ErrorCode.CONNECTION_ERROR if isinstance(error, ConnectionError) else ErrorCode.UNKNOWN_ERROR
+
+
+def sole_error(error: BaseException) -> HuleEduError | None:
+    """The one `HuleEduError` that a task group has wrapped, or that ``error`` is itself."""
+    sole = _sole(error)
+    return sole if isinstance(sole, HuleEduError) else None
+
+
+def _sole(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
 
 
 def _running_correlation_id() -> UUID:

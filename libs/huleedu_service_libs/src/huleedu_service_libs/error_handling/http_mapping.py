@@ -5,6 +5,7 @@ the same. Neither is imported here.
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -20,7 +21,7 @@ __all__ = ["ERROR_CODE_TO_HTTP_STATUS", "Answer", "answer", "error_body", "http_
 
 _DESCRIPTIONS: dict[str, CodeDescription] = {each.code: each for family in FAMILIES for each in family.codes}
 
-ERROR_CODE_TO_HTTP_STATUS: dict[ErrorCodeType, int] = {each.code: each.status for each in _DESCRIPTIONS.values()}
+ERROR_CODE_TO_HTTP_STATUS: dict[str, int] = {each.code: each.status for each in _DESCRIPTIONS.values()}
 """Statuses by code, from the catalogue; a code's text finds them too."""
 
 PROBLEM_TYPE = "application/problem+json"
@@ -30,6 +31,7 @@ _WAITING_HELPS = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNA
 _WAIT_NAMES = ("retry_after", "retry_after_seconds", "window_seconds")
 _DEFAULT_WAIT = 5
 _LONGEST_WAIT = 24 * 3600
+_DIGITS = re.compile(r"[0-9]{1,15}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,12 +43,14 @@ class Answer:
         content_type: Of the body.
         headers: Beside the content type.
         body: JSON.
+        repeated_headers: Further ones, whose names may stand among ``headers`` too.
     """
 
     status: int
     content_type: str
     headers: dict[str, str]
     body: bytes
+    repeated_headers: tuple[tuple[str, str], ...] = ()
 
 
 def http_status(code: ErrorCodeType | str) -> int:
@@ -147,7 +151,13 @@ def _seconds_to_wait(detail: ErrorDetail) -> int:
 
 def _given_wait(details: Mapping[str, Any]) -> int | None:
     for name in _WAIT_NAMES:
-        value = details.get(name)
-        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= _LONGEST_WAIT:
-            return math.ceil(value)
+        seconds = _seconds(details.get(name))
+        if seconds is not None and seconds >= 0:
+            return math.ceil(min(seconds, _LONGEST_WAIT))
     return None
+
+
+def _seconds(value: Any) -> float | None:
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return float(value)
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

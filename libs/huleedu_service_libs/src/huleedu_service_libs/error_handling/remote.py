@@ -8,7 +8,7 @@ validated, never trusted.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -39,9 +39,9 @@ _UNAVAILABLE = frozenset({500, 502, 503, 504})
 
 
 def error_from_response(
-    status: int,
-    body: bytes | str,
-    headers: Mapping[str, str] | None = None,
+    status: int | str,
+    body: bytes | bytearray | memoryview | str | None,
+    headers: Mapping[str, str] | Iterable[tuple[Any, Any]] | None = None,
     *,
     service: str | None = None,
     operation: str | None = None,
@@ -55,16 +55,17 @@ def error_from_response(
     EXTERNAL_SERVICE_ERROR. A code that is not known here is kept as ``details["remote_code"]``.
 
     Args:
-        status: The HTTP status; call this for answers that are errors.
-        body: As it came.
-        headers: As they came; names in any case.
+        status: The HTTP status, as a number or its text; call this for answers that are errors.
+        body: As it came; ``None`` for none.
+        headers: As they came, a mapping or pairs; names in any case.
         service: Whom the answer came from, for answers that do not say.
         operation: What was asked of it; by default that of the running context.
 
     Returns:
         The error, to raise or to look at. Never fails, whatever the answer is.
     """
-    known = {str(name).lower(): str(value) for name, value in (headers or {}).items()}
+    known = _headers(headers)
+    status = _status(status)
     fields = _fields(body)
     here = ErrorContext.current(service=service, operation=operation)
     trace_id, span_id = _remote_trace(known, fields)
@@ -91,9 +92,30 @@ def error_from_response(
     )
 
 
-def _fields(body: bytes | str) -> dict[str, Any]:
+def _status(given: Any) -> int:
+    try:
+        return int(given)
+    except (TypeError, ValueError, OverflowError):
+        return 0
+
+
+def _headers(given: Any) -> dict[str, str]:
+    try:
+        pairs = list(given.items() if isinstance(given, Mapping) else given or ())
+        return {_text(name).lower(): _text(value) for name, value in pairs}
+    except (TypeError, ValueError):
+        return {}
+
+
+def _text(value: Any) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _fields(body: Any) -> dict[str, Any]:
     """What the answer says, in the words of our own body; empty when it is of another kind."""
-    if len(body) > _LARGEST_BODY:
+    if isinstance(body, memoryview):
+        body = body.tobytes() if body.nbytes <= _LARGEST_BODY else None
+    if not isinstance(body, bytes | bytearray | str) or len(body) > _LARGEST_BODY:
         return {}
     try:
         content = json.loads(body)
@@ -147,13 +169,17 @@ def _moment(given: Any) -> datetime:
 
 def _remote_trace(headers: Mapping[str, str], fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
     found = _TRACEPARENT.fullmatch(headers.get("traceparent", ""))
-    if found:
+    if found and _is_set(found[1]) and _is_set(found[2]):
         return found[1], found[2]
     trace_id = headers.get("x-trace-id") or str(fields.get("trace_id") or "")
-    if not _HEX_TRACE.fullmatch(trace_id):
+    if not _HEX_TRACE.fullmatch(trace_id) or not _is_set(trace_id):
         return None, None
     span_id = headers.get("x-span-id", "")
-    return trace_id, span_id if _HEX_SPAN.fullmatch(span_id) else None
+    return trace_id, span_id if _HEX_SPAN.fullmatch(span_id) and _is_set(span_id) else None
+
+
+def _is_set(digits: str) -> bool:
+    return digits.strip("0") != ""  # zeros alone are no id, says W3C
 
 
 def _link(trace_id: str | None, span_id: str | None) -> None:

@@ -4,21 +4,24 @@ Each framework's module tells how it looks at a request and how it sends bytes.
 Knows neither.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any
+from typing import Any, get_args
 from uuid import uuid4
 
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
+from pydantic_core.core_schema import ErrorType
 
 from common_core.error_enums import ErrorCode
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
+from huleedu_service_libs._json import dumps
 from huleedu_service_libs._plain import plain, plain_text
 from huleedu_service_libs._redaction import MASK, is_sensitive_name
-from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext
+from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext, sole_error
 from huleedu_service_libs.error_handling.http_mapping import Answer, answer
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.error_handling.logging_utils import log_error_once
@@ -39,7 +42,15 @@ __all__ = [
 _logger = create_service_logger("huleedu_service_libs.error_handling")
 
 _UNEXPECTED = "An unexpected error occurred"
+_NEUTRAL = "The value is not valid"
+# Of these pydantic words the text itself, without the input; a validator's own text may repeat it.
+_HARMLESS_FAULTS = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error", "union_tag_invalid"}
+_INPUT = 200  # characters of what was sent
+_FAULT_NODES = 1_500  # below what the encoder of answers takes, so that it cuts no fault in two
+_SPAN_ID = re.compile(r"[0-9a-f]{16}")
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
+_YIELDING = frozenset({"retry-after", "vary"})
+_OF_THE_BODY = frozenset({"content-type", "content-length", "content-encoding", "transfer-encoding"})
 _CODES_BY_STATUS: Mapping[int, ErrorCodeType] = {
     401: ErrorCode.AUTHENTICATION_ERROR,
     403: ErrorCode.AUTHORIZATION_ERROR,
@@ -91,7 +102,7 @@ def answer_unexpected(error: Exception, request: RequestView) -> Answer:
 
     A task group wraps what its tasks raise: a group of one `HuleEduError` is answered as that error.
     """
-    sole = _sole_error(error)
+    sole = sole_error(error)
     if sole is not None:
         return answer_known(sole, request)
     detail = _detail(ErrorCode.UNKNOWN_ERROR, _UNEXPECTED, request, {"error_type": type(error).__name__})
@@ -103,14 +114,16 @@ def answer_unexpected(error: Exception, request: RequestView) -> Answer:
     return sent
 
 
-def answer_http(error: Exception, status: int, said: Any, headers: Mapping[str, str], request: RequestView) -> Answer:
+def answer_http(
+    error: Exception, status: int, said: Any, headers: Iterable[tuple[str, str]], request: RequestView
+) -> Answer:
     """For what the framework itself refuses: unknown paths, wrong methods, ``abort``.
 
     Args:
         error: The framework's exception.
         status: Stays what it is.
         said: Its own text or data; ``None`` for the framework's standard text.
-        headers: That belong to it, such as ``Allow``.
+        headers: That belong to it, such as ``Allow``. Its ``Retry-After`` wins over that of the code.
         request: Who asked.
     """
     phrase = _PHRASES.get(status, "Error")
@@ -121,16 +134,20 @@ def answer_http(error: Exception, status: int, said: Any, headers: Mapping[str, 
     detail = _detail(_CODES_BY_STATUS.get(status, fallback), message, request, details)
     sent = to_answer(detail, request, status)
     log_error_once(_logger, error, status, detail)
-    return replace(sent, headers={**headers, **sent.headers})
+    return _with_headers(sent, headers)
 
 
 def answer_invalid(error: Exception, faults: list[Any], request: RequestView) -> Answer:
-    """For a request that does not fit its model: 422 with pydantic's list of faults, their inputs redacted."""
-    shown = [_fault(each) for each in faults]
+    """For a request that does not fit its model: 422 with pydantic's list of faults, their inputs redacted.
+
+    A list too long for an answer is cut behind a whole fault; ``validation_errors_in_all`` then tells how many there were.
+    """
+    shown = _faults(faults)
     first = shown[0].get("msg") if shown else None
-    detail = _detail(
-        ErrorCode.VALIDATION_ERROR, str(first or "The request is not valid"), request, {"validation_errors": shown}
-    )
+    details: dict[str, Any] = {"validation_errors": shown}
+    if len(shown) < len(faults):
+        details["validation_errors_in_all"] = len(faults)
+    detail = _detail(ErrorCode.VALIDATION_ERROR, str(first or "The request is not valid"), request, details)
     sent = to_answer(detail, request, HTTPStatus.UNPROCESSABLE_ENTITY)
     log_error_once(_logger, error, sent.status, detail)
     return sent
@@ -147,9 +164,29 @@ def to_answer(detail: ErrorDetail, request: RequestView, status: int | None = No
         trace_id=get_current_trace_id(),
     )
     ids = {CORRELATION_HEADER: request.correlation_id}
-    if detail.span_id:
+    if detail.span_id and _SPAN_ID.fullmatch(detail.span_id):  # it may come from another service
         ids["X-Span-ID"] = detail.span_id
     return replace(sent, headers={**sent.headers, **ids})
+
+
+def _with_headers(sent: Answer, given: Iterable[tuple[str, str]]) -> Answer:
+    """Names in any case; what the exception says of its own body and the ids of the request do not come from it."""
+    own = {name.lower() for name in sent.headers} - _YIELDING
+    headers = {name: value for name, value in sent.headers.items() if name.lower() in own}
+    repeated: list[tuple[str, str]] = []
+    for name, value in given:
+        lower = name.lower()
+        if lower in _OF_THE_BODY or lower in own:
+            continue
+        if any(lower == each.lower() for each in headers):
+            repeated.append((name, value))
+        else:
+            headers[name] = value
+    present = {name.lower() for name in headers}
+    headers |= {name: value for name, value in sent.headers.items() if name.lower() not in present}
+    if "vary" in present:
+        repeated.append(("Vary", sent.headers["Vary"]))
+    return replace(sent, headers=headers, repeated_headers=tuple(repeated))
 
 
 def _detail(code: ErrorCodeType, message: str, request: RequestView, details: dict[str, Any]) -> ErrorDetail:
@@ -171,15 +208,35 @@ def _detail(code: ErrorCodeType, message: str, request: RequestView, details: di
     )
 
 
-def _sole_error(error: BaseException) -> HuleEduError | None:
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error if isinstance(error, HuleEduError) else None
+def _faults(given: list[Any]) -> list[dict[str, Any]]:
+    shown: list[dict[str, Any]] = []
+    left = _FAULT_NODES
+    for each in given:
+        fault = _fault(each)
+        left -= _size(fault)
+        if left < 0 and shown:
+            break
+        shown.append(fault)
+    return shown
 
 
 def _fault(given: Any) -> dict[str, Any]:
-    """One entry of pydantic's list; what was typed into a secret field is hidden."""
+    """One entry of pydantic's list; what was typed into a secret field is hidden, in the validator's own text too."""
     fault: dict[str, Any] = plain(dict(given))
     if any(is_sensitive_name(str(part), "text") for part in fault.get("loc") or ()):
         fault |= {name: MASK for name in ("input", "ctx") if name in fault}
+        if fault.get("type") not in _HARMLESS_FAULTS:
+            fault["msg"] = _NEUTRAL
+    if "input" in fault:
+        fault["input"] = _short(fault["input"])
     return fault
+
+
+def _short(value: Any) -> Any:
+    text = value if isinstance(value, str) else dumps(value).decode()
+    return value if len(text) <= _INPUT else f"{text[:_INPUT]}… ({len(text)} characters)"
+
+
+def _size(value: Any) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(_size(each) for each in inner)

@@ -11,6 +11,7 @@ passed on, or a new one begins here.
 import secrets
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+from urllib.parse import parse_qsl
 from uuid import uuid4
 
 from opentelemetry import context as otel_context
@@ -39,7 +40,7 @@ class RequestContextMiddleware:
     """Runs each request in its correlation and trace context, and answers with both ids.
 
     The correlation id is the header ``X-Correlation-ID`` when it is acceptable (letters, digits,
-    dots, dashes, underscores, 128 at most), else a new UUID. It is bound to the log context, stands in
+    dots, dashes, underscores, 128 at most), else the query's ``correlation_id``, else a new UUID. It is bound to the log context, stands in
     ``scope["huleedu.correlation_id"]`` and in the response, beside ``X-Trace-ID``, unless the application
     has put others there. Around an application that is wrapped already it does nothing.
 
@@ -56,7 +57,9 @@ class RequestContextMiddleware:
             await self._app(scope, receive, send)
             return
         headers = _text_headers(scope)
-        correlation_id = acceptable_correlation_id(headers.get(CORRELATION_HEADER.lower())) or str(uuid4())
+        correlation_id = (
+            acceptable_correlation_id(headers.get(CORRELATION_HEADER.lower())) or _queried_id(scope) or str(uuid4())
+        )
         scope[SCOPE_KEY] = correlation_id
         context = _trace_context(headers)
         trace_id = format(trace.get_current_span(context).get_span_context().trace_id, "032x")
@@ -80,6 +83,16 @@ class RequestContextMiddleware:
 
 def _text_headers(scope: Scope) -> dict[str, str]:
     return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope.get("headers", [])}
+
+
+def _queried_id(scope: Scope) -> str | None:
+    query: bytes = scope.get("query_string") or b""
+    if b"correlation_id=" not in query:
+        return None
+    fields = parse_qsl(query.decode("latin-1"))
+    return next(
+        (value for name, value in fields if name == "correlation_id" and acceptable_correlation_id(value)), None
+    )
 
 
 def _trace_context(headers: dict[str, str]) -> otel_context.Context:

@@ -1,18 +1,21 @@
 """Error handlers of a FastAPI application. Services import them from ``error_handling.fastapi``."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
 
 with requires_extra("fastapi", module=__name__):
     from fastapi import FastAPI, Request, WebSocket
+    from fastapi.exception_handlers import http_exception_handler
     from fastapi.exceptions import RequestValidationError
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.websockets import WebSocketDisconnect
 
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER
 from huleedu_service_libs.error_handling.http_mapping import Answer
@@ -30,7 +33,10 @@ from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestCo
 
 __all__ = ["extract_correlation_id", "register_error_handlers"]
 
+_BAD_REQUEST = 400
 _INTERNAL_ERROR = 1011  # RFC 6455: the server met an unexpected condition
+# What comes after these cannot be repaired: of an HTTP answer its start, of a WebSocket its end.
+_BEGINNINGS = frozenset({"http.response.start", "websocket.close", "websocket.http.response.start"})
 _MARK = "_huleedu_error_handlers"
 
 
@@ -39,7 +45,8 @@ def register_error_handlers(app: FastAPI, *, http_exceptions: bool = False) -> N
 
     `HuleEduError` gets the status of its code, a request that does not fit its model 422, anything
     unexpected 500. The last is answered inside Starlette's outermost layer, which would lose the ids
-    and, in debug mode, show the stack; it is logged here and not raised again. The application is wrapped
+    and, in debug mode, show the stack; it is logged here and not raised again. A WebSocket is closed with
+    1011 instead. The application is wrapped
     in `RequestContextMiddleware`. Its OpenAPI description shows the errors.
 
     Args:
@@ -59,12 +66,12 @@ def register_error_handlers(app: FastAPI, *, http_exceptions: bool = False) -> N
 
 
 def extract_correlation_id(request: HTTPConnection) -> str:
-    """The request's correlation id: ``request.state``, header, query, what the middleware gave it, a new one."""
+    """The request's correlation id: ``request.state``, what the middleware gave it, header, query, a new one."""
     return correlation_id_of(
         getattr(request.state, "correlation_id", None),
+        request.scope.get(SCOPE_KEY),
         request.headers.get(CORRELATION_HEADER),
         request.query_params.get("correlation_id"),
-        request.scope.get(SCOPE_KEY),
     )
 
 
@@ -75,20 +82,27 @@ class _UnexpectedErrors:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
         started = False
 
         async def watch(message: Message) -> None:
             nonlocal started
-            started = started or message["type"] == "http.response.start"
+            started = started or message["type"] in _BEGINNINGS
             await send(message)
 
         try:
             await self._app(scope, receive, watch)
+        except WebSocketDisconnect:  # the client has left, which is no fault
+            raise
         except Exception as error:
-            sent = _on_unexpected(error, Request(scope, receive))
+            sent = _on_unexpected(error, HTTPConnection(scope))
+            if scope["type"] == "websocket":
+                if not started:
+                    with _when_closed():
+                        await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": ""})
+                return
             if started:  # half an answer is out: only closing the connection tells the client
                 raise
             await _response(sent)(scope, receive, send)
@@ -111,13 +125,21 @@ def _handler(
     make: Callable[[Any, HTTPConnection], Answer],
 ) -> Any:  # Starlette's types say that a handler takes only requests, but it calls it with WebSockets too
     async def handle(connection: Request | WebSocket, error: Exception) -> Response | None:
+        if isinstance(error, HTTPException) and error.status_code < _BAD_REQUEST and isinstance(connection, Request):
+            return await http_exception_handler(connection, error)
         sent = make(error, connection)
         if isinstance(connection, WebSocket):
-            await connection.close(_INTERNAL_ERROR)
+            with _when_closed():
+                await connection.close(_INTERNAL_ERROR)
             return None
         return _response(sent)
 
     return handle
+
+
+def _when_closed() -> suppress:
+    """For closing a WebSocket that the application or the client may have closed already."""
+    return suppress(RuntimeError, OSError, WebSocketDisconnect)
 
 
 def _on_known(error: HuleEduError, request: HTTPConnection) -> Answer:
@@ -131,7 +153,7 @@ def _on_invalid(error: RequestValidationError, request: HTTPConnection) -> Answe
 def _on_http(error: HTTPException, request: HTTPConnection) -> Answer:
     default = HTTPException(error.status_code).detail
     said = None if error.detail == default else error.detail
-    return answer_http(error, error.status_code, said, dict(error.headers or {}), _view(request))
+    return answer_http(error, error.status_code, said, (error.headers or {}).items(), _view(request))
 
 
 def _on_unexpected(error: Exception, request: HTTPConnection) -> Answer:
@@ -139,7 +161,10 @@ def _on_unexpected(error: Exception, request: HTTPConnection) -> Answer:
 
 
 def _response(sent: Answer) -> Response:
-    return Response(sent.body, sent.status, sent.headers, sent.content_type)
+    response = Response(sent.body, sent.status, sent.headers, sent.content_type)
+    for name, value in sent.repeated_headers:
+        response.headers.append(name, value)
+    return response
 
 
 def _view(request: HTTPConnection) -> RequestView:

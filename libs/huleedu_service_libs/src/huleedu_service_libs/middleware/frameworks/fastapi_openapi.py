@@ -13,9 +13,9 @@ from huleedu_service_libs.error_handling.catalogue import FAMILIES
 __all__ = ["describe_errors"]
 
 _METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
-_ERROR = {"$ref": "#/components/schemas/ErrorResponse"}
-_PROBLEM = {"$ref": "#/components/schemas/ErrorProblem"}
-_OWN = {"$ref": "#/components/schemas/FrameworkError"}
+_ERROR = {"$ref": "#/components/schemas/HuleEduErrorResponse"}
+_PROBLEM = {"$ref": "#/components/schemas/HuleEduErrorProblem"}
+_OWN = {"$ref": "#/components/schemas/HuleEduFrameworkError"}
 
 
 def describe_errors(app: FastAPI, *, own_errors: bool) -> None:
@@ -55,8 +55,8 @@ def _add_components(schema: dict[str, Any], *, own_errors: bool) -> None:
     known = schema.setdefault("components", {}).setdefault("schemas", {})
     fields = _fields()
     body = _object({**fields, "message": {"type": "string"}})
-    known["ErrorResponse"] = _object({"error": body}, closed=True)
-    known["ErrorProblem"] = _object(
+    known["HuleEduErrorResponse"] = _object({"error": body}, closed=True)
+    known["HuleEduErrorProblem"] = _object(
         {
             "type": {"type": "string", "format": "uri"},
             "title": {"type": "string"},
@@ -66,7 +66,7 @@ def _add_components(schema: dict[str, Any], *, own_errors: bool) -> None:
         }
     )
     if own_errors:
-        known["FrameworkError"] = _object({"detail": {}})
+        known["HuleEduFrameworkError"] = _object({"detail": {}})
 
 
 def _fields() -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """Error handlers of a Quart application. Services import them from ``error_handling.quart``."""
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ with requires_extra("quart", module=__name__):
     from werkzeug.exceptions import HTTPException
 
 from common_core.models.error_models import ErrorDetail
+from huleedu_service_libs._ids import correlation_uuid
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER
 from huleedu_service_libs.error_handling.http_mapping import Answer
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
@@ -26,12 +28,15 @@ from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestCo
 
 __all__ = ["create_error_response", "extract_correlation_id", "register_error_handlers"]
 
+_MARK = "huleedu_error_handlers"
+
 
 def register_error_handlers(app: Quart, *, http_exceptions: bool = True) -> None:
     """Answer every error of ``app`` in the services' one form, with the ids of its request.
 
     `HuleEduError` gets the status of its code, anything unexpected 500. What Quart itself refuses keeps
-    its status. The application is wrapped in `RequestContextMiddleware`, if it is not yet.
+    its status. What fails while an answer is being streamed is logged, and the server closes the
+    connection. The application is wrapped in `RequestContextMiddleware`.
 
     Args:
         app: Its ``config["SERVICE_NAME"]`` stands in the answers.
@@ -42,8 +47,9 @@ def register_error_handlers(app: Quart, *, http_exceptions: bool = True) -> None
     app.register_error_handler(Exception, _on_unexpected)
     if http_exceptions:
         app.register_error_handler(HTTPException, _on_http)
-    if not isinstance(app.asgi_app, RequestContextMiddleware):
-        app.asgi_app = RequestContextMiddleware(app.asgi_app)  # type: ignore[method-assign,assignment,arg-type]  # Quart's own way, but typed closely
+    if _MARK not in app.extensions:
+        app.extensions[_MARK] = True
+        app.asgi_app = RequestContextMiddleware(_LateErrors(app, app.asgi_app))  # type: ignore[method-assign,assignment]  # Quart's own way, but typed closely
 
 
 def create_error_response(error_detail: ErrorDetail, status_code: int | None = None) -> tuple[Response, int]:
@@ -53,15 +59,45 @@ def create_error_response(error_detail: ErrorDetail, status_code: int | None = N
         error_detail: What is known of it.
         status_code: Wins over that of the code.
     """
-    sent = to_answer(error_detail, _view(), status_code)
+    view = _view()
+    if not has_request_context() or SCOPE_KEY not in _scope(current_request):
+        # Nobody has bound an id to the request, so the error's own stands in the header too.
+        own = error_detail.correlation_id
+        view = view if correlation_uuid(view.correlation_id) == own else replace(view, correlation_id=str(own))
+    sent = to_answer(error_detail, view, status_code)
     return _response(sent), sent.status
 
 
 def extract_correlation_id(request: Any) -> str:
-    """The request's correlation id: header, then query, then what the middleware gave it, then a new one."""
+    """The request's correlation id: what the middleware gave it, then header, then query, then a new one."""
     return correlation_id_of(
-        request.headers.get(CORRELATION_HEADER), request.args.get("correlation_id"), _scope(request).get(SCOPE_KEY)
+        _scope(request).get(SCOPE_KEY), request.headers.get(CORRELATION_HEADER), request.args.get("correlation_id")
     )
+
+
+class _LateErrors:
+    """Logs what Quart's handlers do not see: errors of a generator whose first bytes are out. Then they go on."""
+
+    def __init__(self, app: Quart, inner: Any) -> None:
+        self._app = app
+        self._inner = inner
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await self._inner(scope, receive, send)
+        except Exception as error:
+            if scope["type"] in {"http", "websocket"}:
+                answer_unexpected(error, self._view_of(scope))
+            raise
+
+    def _view_of(self, scope: Any) -> RequestView:
+        return RequestView(
+            method=str(scope.get("method", "WEBSOCKET")),
+            path=str(scope.get("path", "")),
+            accept=None,
+            correlation_id=correlation_id_of(scope.get(SCOPE_KEY)),
+            service=_service_of(self._app),
+        )
 
 
 def _on_known(error: HuleEduError) -> Response:
@@ -76,8 +112,7 @@ def _on_http(error: HTTPException) -> Response | HTTPException:
     if error.response is not None or status is None or status < 400:  # noqa: PLR2004  # a redirection, or abort(response)
         return error
     said = None if error.description == type(error).description else error.description
-    headers = {name: value for name, value in error.get_headers() if name.lower() != "content-type"}
-    return _response(answer_http(error, status, said, headers, _view()))
+    return _response(answer_http(error, status, said, error.get_headers(), _view()))
 
 
 def _on_unexpected(error: Exception) -> Response | HTTPException:
@@ -87,11 +122,14 @@ def _on_unexpected(error: Exception) -> Response | HTTPException:
 
 
 def _response(sent: Answer) -> Response:
-    return Response(sent.body, status=sent.status, headers=sent.headers, content_type=sent.content_type)
+    response = Response(sent.body, status=sent.status, headers=sent.headers, content_type=sent.content_type)
+    for name, value in sent.repeated_headers:
+        response.headers.add(name, value)
+    return response
 
 
 def _view() -> RequestView:
-    make = partial(RequestView, service=str(current_app.config.get("SERVICE_NAME") or "unknown"))
+    make = partial(RequestView, service=_service_of(current_app))
     if not has_request_context():  # a WebSocket, or a job that builds an answer
         return make(method="", path="", accept=None, correlation_id=correlation_id_of())
     return make(
@@ -100,6 +138,10 @@ def _view() -> RequestView:
         accept=current_request.headers.get("Accept"),
         correlation_id=extract_correlation_id(current_request),
     )
+
+
+def _service_of(app: Any) -> str:
+    return str(app.config.get("SERVICE_NAME") or "unknown")
 
 
 def _scope(request: Any) -> dict[str, Any]:
