@@ -22,6 +22,7 @@ __all__ = [
     "is_sensitive_name",
     "mask_url_credentials",
     "redact_text",
+    "redact_within",
 ]
 
 MASK = "***"
@@ -231,6 +232,9 @@ _INPUT_TYPE = re.compile(r", input_type=\w+\]?\Z")
 _EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]++@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 
 
+_BEYOND = 1_024  # characters that are looked at behind those that are kept
+
+
 def redact_text(text: str) -> str:
     """``text`` without passwords, tokens, authorization values, URL credentials and, by policy, e-mail addresses."""
     if not _chosen.names and not any(map(text.lower().__contains__, _SUSPICIOUS)):
@@ -242,6 +246,29 @@ def redact_text(text: str) -> str:
     text = _SCHEME_VALUE.sub(_mask_scheme_value, text)
     text = _WEB_TOKEN.sub(_mask_web_token, text)
     return _EMAIL.sub(MASK, text) if _chosen.emails else text
+
+
+def redact_within(text: str, limit: int) -> str:
+    """`redact_text` of what UTF-8 can hold of ``text``, cut behind ``limit`` characters, with a note.
+
+    Cut afterwards, and between words: half a URL or half a pair no longer tells that it holds a secret.
+    """
+    safe = redact_text(_encodable(text[: limit + _BEYOND]))
+    if len(text) <= limit:
+        return safe
+    kept = safe[:limit]
+    end = max(kept.rfind(" "), kept.rfind("\n"), kept.rfind("\t")) + 1
+    if len(kept) - end <= _BEYOND or any(map(kept[end:].__contains__, "=:@")):
+        kept = kept[:end]
+    return f"{kept}… ({len(text)} characters)"
+
+
+def _encodable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates
+        return text.encode("utf-8", "backslashreplace").decode()
+    return text
 
 
 def _hides_text(name: str, value: str) -> bool:

@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel
 
 from common_core.error_enums import ErrorCode
-from huleedu_service_libs._plain import plain, redacted_field
+from huleedu_service_libs._plain import flat_entries, plain, plain_text, redacted_field
 from huleedu_service_libs._redaction import is_sensitive_name, redact_text
 from huleedu_service_libs.error_handling import (
     HuleEduError,
@@ -360,6 +360,47 @@ def test_size_is_bounded() -> None:
     body = answer(create_test_error_detail(details=huge)).body
     assert len(body) < 64_000
     assert "100000 items in all" in body.decode()
+
+
+def test_all_texts_of_a_value_together_are_bounded() -> None:
+    """Two thousand long texts neither make a large answer nor take long; the remark tells how long they were."""
+    shown = plain({"texts": ["x_" * 4_000] * 1_990})
+    assert len(json.dumps(shown)) < 200_000
+    assert shown["texts"][0] == "x_" * 4_000
+    assert shown["texts"][-1] == "… (8000 characters)"
+
+
+def test_long_log_texts_are_cut() -> None:
+    """A log field keeps its first 64 thousand characters, and says how many there were."""
+    shown = redacted_field("event", "word " * 200_000)
+    assert len(shown) < 66_000
+    assert shown.endswith("… (1000000 characters)")
+
+
+@pytest.mark.parametrize("before", range(8_140, 8_200, 7))
+@pytest.mark.parametrize("text", [f"postgres://u:{SECRET}@host/db", f"password={SECRET}", f"sent Bearer {SECRET}"])
+def test_a_cut_shows_no_half_secret(before: int, text: str) -> None:
+    """Wherever a long text is cut, nothing of a secret is left in front of the cut."""
+    shown = plain_text(f"{'x' * before} {text} {'and so on ' * 300}")
+    assert SECRET[:4] not in shown
+    assert shown.startswith("x" * min(before, 8_192))
+
+
+def test_pairs_are_entries() -> None:
+    """Headers as pairs, and mappings that name what their value is, hide like fields of that name."""
+    headers = [("x-api-key", SECRET), (b"cookie", SECRET.encode()), ["accept", "text/html"], [b"authorization", b"x y"]]
+    assert plain({"headers": headers})["headers"] == [
+        ["x-api-key", "***"],
+        ["cookie", "***"],
+        ["accept", "text/html"],
+        ["authorization", "***"],
+    ]
+    assert SECRET not in str(redacted_field("headers", headers))
+    for name in ("name", "key", "field"):
+        assert plain({name: "password", "value": SECRET}) == {name: "password", "value": "***"}
+    assert plain({"field": "title", "value": "x"}) == {"field": "title", "value": "x"}
+    assert flat_entries({"field": "password", "value": SECRET})["value"] == "***"
+    assert plain({"loc": ("body", "password"), "input": SECRET})["input"] == "***"
 
 
 @pytest.mark.parametrize(
