@@ -118,7 +118,7 @@ _SECRET_NAME = re.compile(
     r"password(?!less)|passwd|passphrase|(?:^|_)pass_word|(?:^|_)(?:pass|pw)(?:_?\d+)?$|(?<![a-z])pwd"
     r"|secret(?!ar[yi])|authorization|cookie|credential|jwt|bearer|session_?id|dsn(?![a-z])|connection_?string|conn_?str"
     r"|^sig$|^(?:x_[a-z_]*)?signature(?:_\d+)?$"
-    r"|(?:api|private|access|signing|encryption|auth|client|account|shared|master|storage)_?key(?!w)"
+    r"|(?:api|private|access|signing|encryption|auth|client|account|shared|master)_?key(?!w)"
 )
 _SECRET_NUMBER = re.compile(r"passcode|otp(?![a-z])|(?:^|_)pin(?:_?code)?$")
 _TOKEN_NAME = re.compile(
@@ -187,6 +187,8 @@ _SECRET_PARAMETERS = frozenset({"key", "sig", "pass", "signature"})
 _NAME = re.compile(r"(?<![\w.\-\[\]])(?P<name>[\w.\-\[\]]++)(?P<quote>\\*+[\"']?+)(?P<sep>\s*+[:=]\s*+)")
 _ESCAPED = re.compile(r"(\\++)([\"'])")
 _QUOTED = re.compile(r"[bruf]{0,2}(?:\"(?:\\.|[^\"\\])*+\"?|'(?:\\.|[^'\\])*+'?)", re.IGNORECASE | re.DOTALL)
+# A header as a pair, as Python shows it.
+_SHOWN_PAIR = re.compile(rf"(\([bru]?([\"'])([\w.\-]{{1,64}}+)\2, ?)({_QUOTED.pattern})", re.IGNORECASE | re.DOTALL)
 # The end of a structure is not looked for: all to the end of the line goes.
 _STRUCTURE = re.compile(r"[^\s,;&})\]\"'\[{(]{0,200}[\[{(][^\r\n]*+")
 _BARE = re.compile(r"[^\s,;&}\])]++")
@@ -243,6 +245,7 @@ def redact_text(text: str) -> str:
         text = _FIELD_ERROR.sub(_mask_input, text)
     text = _URL.sub(lambda found: f"://{_user_of(found[2])}@", text)
     text = _mask_values(_PARAMETER.sub(_mask_parameter, text))
+    text = _SHOWN_PAIR.sub(_mask_pair, text)
     text = _SCHEME_VALUE.sub(_mask_scheme_value, text)
     text = _WEB_TOKEN.sub(_mask_web_token, text)
     return _EMAIL.sub(MASK, text) if _chosen.emails else text
@@ -325,6 +328,10 @@ def _is_prose(word: re.Match[str]) -> bool:
     if not _PROSE.match(word[0]):
         return False
     return word[0].lower().strip(".!?") in _SAYS_NOTHING or bool(_FOLLOWED_BY_WORDS.match(word.string, word.end()))
+
+
+def _mask_pair(found: re.Match[str]) -> str:
+    return f"{found[1]}{_mask_like(found[4])}" if _hides_text(found[3], "") else found[0]
 
 
 def _mask_input(found: re.Match[str]) -> str:

@@ -69,6 +69,8 @@ SECRET = "hunter2-S3cr3t"
         "a lone eyJhbGciOiJIUzI1NiJ9.{}.c2ln",
         "login failed, password: {}",
         "X-Api-Key: {}",
+        "[('accept', 'x'), ('x-api-key', '{}')]",
+        "[(b'cookie', b'sid={}')]",
         "api_key: {}",
         "passwd:{}",
         "password = {}",
@@ -164,7 +166,18 @@ def test_names_that_tell_a_secret(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("token_type", "tokens_used", "config_key", "field", "email", "author", "compass", "laptop", "max_tokens"),
+        *(
+            "token_type",
+            "tokens_used",
+            "config_key",
+            "field",
+            "email",
+            "author",
+            "compass",
+            "laptop",
+            "max_tokens",
+            "storage_key",
+        ),
         *("page_token", "secretary", "cookies_accepted", "api_keyword", "password_min_length", "first_pass"),
         *("failed_password_attempts", "IDENTITY_PASSWORD_RESET_NOT_REQUESTED", "compass_word"),
     ],
