@@ -20,7 +20,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
 from huleedu_service_libs._metrics import counter
 from huleedu_service_libs._plain import redacted_field
-from huleedu_service_libs._redaction import redact_text
+from huleedu_service_libs._redaction import redact_within
 
 __all__ = [
     "LineLogger",
@@ -37,6 +37,9 @@ __all__ = [
     "swallowed_failures",
     "write_line",
 ]
+
+
+_TEXT = 65_536  # characters of one text that are looked through and written
 
 
 @dataclass(slots=True)
@@ -169,14 +172,14 @@ def redact_fields(_logger: WrappedLogger, _method: str, event_dict: EventDict) -
 
 def _safe_name(name: Any) -> str:
     text = str(name)
-    return text if text.isidentifier() else redact_text(text)  # a word alone gives nothing away
+    return text if text.isidentifier() else redact_within(text, _TEXT)  # a word alone gives nothing away
 
 
 def render_traceback(stream: TextIO, exc_info: ExcInfo) -> None:
     """Write a traceback without secrets, for the console."""
     text = io.StringIO()
     structlog.dev.plain_traceback(text, exc_info)
-    stream.write(redact_text(text.getvalue()))
+    stream.write(redact_within(text.getvalue(), _TEXT))
 
 
 _RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -250,9 +253,9 @@ class ServiceBoundLogger(structlog.BoundLoggerBase):
         except Exception as error:  # noqa: BLE001  # logging must not stop the service
             _note_failure()
             failure = {
-                "event": redact_text(_event_text(event)),
+                "event": redact_within(_event_text(event), _TEXT),
                 "level": name,
-                "log_failure": redact_text(_text(error)),
+                "log_failure": redact_within(_text(error), _TEXT),
             }
             write_line(json.dumps(failure))
 

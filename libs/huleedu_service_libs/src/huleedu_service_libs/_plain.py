@@ -14,21 +14,25 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text
+from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text, redact_within
 
-__all__ = ["flat_entry", "plain", "plain_entry", "plain_text", "redacted_field"]
+__all__ = ["flat_entries", "flat_entry", "plain", "plain_entry", "plain_text", "redacted_field"]
 
 _DEPTH = 8
 _NODES = 2_000  # of one value, in all
 _TEXT = 8_192  # characters
+_TEXTS = 65_536  # characters of all texts of one value
+_LOG_TEXT = 65_536
+_NAMES_OF_NAMES = ("name", "key", "field", "header")
+_PAIR = 2
 _SAFE_INTEGER = 2**63
 
 
 def plain(value: Any) -> Any:
     """``value`` as dictionaries, lists, texts, numbers, truth values and ``None``, without secrets.
 
-    Texts keep at most 8192 characters, nesting 8 levels, the whole 2000 nodes; what is beyond is
-    replaced by a remark. Unknown objects become their ``str``.
+    Texts keep at most 8192 characters, 65536 all of them together, nesting 8 levels, the whole 2000
+    nodes; what is beyond is replaced by a remark. Unknown objects become their ``str``.
     """
     return _Walk().plain(value, 0)
 
@@ -48,16 +52,24 @@ def flat_entry(name: Any, value: Any) -> tuple[str, str | bool | int | float]:
     return key, str(shown) if is_structure or shown == MASK or issubclass(type(value), str) else plain_text(value)
 
 
-def plain_text(value: Any) -> str:
-    """``str(value)`` without secrets and without what UTF-8 cannot hold."""
-    text = value if type(value) is str else _str(value)
-    if len(text) > _TEXT:
-        text = f"{text[:_TEXT]}… ({len(text)} characters)"
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return redact_text(text)
+def flat_entries(entries: Mapping[str, Any]) -> dict[str, str | bool | int | float]:
+    """`flat_entry` of each, 65536 characters in all; where one names another (``field``, ``value``), both count."""
+    masked = _named_value(entries)
+    result: dict[str, str | bool | int | float] = {}
+    left = _TEXTS
+    for name, value in entries.items():
+        if left <= 0:
+            result["…"] = f"{len(entries)} entries in all"
+            break
+        key, shown = flat_entry(name, MASK if name in masked else value)
+        result[key] = shown
+        left -= len(key) + len(str(shown))
+    return result
+
+
+def plain_text(value: Any, limit: int = _TEXT) -> str:
+    """``str(value)`` without secrets and without what UTF-8 cannot hold, cut behind ``limit`` characters."""
+    return redact_within(value if type(value) is str else _str(value), limit)
 
 
 def redacted_field(name: str, value: Any) -> Any:
@@ -66,7 +78,7 @@ def redacted_field(name: str, value: Any) -> Any:
         return MASK
     kind = type(value)  # not isinstance, which asks the object itself
     if issubclass(kind, str):
-        return redact_text(value)
+        return redact_within(value, _LOG_TEXT) if len(value) > _LOG_TEXT else redact_text(value)
     if value is None or issubclass(kind, int | float | UUID | date):
         return value
     if issubclass(kind, Mapping | list | tuple | set | frozenset):
@@ -79,7 +91,7 @@ def _object_without_secrets(value: Any) -> Any:
         shown = repr(value)
     except Exception:  # noqa: BLE001  # a broken __repr__; the renderer has its own way with it
         return value
-    safe = redact_text(shown)
+    safe = redact_within(shown, _LOG_TEXT) if len(shown) > _LOG_TEXT else redact_text(shown)
     return value if safe == shown else safe
 
 
@@ -95,6 +107,7 @@ class _Walk:
 
     def __init__(self, *, keeps_objects: bool = False) -> None:
         self._left = _NODES
+        self._characters = _TEXTS
         self._keeps_objects = keeps_objects
 
     def plain(self, value: Any, depth: int) -> Any:
@@ -104,11 +117,16 @@ class _Walk:
         except Exception:  # noqa: BLE001  # whatever a hostile object does when it is looked at
             return f"<unprintable {type(value).__name__}>"
 
+    def _text(self, value: Any) -> str:
+        text = plain_text(value, max(0, min(_TEXT, self._characters)))
+        self._characters -= len(text)
+        return text
+
     def _known(self, value: Any, depth: int) -> Any:
         if isinstance(value, Enum):
             return self.plain(value.value, depth)
         if isinstance(value, str):
-            return plain_text(value)
+            return self._text(value)
         if value is None or isinstance(value, bool | int | float):
             return _number(value)
         if isinstance(value, BaseModel):
@@ -120,29 +138,33 @@ class _Walk:
 
     def _object(self, value: Any) -> Any:
         if isinstance(value, bytes | bytearray | memoryview):
-            return plain_text(bytes(value[:_TEXT]).decode("utf-8", "backslashreplace"))
+            return self._text(bytes(value[:_TEXT]).decode("utf-8", "backslashreplace"))
         if self._keeps_objects:
             return _object_without_secrets(value)
         if isinstance(value, datetime | date | time):
             return value.isoformat()
-        return plain_text(value)
+        return self._text(value)
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
         if depth >= _DEPTH:
             return f"<{len(value)} entries, nested too deeply>"
         result: dict[str, Any] = {}
+        masked = _named_value(value)
         for key, item in list(value.items()):
             if self._left <= 0:
                 result["…"] = f"{len(value)} entries in all"
                 break
-            name = plain_text(key.value if isinstance(key, Enum) else key)
-            result[name] = MASK if is_sensitive_name(name, item) else self.plain(item, depth + 1)
+            name = self._text(key.value if isinstance(key, Enum) else key)
+            is_secret = name in masked or is_sensitive_name(name, item)
+            result[name] = MASK if is_secret else self.plain(item, depth + 1)
         return result
 
     def _sequence(self, value: Iterable[Any], depth: int) -> Any:
         items = list(value)
         if depth >= _DEPTH:
             return f"<{len(items)} items, nested too deeply>"
+        if isinstance(value, tuple) or (items and isinstance(items[0], bytes)):
+            items = _pair(items)
         result = []
         for item in items:
             if self._left <= 0:
@@ -150,6 +172,35 @@ class _Walk:
                 break
             result.append(self.plain(item, depth + 1))
         return result
+
+
+def _pair(items: list[Any]) -> list[Any]:
+    """A header, for instance: what stands behind a name that tells a secret is hidden."""
+    if len(items) != _PAIR or not isinstance(items[0], str | bytes):
+        return items
+    return [items[0], MASK] if is_sensitive_name(_name(items[0]), items[1]) else items
+
+
+def _named_value(entries: Mapping[Any, Any]) -> tuple[str, ...]:
+    """The keys of ``entries`` whose values another one names: ``{"field": "password", "value": "x"}``."""
+    try:
+        if "value" in entries:
+            names = (entries[each] for each in _NAMES_OF_NAMES if each in entries)
+            is_secret = any(_tells(name, entries["value"]) for name in names)
+            return ("value",) if is_secret else ()
+        if "loc" in entries and "input" in entries:  # an error of pydantic
+            return ("input",) if any(_tells(name, entries["input"]) for name in entries["loc"]) else ()
+    except Exception:  # noqa: BLE001  # a mapping's own code
+        return ()
+    return ()
+
+
+def _tells(name: Any, value: Any) -> bool:
+    return isinstance(name, str | bytes) and is_sensitive_name(_name(name), value)
+
+
+def _name(name: str | bytes) -> str:
+    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
 
 
 def _number(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """An exception is recorded once on its way out: by a span event, by a log line, not by every layer."""
 
+import asyncio
 import copy
 import pickle
 import threading
@@ -26,6 +27,8 @@ from huleedu_service_libs.error_handling import (
 )
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import trace_operation
+from huleedu_service_libs.observability.recording import record_exception_once
+from huleedu_service_libs.resilience import CircuitBreaker
 
 from .applications import ask, failing, known, make_fastapi, make_quart
 
@@ -67,6 +70,68 @@ def test_other_exceptions_record_once_too(traced: _Traced) -> None:
     with pytest.raises(KeyError), trace_operation(traced.tracer, "outer"), trace_operation(traced.tracer, "inner"):
         raise KeyError("k")
     assert traced.events() == {"inner": ["exception"], "outer": []}
+
+
+def test_spans_hold_no_secret(traced: _Traced) -> None:
+    """Event, status and attributes of `trace_operation` are redacted, on every span that the exception passes."""
+    text = "postgres://u:hunter2@h password=hunter2"
+    with (
+        pytest.raises(RuntimeError),
+        trace_operation(traced.tracer, "outer", {"url": text, "api_key": "hunter2"}),
+        trace_operation(traced.tracer, "inner"),
+    ):
+        raise RuntimeError(text)
+    assert traced.events() == {"inner": ["exception"], "outer": []}
+    assert all("hunter2" not in span.to_json() for span in traced.spans.values())
+    assert {span.status.description for span in traced.spans.values()} == {"postgres://u:***@h password=***"}
+
+
+def test_an_error_made_elsewhere_is_redacted_too(traced: _Traced) -> None:
+    """An error that was made outside any span tells the first span its message, without secrets."""
+    made = create_test_huleedu_error(message="postgres://u:hunter2@h")
+    with pytest.raises(HuleEduError), trace_operation(traced.tracer, "s"):
+        raise made
+    assert traced.spans["s"].status.description == "postgres://u:***@h"
+    assert "hunter2" not in traced.spans["s"].to_json()
+
+
+def test_a_breaker_records_once_and_without_secrets(traced: _Traced) -> None:
+    """What a call in a breaker's span raises is recorded once there, redacted, even when it records itself."""
+    breaker = CircuitBreaker(name="b", tracer=traced.tracer)
+
+    async def plain_error() -> None:
+        raise RuntimeError("password=hunter2")
+
+    async def own_error() -> None:
+        raise create_test_huleedu_error(message="password=hunter2")
+
+    for call in (plain_error, own_error):
+        with pytest.raises((RuntimeError, HuleEduError)):
+            asyncio.run(breaker.call(call))
+    assert list(traced.events().values()) == [["exception"], ["exception"]]
+    assert all("hunter2" not in span.to_json() for span in traced.spans.values())
+    assert {span.status.description for span in traced.spans.values()} == {"password=***"}
+
+
+def test_a_description_is_not_overwritten(traced: _Traced) -> None:
+    """The first error says why the span failed; what it is turned into is a further event only."""
+    with traced.tracer.start_as_current_span("s") as span:
+        record_exception_once(span, ValueError("first"))
+        record_exception_once(span, ValueError("second"))
+    assert traced.spans["s"].status.description == "first"
+    assert traced.events() == {"s": ["exception", "exception"]}
+
+
+def test_an_exception_without_text_is_recorded(traced: _Traced) -> None:
+    """An exception whose text cannot be had does not break its recording."""
+
+    class BrokenError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    with pytest.raises(BrokenError), trace_operation(traced.tracer, "s"):
+        raise BrokenError
+    assert traced.events() == {"s": ["exception"]}
 
 
 def test_added_details_and_copies_record_nothing(traced: _Traced) -> None:

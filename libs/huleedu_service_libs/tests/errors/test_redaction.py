@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from pydantic import BaseModel
 
 from common_core.error_enums import ErrorCode
-from huleedu_service_libs._plain import plain, redacted_field
+from huleedu_service_libs._plain import flat_entries, plain, plain_text, redacted_field
 from huleedu_service_libs._redaction import is_sensitive_name, redact_text
 from huleedu_service_libs.error_handling import (
     HuleEduError,
@@ -67,6 +67,24 @@ SECRET = "hunter2-S3cr3t"
         "password=Value(a=1, b='{}')",
         "{{'secret': {{'a': 1, 'b': ['{}']}}}}",
         "a lone eyJhbGciOiJIUzI1NiJ9.{}.c2ln",
+        "login failed, password: {}",
+        "X-Api-Key: {}",
+        "[('accept', 'x'), ('x-api-key', '{}')]",
+        "[(b'cookie', b'sid={}')]",
+        "api_key: {}",
+        "passwd:{}",
+        "password = {}",
+        "password: {} for user anna",
+        "https://x/?pass={}",
+        "https://x/?key={}&a=1",
+        "https://x/?a=1&sig={}",
+        "https://x/?a=1&signature={}",
+        "AccountName=a;AccountKey={}==;",
+        '{{\\"password\\": \\"{}\\"}}',
+        '{{\\"password\\": \\"it is {}',
+        "postgres://u:p'{}@host",
+        'mongodb://u:p"{}@host',
+        "1 validation error for P\npassword\n  Input should be an integer [type=int, input_value='{}', input_type=str]",
     ],
 )
 def test_secrets_in_texts(text: str) -> None:
@@ -89,6 +107,15 @@ def test_secrets_in_texts(text: str) -> None:
         "User not found: anna@example.com",
         "https://host/path?q=me@example.com",
         "token_type is refresh",
+        "Authorization: user may not delete batch 5",
+        "My favourite cookie: chocolate chips, and so on",
+        "Basic understanding2 of the text",
+        "basic electroencephalography",
+        "the essay's token=3",
+        "tokens=['The', 'dog']",
+        "password: required",
+        "password_min_length=12",
+        "the secretary: Ann",
         "",
     ],
 )
@@ -115,6 +142,17 @@ def test_ordinary_texts_stay(text: str) -> None:
         "private-key",
         "db credentials",
         "sessionId",
+        "pass",
+        "db_pass",
+        "pw",
+        "auth_key",
+        "client_key",
+        "connection_string",
+        "signature",
+        "access_token_v2",
+        "token[0]",
+        "passWord",
+        "tOKEN",
     ],
 )
 def test_names_that_tell_a_secret(name: str) -> None:
@@ -126,12 +164,37 @@ def test_names_that_tell_a_secret(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["token_type", "tokens_used", "config_key", "field", "email", "author", "compass", "laptop"]
+    "name",
+    [
+        *(
+            "token_type",
+            "tokens_used",
+            "config_key",
+            "field",
+            "email",
+            "author",
+            "compass",
+            "laptop",
+            "max_tokens",
+            "storage_key",
+        ),
+        *("page_token", "secretary", "cookies_accepted", "api_keyword", "password_min_length", "first_pass"),
+        *("failed_password_attempts", "IDENTITY_PASSWORD_RESET_NOT_REQUESTED", "compass_word"),
+    ],
 )
 def test_names_that_do_not(name: str) -> None:
-    """Kinds and counts of tokens, and words that merely look alike."""
+    """Kinds and counts of tokens, what is said about secrets, and words that merely look alike."""
     assert not is_sensitive_name(name, "x")
     assert not is_sensitive_name("max_tokens", 512)
+
+
+def test_the_value_decides_with_the_name() -> None:
+    """Numbers are secrets only where codes are numbers; lists under ``tokens`` are the words of a text."""
+    assert not is_sensitive_name("password", 3)
+    assert all(is_sensitive_name(name, 1234) for name in ("otp", "otp_code", "passcode", "pin"))
+    assert not is_sensitive_name("tokens", ["The", "dog"])
+    assert not is_sensitive_name("tokens", {"prompt": 1})
+    assert is_sensitive_name("tokens", "x")
 
 
 def test_the_policy_is_the_process_own() -> None:
@@ -312,13 +375,70 @@ def test_size_is_bounded() -> None:
     assert "100000 items in all" in body.decode()
 
 
+def test_all_texts_of_a_value_together_are_bounded() -> None:
+    """Two thousand long texts neither make a large answer nor take long; the remark tells how long they were."""
+    shown = plain({"texts": ["x_" * 4_000] * 1_990})
+    assert len(json.dumps(shown)) < 200_000
+    assert shown["texts"][0] == "x_" * 4_000
+    assert shown["texts"][-1] == "… (8000 characters)"
+
+
+def test_long_log_texts_are_cut() -> None:
+    """A log field keeps its first 64 thousand characters, and says how many there were."""
+    shown = redacted_field("event", "word " * 200_000)
+    assert len(shown) < 66_000
+    assert shown.endswith("… (1000000 characters)")
+
+
+@pytest.mark.parametrize("before", range(8_140, 8_200, 7))
+@pytest.mark.parametrize("text", [f"postgres://u:{SECRET}@host/db", f"password={SECRET}", f"sent Bearer {SECRET}"])
+def test_a_cut_shows_no_half_secret(before: int, text: str) -> None:
+    """Wherever a long text is cut, nothing of a secret is left in front of the cut."""
+    shown = plain_text(f"{'x' * before} {text} {'and so on ' * 300}")
+    assert SECRET[:4] not in shown
+    assert shown.startswith("x" * min(before, 8_192))
+
+
+def test_pairs_are_entries() -> None:
+    """Headers as pairs, and mappings that name what their value is, hide like fields of that name."""
+    headers = [("x-api-key", SECRET), (b"cookie", SECRET.encode()), ["accept", "text/html"], [b"authorization", b"x y"]]
+    assert plain({"headers": headers})["headers"] == [
+        ["x-api-key", "***"],
+        ["cookie", "***"],
+        ["accept", "text/html"],
+        ["authorization", "***"],
+    ]
+    assert SECRET not in str(redacted_field("headers", headers))
+    for name in ("name", "key", "field"):
+        assert plain({name: "password", "value": SECRET}) == {name: "password", "value": "***"}
+    assert plain({"field": "title", "value": "x"}) == {"field": "title", "value": "x"}
+    assert flat_entries({"field": "password", "value": SECRET})["value"] == "***"
+    assert plain({"loc": ("body", "password"), "input": SECRET})["input"] == "***"
+
+
 @pytest.mark.parametrize(
-    "piece", ["://", "a", "password", "token=", "'token", "bearer ", "eyJ", "x_", "authorization:", "@"]
+    "piece",
+    [
+        *("://", "a", "password", "token=", "'token", "bearer ", "eyJ", "x_", "authorization:", "@", "-", "_", "."),
+        *(
+            "key ",
+            "cookie ",
+            "cookie\n",
+            "token='\\",
+            "\\",
+            "a@",
+            "pin[",
+            "?key",
+            "input_value=",
+            "token:\\'",
+            "Basic a",
+        ),
+    ],
 )
 def test_no_text_takes_long(piece: str) -> None:
-    """The rules take linear time: 100 000 characters made to defeat them are done with at once."""
+    """The rules take linear time: a million characters made to defeat them are done with at once."""
     import time  # noqa: PLC0415  # of this test only
 
     started = time.process_time()
-    redact_text((piece * 100_000)[:100_000] + "token@")
+    redact_text("key " + (piece * 1_000_000)[:1_000_000] + "token@")
     assert time.process_time() - started < 5

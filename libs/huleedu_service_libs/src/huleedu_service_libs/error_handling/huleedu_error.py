@@ -5,11 +5,10 @@ from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
 from opentelemetry import trace
-from opentelemetry.trace import Span, Status, StatusCode
+from opentelemetry.trace import Span
 
 from common_core.models.error_models import ErrorDetail
-from huleedu_service_libs._plain import flat_entry, plain
-from huleedu_service_libs._redaction import redact_text
+from huleedu_service_libs._plain import flat_entries, plain, plain_text
 from huleedu_service_libs.observability.recording import record_exception_once
 
 __all__ = ["HuleEduError"]
@@ -76,28 +75,18 @@ class HuleEduError(Exception):
 
     def _record_on(self, span: Span) -> None:
         detail = self.error_detail
-        message = redact_text(detail.message)
         stack = detail.stack_trace or f"{type(self).__name__}: {self}"
-        record_exception_once(
-            span,
-            self,
-            {
-                "exception.message": redact_text(str(self)),
-                "exception.stacktrace": redact_text(stack),
-            },
-        )
-        span.set_status(Status(StatusCode.ERROR, message))
+        record_exception_once(span, self, {"exception.stacktrace": stack})
         attributes: dict[str, str | bool | int | float] = {
             "error": True,
             "error.code": detail.error_code.value,
-            "error.message": message,
+            "error.message": plain_text(detail.message),
             "error.service": detail.service,
             "error.operation": detail.operation,
             "correlation_id": str(detail.correlation_id),
         }
-        for name, value in detail.details.items():
-            key, shown = flat_entry(name, value)
-            attributes[f"error.details.{key}"] = shown
+        for name, shown in flat_entries(detail.details).items():
+            attributes[f"error.details.{name}"] = shown
         span.set_attributes(attributes)
 
     def __str__(self) -> str:

@@ -12,9 +12,10 @@ from typing import Any
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
-from opentelemetry.trace import Span, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text
 from huleedu_service_libs.observability.recording import record_exception_once
 
 __all__ = [
@@ -64,12 +65,12 @@ def trace_operation(tracer: Tracer, operation_name: str, attributes: dict[str, A
     Args:
         tracer: Where the span is made.
         operation_name: The span's name.
-        attributes: Stored as strings, ``None`` as the empty string.
+        attributes: Stored as strings without secrets, ``None`` as the empty string.
 
     Raises:
         Exception: Whatever the block raises, after it was recorded, unless an inner span has done so.
     """
-    texts = {name: "" if value is None else str(value) for name, value in (attributes or {}).items()}
+    texts = {name: _attribute(name, value) for name, value in (attributes or {}).items()}
     with tracer.start_as_current_span(
         operation_name, attributes=texts, record_exception=False, set_status_on_exception=False
     ) as span:
@@ -77,10 +78,15 @@ def trace_operation(tracer: Tracer, operation_name: str, attributes: dict[str, A
             yield span
         except Exception as error:
             record_exception_once(span, error)
-            span.set_status(Status(StatusCode.ERROR, str(error)))
             span.set_attribute("error", True)  # noqa: FBT003  # OpenTelemetry's signature
             span.set_attribute("error.type", type(error).__name__)
             raise
+
+
+def _attribute(name: str, value: Any) -> str:
+    if is_sensitive_name(name, value):
+        return MASK
+    return "" if value is None else redact_text(str(value))
 
 
 def get_current_span() -> Span | None:

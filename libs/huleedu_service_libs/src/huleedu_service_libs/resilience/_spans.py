@@ -9,9 +9,10 @@ from functools import partial
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace import ProxyTracerProvider, Status, StatusCode, Tracer
+from opentelemetry.trace import ProxyTracerProvider, Tracer
 
 from huleedu_service_libs.observability import get_tracer
+from huleedu_service_libs.observability.recording import record_exception_once
 from huleedu_service_libs.resilience.machine import StateMachine
 
 __all__ = ["CallSpans", "name_of"]
@@ -73,8 +74,7 @@ class CallSpans:
             except Exception as error:
                 if self._is_failure(error):
                     span.set_attribute("circuit.call_result", "failure")
-                    span.record_exception(error)
-                    span.set_status(Status(StatusCode.ERROR, str(error)))
+                    record_exception_once(span, error)
                 raise
             span.set_attribute("circuit.call_result", "success")
             return result
