@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 import structlog
+from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -27,7 +28,7 @@ from huleedu_service_libs.error_handling import (
 )
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import trace_operation
-from huleedu_service_libs.observability.recording import record_exception_once
+from huleedu_service_libs.observability.recording import claim_log, record_exception_once
 from huleedu_service_libs.resilience import CircuitBreaker
 
 from .applications import ask, failing, known, make_fastapi, make_quart
@@ -238,3 +239,15 @@ def test_stacks_never_leave_the_process() -> None:
     assert "test_recording" not in str(HuleEduError(detail).to_dict())
     assert ErrorDetail(**detail.model_dump()) == detail
     assert detail != "something else"
+
+
+def test_an_error_that_is_raised_again_is_told_once_in_each_trace() -> None:
+    """A kept exception object, raised for two requests, is logged for both; layers of one request share a line."""
+    kept = RuntimeError("always the same")
+    claims = []
+    for trace_id in (1, 1, 2, 2):
+        span = trace.NonRecordingSpan(trace.SpanContext(trace_id, 7, is_remote=True))
+        with trace.use_span(span):
+            claims.append(claim_log(kept))
+    claims.append(claim_log(kept))  # outside of any trace, as an outer loop logs
+    assert claims == [True, False, True, False, False]

@@ -4,7 +4,7 @@ from typing import Any
 
 from common_core.models.error_models import ErrorDetail
 from huleedu_service_libs._ids import correlation_uuid
-from huleedu_service_libs._plain import flat_entry, plain_text
+from huleedu_service_libs._plain import flat_entries, plain_text
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.logging_utils import current_log_context
 from huleedu_service_libs.observability.recording import claim_log
@@ -28,9 +28,7 @@ def format_error_for_logging(error_detail: ErrorDetail) -> dict[str, Any]:
         fields["trace.id"] = error_detail.trace_id
     if error_detail.span_id:
         fields["span.id"] = error_detail.span_id
-    for name, value in error_detail.details.items():
-        key, shown = flat_entry(name, value)
-        fields[f"error.details.{key}"] = shown
+    fields.update({f"error.details.{key}": shown for key, shown in flat_entries(error_detail.details).items()})
     return fields
 
 

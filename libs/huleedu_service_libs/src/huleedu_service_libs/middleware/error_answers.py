@@ -12,14 +12,13 @@ from typing import Any, get_args
 from uuid import uuid4
 
 from opentelemetry import trace
-from opentelemetry.trace import Status, StatusCode
 from pydantic_core.core_schema import ErrorType
 
 from common_core.error_enums import ErrorCode
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
 from huleedu_service_libs._json import dumps
-from huleedu_service_libs._plain import plain, plain_text
+from huleedu_service_libs._plain import plain
 from huleedu_service_libs._redaction import MASK, is_sensitive_name
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext, sole_error
 from huleedu_service_libs.error_handling.http_mapping import Answer, answer
@@ -107,8 +106,8 @@ def answer_unexpected(error: Exception, request: RequestView) -> Answer:
         return answer_known(sole, request)
     detail = _detail(ErrorCode.UNKNOWN_ERROR, _UNEXPECTED, request, {"error_type": type(error).__name__})
     span = trace.get_current_span()
-    if span.is_recording() and record_exception_once(span, error, {"exception.message": plain_text(error)}):
-        span.set_status(Status(StatusCode.ERROR, plain_text(error)))
+    if span.is_recording():
+        record_exception_once(span, error)
     sent = to_answer(detail, request)
     log_error_once(_logger, error, sent.status, detail)
     return sent

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Mapping
 from typing import Any
 
+from opentelemetry import trace
 from opentelemetry.trace import Span, Status, StatusCode
 
 from huleedu_service_libs._redaction import redact_within
@@ -66,15 +67,18 @@ def _stack(error: BaseException) -> str:
 
 
 def claim_log(error: BaseException) -> bool:
-    """Whether the caller is the first that may log ``error``; every later call says no."""
+    """Whether the caller is the first in this trace that may log ``error``; every later call says no."""
     return _claim(error, _IN_LOG)
 
 
 def _claim(error: BaseException, mark: str) -> bool:
+    # Some keep one exception object and raise it again and again: each trace may tell of it once.
+    occasion = trace.get_current_span().get_span_context().trace_id
     try:
-        if getattr(error, mark, False):
+        claimed = getattr(error, mark, None)
+        if claimed is not None and (claimed == occasion or not occasion):
             return False
-        setattr(error, mark, True)
+        setattr(error, mark, occasion)
     except Exception:  # noqa: BLE001  # an exception that takes no attributes is rather told twice than never
         return True
     return True
