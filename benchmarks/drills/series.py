@@ -28,6 +28,12 @@ class Series:
         """Seconds since the beginning."""
         return time.monotonic() - self.started
 
+    def restart(self) -> None:
+        """Forget what was noted so far; the beginning is now."""
+        self.started = time.monotonic()
+        self.counts.clear()
+        self.states[:] = [(0.0, "closed")]
+
     def count(self, name: str, number: int = 1) -> None:
         """Something has happened."""
         self.counts[name][int(self.now / SLICE_SECONDS)] += number
