@@ -107,7 +107,7 @@ def test_help_loads_no_driver() -> None:
 
 def test_values_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     """Markup in a value is no markup, control characters are shown, and a missing value has a place."""
-    rows = [{"name": "[red]a[/red]", "why": "\x1b]0;title\x07"}, {"name": "b\u202e", "why": None}]
+    rows: list[dict[str, Any]] = [{"name": "[red]a[/red]", "why": "\x1b]0;title\x07"}, {"name": "b\u202e", "why": None}]
     Output(as_json=False).rows(rows, {"name": "NAME", "why": "WHY"}, empty="none")
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines == [["NAME", "WHY"], ["[red]a[/red]", "\\x1b]0;title\\x07"], ["b\\u202e", "-"]]
@@ -115,7 +115,7 @@ def test_values_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_json_holds_every_value(capsys: pytest.CaptureFixture[str]) -> None:
     """JSON gets what the table leaves out, and can be read back."""
-    rows = [{"name": "a", "hidden": 1.5}]
+    rows: list[dict[str, Any]] = [{"name": "a", "hidden": 1.5}]
     Output(as_json=True).rows(rows, {"name": "NAME"}, empty="none")
     assert json.loads(capsys.readouterr().out) == rows
 

@@ -49,5 +49,5 @@ class LazyGroups(TyperGroup):
         """
         group = GROUPS.get(args[0])
         if group is None:
-            return super().resolve_command(ctx, args)  # type: ignore[no-any-return]  # untyped in some versions
+            return super().resolve_command(ctx, args)
         return args[0], get_group(import_module(group.module).app), args[1:]
