@@ -30,6 +30,7 @@ from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.testing.devstack.servers import PostgresServer
 
 from .doubles import BatchingPublisher, eventually
+from .tables import VARIANTS
 
 pytestmark = pytest.mark.integration
 
@@ -424,23 +425,6 @@ async def test_the_relays_order_is_served_by_the_partial_index(
         ).all()
     assert not any(line.strip(" ->").startswith("Sort  (") for line in plan), plan
     assert any("ix_event_outbox_unpublished" in line for line in plan)
-
-
-VARIANTS = {
-    "naive times, JSONB, server-side id": (
-        "CREATE TABLE event_outbox (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregate_id varchar(255) NOT NULL,"
-        " aggregate_type varchar(100) NOT NULL, event_type varchar(255) NOT NULL, event_data jsonb NOT NULL,"
-        " event_key varchar(255), topic varchar(255) NOT NULL, created_at timestamp NOT NULL DEFAULT now(),"
-        " published_at timestamp, retry_count integer NOT NULL DEFAULT 0, last_error text)"
-    ),
-    "short columns, late columns": (
-        "CREATE TABLE event_outbox (id uuid PRIMARY KEY, aggregate_id varchar(255) NOT NULL,"
-        " aggregate_type varchar(100) NOT NULL, event_type varchar(200) NOT NULL, event_data json NOT NULL,"
-        " topic varchar(200) NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz);"
-        " ALTER TABLE event_outbox ADD event_key varchar(255), ADD retry_count integer NOT NULL DEFAULT 0,"
-        " ADD last_error text"
-    ),
-}
 
 
 @pytest.mark.parametrize("ddl", VARIANTS.values(), ids=VARIANTS.keys())

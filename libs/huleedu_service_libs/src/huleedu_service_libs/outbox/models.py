@@ -50,19 +50,39 @@ class EventOutbox(Base):
 
     __tablename__ = "event_outbox"
 
-    id: Mapped[UUID] = mapped_column(PG_UUID(as_uuid=True), primary_key=True, default=uuid7)
-    aggregate_id: Mapped[str] = mapped_column(String(255), nullable=False)
-    aggregate_type: Mapped[str] = mapped_column(String(100), nullable=False)
-    event_type: Mapped[str] = mapped_column(String(255), nullable=False)
-    event_data: Mapped[dict[str, Any]] = mapped_column(JSON, nullable=False)
-    event_key: Mapped[str | None] = mapped_column(String(255), nullable=True)
-    topic: Mapped[str] = mapped_column(String(255), nullable=False)
-    created_at: Mapped[datetime] = mapped_column(
-        DateTime(timezone=True), nullable=False, default=_now_at_insert(), server_default=func.now()
+    id: Mapped[UUID] = mapped_column(
+        PG_UUID(as_uuid=True), primary_key=True, default=uuid7, comment="Identity of the row; time-ordered"
     )
-    published_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), nullable=True)
-    retry_count: Mapped[int] = mapped_column(Integer, nullable=False, default=0, server_default=text("0"))
-    last_error: Mapped[str | None] = mapped_column(Text, nullable=True)
+    aggregate_id: Mapped[str] = mapped_column(String(255), nullable=False, comment="What the event is about")
+    aggregate_type: Mapped[str] = mapped_column(String(100), nullable=False, comment="Of which kind that is")
+    event_type: Mapped[str] = mapped_column(String(255), nullable=False, comment="Name and version of the event")
+    event_data: Mapped[dict[str, Any]] = mapped_column(
+        JSON, nullable=False, comment="The envelope, with topic and headers"
+    )
+    event_key: Mapped[str | None] = mapped_column(
+        String(255), nullable=True, comment="Partition key; aggregate_id without one"
+    )
+    topic: Mapped[str] = mapped_column(String(255), nullable=False, comment="Kafka topic")
+    created_at: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True),
+        nullable=False,
+        default=_now_at_insert(),
+        server_default=func.now(),
+        comment="When it was added, on the database's clock",
+    )
+    published_at: Mapped[datetime | None] = mapped_column(
+        DateTime(timezone=True),
+        nullable=True,
+        comment="When the broker had acknowledged it; NULL while it waits or is parked",
+    )
+    retry_count: Mapped[int] = mapped_column(
+        Integer,
+        nullable=False,
+        default=0,
+        server_default=text("0"),
+        comment="Attempts that failed for reasons of the event",
+    )
+    last_error: Mapped[str | None] = mapped_column(Text, nullable=True, comment="The last of those reasons")
 
     __table_args__ = (
         Index(
@@ -73,4 +93,5 @@ class EventOutbox(Base):
         ),
         Index("ix_event_outbox_aggregate", "aggregate_type", "aggregate_id"),
         Index("ix_event_outbox_event_type", "event_type"),
+        {"comment": "Events that wait for the relay or that it has published"},
     )
