@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any, cast
 
-from huleedu_service_libs.idempotency_v2 import claim as claims
+from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM, RELEASE, RENEW, ManyScript
 from huleedu_service_libs.protocols import RedisClientProtocol
 
 Call = tuple[Any, ...]
+SCRIPTS = (CLAIM, RENEW, CONFIRM, RELEASE)
 
 
 @dataclass
@@ -44,7 +45,6 @@ class FakeRedis:
         self.calls: list[Call] = []
         self.values: dict[str, tuple[str, float]] = {}
         self.failing: set[str] = set()
-        self.repeats_set = False  # as a driver does that repeats a command whose reply was lost
 
     def port(self) -> RedisClientProtocol:
         """Itself, as the type checker wants it."""
@@ -78,7 +78,7 @@ class FakeRedis:
         if self._stored(key) is not None:
             return False
         self.put(key, value, ttl_seconds or float("inf"))
-        return not self.repeats_set
+        return True
 
     async def setex(self, key: str, ttl_seconds: int, value: str) -> bool:
         """SET EX."""
@@ -98,6 +98,7 @@ class ScriptedRedis(FakeRedis):
     def __init__(self, time: FakeTime) -> None:
         super().__init__(time)
         self.scripts: dict[str, str] = {}
+        self.losing: list[str] = []  # scripts that run, and whose reply is lost
 
     async def register_script(self, script_body: str) -> str:
         """SCRIPT LOAD."""
@@ -108,16 +109,27 @@ class ScriptedRedis(FakeRedis):
 
     async def execute_script(self, sha: str, keys: list[str], args: list[Any]) -> Any:
         """EVALSHA."""
-        body = self.scripts[sha]
-        await self._enter("execute_script", body)
-        stored = self._stored(keys[0])
-        owned = stored is not None and str(args[0]) in stored
-        if body == claims._DELETE_IF_OWNED:
-            return int(owned and self.values.pop(keys[0], None) is not None)
-        if owned or (stored is None and body == claims._REPLACE_UNLESS_FOREIGN):
-            self.put(keys[0], args[1], float(args[2]))
+        script = next(script for script in SCRIPTS if script.body == self.scripts[sha])
+        await self._enter(script.name)
+        rows = [args[at : at + script.arity] for at in range(0, len(args), script.arity)]
+        answers = [self._answer(script, key, row) for key, row in zip(keys, rows, strict=True)]
+        if script.name in self.losing:
+            self.losing.remove(script.name)
+            raise ConnectionError(f"reply to {script.name} lost")
+        return answers
+
+    def _answer(self, script: ManyScript, key: str, row: list[Any]) -> int | str:
+        stored = self._stored(key)
+        owned = stored is not None and str(row[0]) in stored
+        if script is RELEASE:
+            if owned:
+                self.values.pop(key)
+            return int(owned or stored is None)
+        again = script is CONFIRM and stored == row[1]
+        if owned or again or (stored is None and script is not RENEW):
+            self.put(key, row[1], float(row[2]))
             return 1
-        return 0
+        return stored if script is CLAIM and stored is not None else 0
 
 
 def message(value: bytes | None = b"{}", headers: Any = ()) -> Any:

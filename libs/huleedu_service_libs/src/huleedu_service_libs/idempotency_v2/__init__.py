@@ -24,8 +24,10 @@ from huleedu_service_libs.idempotency_v2.records import (
     IDEMPOTENCY_STATUS_PROCESSING,
     IdempotencyConfig,
     InProgressPolicy,
+    UnconfirmedPolicy,
 )
 from huleedu_service_libs.protocols import RedisClientProtocol
+from huleedu_service_libs.store_policy import StoreDownError, StoreDownPolicy
 
 __all__ = [
     "DEFAULT_EVENT_TYPE_TTLS",
@@ -38,6 +40,9 @@ __all__ = [
     "EventInProgressError",
     "IdempotencyConfig",
     "InProgressPolicy",
+    "StoreDownError",
+    "StoreDownPolicy",
+    "UnconfirmedPolicy",
     "idempotent_consumer",
 ]
 
@@ -62,8 +67,9 @@ def idempotent_consumer(
 
     Args:
         redis_client: Keeps claims; only ``get``, ``set_if_not_exists``, ``setex`` and
-            ``delete_key`` are needed. A client whose class can run Lua scripts also gets owner
-            checks and renewal of the claim while the handler runs.
+            ``delete_key`` are needed. With a client whose class can run Lua scripts an event is claimed
+            in one round trip, the claim has an owner and is renewed while the handler runs, and a
+            call whose answer got lost is repeated.
         config: Keys, times to live, and what to do with an event in progress elsewhere.
         redis_timeout_seconds: How long one call of the client may take; after that Redis counts as
             unreachable.
@@ -74,7 +80,8 @@ def idempotent_consumer(
     Returns:
         A decorator for ``async def handler(msg, *args, confirm_idempotency, **kwargs)``. What it
         makes returns the handler's result, or ``None`` when the event is skipped, and raises
-        what the handler raises, or `EventInProgressError` as ``config.in_progress`` says.
+        what the handler raises, or `EventInProgressError` and `StoreDownError` as ``config.in_progress``
+        and ``config.store_down`` say.
     """
     consumer = Consumer(
         redis_client, config, redis_timeout_seconds=redis_timeout_seconds, now=now, clock=clock, sleep=sleep

@@ -1,9 +1,10 @@
 """One worker's claim on one event, kept in Redis.
 
 ``idempotency_v2`` decides, this asks Redis. Of the client it needs the four
-methods that test doubles have; a client whose own class can run Lua scripts is
-asked to compare the owner before it changes anything, and can renew. Whatever
-the client is like, a call of it ends within a limit of time.
+methods that test doubles have; a client whose own class can run Lua scripts
+claims in one round trip, compares the owner before it changes anything, can
+renew, and can be asked again when an answer got lost. Whatever the client is
+like, a call of it ends within a limit of time.
 """
 
 import asyncio
@@ -18,35 +19,20 @@ from huleedu_service_libs.idempotency_v2.records import (
     IDEMPOTENCY_STATUS_COMPLETED,
     IDEMPOTENCY_STATUS_PROCESSING,
 )
-from huleedu_service_libs.protocols import RedisClientProtocol, concrete_capability
+from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM, RELEASE, RENEW, ManyScript, OwnerScripts
+from huleedu_service_libs.protocols import RedisClientProtocol
 
-__all__ = ["DEFAULT_REDIS_TIMEOUT_SECONDS", "Claim", "OwnerScripts", "StoreError"]
+__all__ = ["ATTEMPTS", "DEFAULT_REDIS_TIMEOUT_SECONDS", "Claim", "StoreError"]
 
 DEFAULT_REDIS_TIMEOUT_SECONDS = 10.0
 """A client with limits of its own gives up before; one that hangs must not stop the consumer."""
 
-_T = TypeVar("_T")
+ATTEMPTS = 2
+"""How often a script is run before Redis counts as unreachable: once more after an answer that got lost."""
 
-# A record contains its owner's token, which occurs nowhere else, so finding the token is proof.
-# The completed record has none: a renewal that is late cannot turn it back.
-_DELETE_IF_OWNED = """
-local stored = redis.call('GET', KEYS[1])
-if stored and string.find(stored, ARGV[1], 1, true) then return redis.call('DEL', KEYS[1]) end
-return 0
-"""
-_REPLACE_IF_OWNED = """
-local stored = redis.call('GET', KEYS[1])
-if not stored or not string.find(stored, ARGV[1], 1, true) then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-return 1
-"""
-_REPLACE_UNLESS_FOREIGN = """
-local stored = redis.call('GET', KEYS[1])
-if stored and not string.find(stored, ARGV[1], 1, true) then return 0 end
-redis.call('SET', KEYS[1], ARGV[2], 'EX', ARGV[3])
-return 1
-"""
-_SHA1_DIGITS = 40
+_FOREIGN_TYPE = -1
+
+_T = TypeVar("_T")
 
 
 class StoreError(Exception):
@@ -61,64 +47,6 @@ class StoreError(Exception):
         self.operation = operation
 
 
-_PLAIN_METHODS = ("get", "set_if_not_exists", "setex", "delete_key")
-
-
-class OwnerScripts:
-    """The Lua scripts on one client, or none when its class cannot run scripts.
-
-    Args:
-        client: Any Redis client.
-    """
-
-    def __init__(self, client: RedisClientProtocol) -> None:
-        # Whoever overrides or patches one of the plain methods wants it called.
-        self._register = concrete_capability(client, "register_script", beside=_PLAIN_METHODS)
-        self._execute = concrete_capability(client, "execute_script", beside=_PLAIN_METHODS)
-        self._digests: dict[str, str] = {}
-
-    @property
-    def available(self) -> bool:
-        """Whether the client can run scripts, as far as it is known."""
-        return self._register is not None and self._execute is not None
-
-    async def run(self, body: str, key: str, *args: str | int) -> bool | None:
-        """Whether the script changed the key; ``None`` when the client cannot run scripts.
-
-        Raises:
-            Exception: Whatever the client raises.
-        """
-        if self._register is None or self._execute is None:
-            return None
-        if body not in self._digests:
-            digest = await self._digest_of(body)
-            if digest is None:
-                return None
-            self._digests[body] = digest
-        try:
-            changed = await self._execute(self._digests[body], [key], list(args))
-        except Exception:
-            self._digests.pop(body, None)  # perhaps Redis restarted and forgot it: load it again next time
-            raise
-        if isinstance(changed, int):
-            return bool(changed)
-        self._register = None  # a test double with a canned answer: the scripts themselves give 0 or 1
-        return None
-
-    async def _digest_of(self, body: str) -> str | None:
-        """The script's digest; ``None`` from a test double that only has the method, which is not asked again."""
-        if self._register is None:
-            return None
-        try:
-            digest = await self._register(body)
-        except (NotImplementedError, AttributeError, TypeError):
-            digest = None
-        if isinstance(digest, str) and len(digest) == _SHA1_DIGITS:
-            return digest
-        self._register = None
-        return None
-
-
 class Claim:
     """The claim of one delivery of one event.
 
@@ -130,6 +58,12 @@ class Claim:
         identity: The event.
         now: Seconds since the epoch.
         timeout_seconds: How long one call of Redis may take.
+
+    Attributes:
+        key: As given.
+        token: Tells this claim from all others.
+        confirmed: Whether the event was recorded as processed.
+        uncertain: Whether Redis was asked to claim and the answer got lost: the claim may exist.
     """
 
     def __init__(
@@ -146,6 +80,7 @@ class Claim:
         self.key = key
         self.token = uuid4().hex
         self.confirmed = False
+        self.uncertain = False
         self._redis = redis
         self._scripts = scripts
         self._now = now
@@ -160,15 +95,25 @@ class Claim:
 
     @property
     def renewable(self) -> bool:
-        """Whether `renew` can succeed."""
+        """Whether the claim carries its owner's token, and `renew` can succeed."""
         return self._scripts.available
 
-    async def read(self) -> str | None:
-        """The text stored under the key.
+    async def open(self) -> tuple[bool, str | None]:
+        """Claim the event if the client can do it in one go, else look what is stored.
+
+        Returns:
+            Whether the event is ours now, and otherwise the text stored under its key.
 
         Raises:
             StoreError: As for all methods that ask Redis.
         """
+        answer = await self._claim_by_script()
+        if answer is None:
+            return False, await self.read()
+        return answer == 1, answer if isinstance(answer, str) else None
+
+    async def read(self) -> str | None:
+        """The text stored under the key."""
         stored: object = await self._ask("get", self._redis.get, self.key)
         if isinstance(stored, bytes):
             stored = stored.decode("utf-8", "replace")
@@ -178,6 +123,9 @@ class Claim:
 
     async def take(self) -> bool:
         """Claim the event, unless it is claimed; whether it is ours now."""
+        answer = await self._claim_by_script()
+        if answer is not None:
+            return answer == 1
         taken = await self._ask(
             "set",
             self._redis.set_if_not_exists,
@@ -185,23 +133,28 @@ class Claim:
             self._processing_record(),
             ttl_seconds=DEFAULT_PROCESSING_TTL_SECONDS,
         )
-        if taken or not self._scripts.available:
-            return bool(taken)
-        # A driver that repeats a SET NX whose answer was lost reports our own key as another's.
-        return self.token in (await self.read() or "")
+        return bool(taken)
+
+    async def _claim_by_script(self) -> int | str | None:
+        record = self._processing_record()
+        try:
+            return await self._run("claim", CLAIM, self.token, record, DEFAULT_PROCESSING_TTL_SECONDS)
+        except StoreError:
+            self.uncertain = True
+            raise
 
     async def discard(self, stored: str) -> None:
         """Delete another's stale record, where possible only if it is still ``stored``."""
-        if await self._ask("delete", self._scripts.run, _DELETE_IF_OWNED, self.key, stored) is None:
+        if await self._run("delete", RELEASE, stored) is None:
             await self._ask("delete", self._redis.delete_key, self.key)
 
     async def release(self) -> bool:
-        """Give the event back; ``False`` when it was ours no longer."""
-        owned = await self._ask("delete", self._scripts.run, _DELETE_IF_OWNED, self.key, self.token)
-        if owned is None:
+        """Give the event back; ``False`` when it is another's by now."""
+        answer = await self._run("delete", RELEASE, self.token)
+        if answer is None:
             await self._ask("delete", self._redis.delete_key, self.key)
             return True
-        return owned
+        return answer == 1
 
     async def renew(self) -> bool:
         """Begin the claim's time anew; ``False`` when it was ours no longer.
@@ -209,28 +162,47 @@ class Claim:
         The record's ``started_at`` moves along, because readers of older releases judge the age
         of a claim by it.
         """
-        renewed = await self._ask(
-            "renew",
-            self._scripts.run,
-            _REPLACE_IF_OWNED,
-            self.key,
-            self.token,
-            self._processing_record(),
-            DEFAULT_PROCESSING_TTL_SECONDS,
-        )
-        return bool(renewed)
+        record = self._processing_record()
+        return await self._run("renew", RENEW, self.token, record, DEFAULT_PROCESSING_TTL_SECONDS) == 1
 
     async def confirm(self, ttl_seconds: int) -> bool:
         """Record that the event is processed; ``False`` when another holds the claim by now."""
         record = self._completed_record()
-        written = await self._ask(
-            "setex", self._scripts.run, _REPLACE_UNLESS_FOREIGN, self.key, self.token, record, ttl_seconds
-        )
-        if written is None:
+        answer = await self._run("setex", CONFIRM, self.token, record, ttl_seconds)
+        if answer is None:
             await self._ask("setex", self._redis.setex, self.key, ttl_seconds, record)
-            written = True
-        self.confirmed = written
-        return written
+            answer = 1
+        self.confirmed = answer == 1
+        return self.confirmed
+
+    async def settle(self, *, processed: bool, ttl_seconds: int, limit_seconds: float) -> bool:
+        """Make an uncertain claim certain: confirm or release it; whether Redis answered in time.
+
+        Only for clients with scripts: without the token nobody knows whose claim it is.
+        """
+        if not (self.uncertain and self._scripts.available):
+            return True
+        try:
+            async with asyncio.timeout(limit_seconds):
+                await self._scripts.settled(limit_seconds)
+                await (self.confirm(ttl_seconds) if processed else self.release())
+        except (StoreError, TimeoutError):
+            return False
+        return True
+
+    async def _run(self, operation: str, script: ManyScript, *args: str | int) -> int | str | None:
+        """Run a script, once more if its answer got lost: each of them recognises its own work by the token."""
+        for left in range(ATTEMPTS - 1, -1, -1):
+            try:
+                answer = await self._scripts.run(script, self.key, *args)
+            except Exception as error:
+                if not left:
+                    raise StoreError(operation, error) from error
+            else:
+                if answer == _FOREIGN_TYPE:
+                    raise StoreError(operation, f"key {self.key} holds no string; another program uses it")
+                return answer
+        raise AssertionError  # the last attempt returns or raises
 
     async def _ask(self, operation: str, call: Callable[..., Awaitable[_T]], *args: Any, **kwargs: Any) -> _T:
         limit = asyncio.timeout(self._timeout_seconds)

@@ -1,7 +1,7 @@
 """The course of one delivery: identify, claim, run, confirm or release.
 
-``idempotency_v2`` is the way in. What is decided from a stored record stands in
-``records``, what is asked of Redis in ``claim``.
+``idempotency_v2`` is the way in. Whether an event is ours is decided in
+``claiming``, what is asked of Redis stands in ``claim``.
 """
 
 import asyncio
@@ -12,20 +12,17 @@ from typing import Any, TypeVar
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs.error_handling.context import operation_scope
-from huleedu_service_libs.idempotency_v2.claim import Claim, OwnerScripts, StoreError
+from huleedu_service_libs.idempotency_v2.claim import ATTEMPTS, Claim, StoreError
+from huleedu_service_libs.idempotency_v2.claiming import Claimer
 from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, context_of, coordinates, position
-from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity, header_texts, identify
-from huleedu_service_libs.idempotency_v2.records import (
-    IdempotencyConfig,
-    Standing,
-    Verdict,
-    judge,
-)
+from huleedu_service_libs.idempotency_v2.records import IdempotencyConfig
 from huleedu_service_libs.idempotency_v2.renewal import Renewal
+from huleedu_service_libs.idempotency_v2.scripts import OwnerScripts
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import use_trace_context
 from huleedu_service_libs.protocols import RedisClientProtocol
+from huleedu_service_libs.store_policy import StoreDownError
 
 __all__ = ["Consumer", "Run"]
 
@@ -35,8 +32,8 @@ Confirm = Callable[[], Awaitable[None]]
 Run = Callable[[Confirm], Awaitable[_T]]
 """Calls the handler with what it confirms with."""
 
-_FIRST_POLL_SECONDS = 0.05
-_LONGEST_POLL_SECONDS = 1.0
+_SETTLE_SECONDS = 1.0
+"""How long the end of a delivery may be held up to settle a claim of which nobody knows whether it exists."""
 
 logger = create_service_logger("huleedu_service_libs.idempotency_v2")
 
@@ -70,8 +67,9 @@ class Consumer:
         self._redis = redis
         self._config = config
         self._redis_timeout_seconds = redis_timeout_seconds
-        self._scripts = OwnerScripts(redis)
+        self._scripts = OwnerScripts(redis, timeout_seconds=redis_timeout_seconds / ATTEMPTS)
         self._tally = Tally(config.service_name)
+        self._claimer = Claimer(config, self._tally, now=now, clock=clock, sleep=sleep)
         self._now = now
         self._clock = clock
         self._sleep = sleep
@@ -84,6 +82,7 @@ class Consumer:
 
         Raises:
             EventInProgressError: As the configuration says.
+            StoreDownError: The same.
             Exception: Whatever the handler raises.
         """
         identity = self._identify(msg)
@@ -95,7 +94,7 @@ class Consumer:
             delivery = self._delivery(msg, identity)
             claimed = await self._claim_or_fail_open(delivery)
             if claimed is None:
-                return await run(_confirm_nothing)
+                return await self._run_unprotected(delivery, run)
             return await self._run_claimed(delivery, run) if claimed else None
 
     def _identify(self, msg: Any) -> EventIdentity | None:
@@ -130,81 +129,53 @@ class Consumer:
     # --- claiming
 
     async def _claim_or_fail_open(self, delivery: Delivery) -> bool | None:
-        """Whether the event is ours to process; ``None`` when Redis could not say."""
+        """Whether the event is ours to process; ``None`` to run unprotected, because Redis could not say."""
         try:
-            return await self._claim(delivery)
+            return await self._claimer.claim(delivery)
         except StoreError as error:
-            operation, failure = error.operation, error_fields(error.__cause__ or error)
-        self._tally.fail_open(f"redis_{operation}")
-        logger.error("REDIS_ERROR: processing without protection", **delivery.fields("fail_open", **failure))
-        return None
-
-    async def _claim(self, delivery: Delivery) -> bool:
-        """Whether the event is ours to process."""
-        deadline: float | None = None
-        pause = _FIRST_POLL_SECONDS
-        while True:
-            verdict = await self._try_claim(delivery)
-            if verdict.standing is not Standing.IN_PROGRESS:
-                return verdict.standing is Standing.OURS
-            deadline = self._clock() + self._config.wait_timeout_seconds if deadline is None else deadline
-            if not await self._may_wait(delivery, verdict, deadline):
-                return False
-            await self._sleep(min(pause, deadline - self._clock()))
-            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
-
-    async def _try_claim(self, delivery: Delivery) -> Verdict:
-        claim = delivery.claim
-        stored = await claim.read()
-        verdict = judge(stored, now=self._epoch(), token=claim.token)
-        if verdict.standing is Standing.STALE and stored is not None:
-            logger.warning(
-                "STALE_PROCESSING_DETECTED: taking the event over",
-                **delivery.fields("retry", owner=verdict.owner, stale_duration_seconds=verdict.age_seconds),
-            )
-            await claim.discard(stored)
-        elif verdict.standing is not Standing.UNKNOWN:
-            if verdict.standing is Standing.COMPLETED:
-                self._tally.outcome("duplicate")
-                logger.info("DUPLICATE_EVENT_DETECTED: processed before", **delivery.fields("skip"))
-            return verdict
-        if await claim.take():
-            return Verdict(standing=Standing.OURS, owner=claim.token)
-        logger.info("RACE_CONDITION_LOST: another worker claimed the event first", **delivery.fields("none"))
-        return Verdict(standing=Standing.IN_PROGRESS)
-
-    async def _may_wait(self, delivery: Delivery, verdict: Verdict, deadline: float) -> bool:
-        """Whether to look again later; ``False`` to skip.
-
-        Raises:
-            EventInProgressError: Neither.
-        """
-        policy = self._config.in_progress
-        if policy == "wait" and self._clock() < deadline:
-            return True
-        self._tally.outcome("in_progress")
-        logger.info("DUPLICATE_EVENT_DETECTED: in progress elsewhere", **delivery.fields(policy, owner=verdict.owner))
-        if policy == "skip":
-            return False
-        raise EventInProgressError(
-            event_id=delivery.identity.event_id,
-            key=delivery.claim.key,
-            owner=verdict.owner or await self._present_owner(delivery),
-        )
-
-    async def _present_owner(self, delivery: Delivery) -> str | None:
-        try:
-            stored = await delivery.claim.read()
-        except StoreError as error:  # only the text of the caller's error is the poorer for it
-            self._tally.error("owner_unknown")
-            logger.warning(
-                "REDIS_ERROR: owner of the event unknown",
-                **delivery.fields("none", **error_fields(error.__cause__ or error)),
-            )
+            down = error
+        except asyncio.CancelledError:
+            # The handler has not begun: whoever gets the event next need not wait for a claim of nobody.
+            delivery.claim.uncertain = True
+            await self._settle(delivery, processed=False)
+            raise
+        failure = error_fields(down.__cause__ or down)
+        policy = self._config.store_down
+        if policy == "process":
+            self._tally.fail_open(f"redis_{down.operation}")
+            logger.error("REDIS_ERROR: processing without protection", **delivery.fields("fail_open", **failure))
             return None
-        return judge(stored, now=self._epoch(), token=delivery.claim.token).owner
+        self._tally.outcome("store_down")
+        logger.error("REDIS_ERROR: not processed", **delivery.fields(policy, **failure))
+        await self._settle(delivery, processed=False)
+        raise StoreDownError(
+            store="redis", operation=down.operation, policy=policy, reason=failure["error"]
+        ) from down.__cause__
+
+    async def _settle(self, delivery: Delivery, *, processed: bool) -> None:
+        """Confirm or release a claim of which it is unknown whether it exists, if Redis answers at once."""
+        ttl_seconds = self._config.get_ttl_for_event_type(delivery.identity.event_type)
+        settled = await delivery.claim.settle(
+            processed=processed, ttl_seconds=ttl_seconds, limit_seconds=_SETTLE_SECONDS
+        )
+        if not settled:  # the line about Redis is written already
+            self._tally.error("unsettled")
 
     # --- running
+
+    async def _run_unprotected(self, delivery: Delivery, run: Run[_T]) -> _T:
+        """Run the handler without a claim, or with one whose answer got lost: it must not block a redelivery."""
+
+        async def confirm() -> None:
+            if not delivery.claim.confirmed:
+                await self._settle(delivery, processed=True)
+
+        try:
+            return await run(confirm)
+        except Exception:
+            if not delivery.claim.confirmed:
+                await self._settle(delivery, processed=False)
+            raise
 
     async def _run_claimed(self, delivery: Delivery, run: Run[_T]) -> _T:
         claim = delivery.claim
@@ -236,12 +207,14 @@ class Consumer:
             raise
         finally:
             await stop_renewal()
-        self._finish(delivery, started)
+        await self._finish(delivery, started)
         return result
 
-    def _finish(self, delivery: Delivery, started: float) -> None:
+    async def _finish(self, delivery: Delivery, started: float) -> None:
         confirmed = delivery.claim.confirmed
         self._tally.outcome("completed" if confirmed else "unconfirmed")
+        if not confirmed and self._config.unconfirmed == "release":
+            await self._release(delivery)
         if self._config.enable_debug_logging:
             logger.debug(
                 "PROCESSING_COMPLETE",

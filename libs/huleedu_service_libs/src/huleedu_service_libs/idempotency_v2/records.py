@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
+from huleedu_service_libs.store_policy import StoreDownPolicy, check_store_down_policy
+
 __all__ = [
     "DEFAULT_EVENT_TYPE_TTLS",
     "DEFAULT_PROCESSING_TTL_SECONDS",
@@ -19,6 +21,7 @@ __all__ = [
     "IdempotencyConfig",
     "InProgressPolicy",
     "Standing",
+    "UnconfirmedPolicy",
     "Verdict",
     "judge",
 ]
@@ -49,6 +52,9 @@ DEFAULT_EVENT_TYPE_TTLS: dict[str, int] = {
 InProgressPolicy = Literal["skip", "wait", "raise"]
 _POLICIES = ("skip", "wait", "raise")
 
+UnconfirmedPolicy = Literal["keep", "release"]
+_UNCONFIRMED = ("keep", "release")
+
 
 class IdempotencyConfig:
     """How one service recognises events that it has processed.
@@ -65,9 +71,13 @@ class IdempotencyConfig:
             offset is committed. ``wait`` waits for the other's outcome, and ``raise`` raises
             `EventInProgressError` at once, so that the consumer does not commit.
         wait_timeout_seconds: How long ``wait`` waits before it raises `EventInProgressError`.
+        store_down: What becomes of an event while Redis does not answer. ``process`` runs the handler
+            unprotected; ``pause`` and ``dead-letter`` raise `StoreDownError`, and the handler does not run.
+        unconfirmed: What becomes of the claim of a handler that returns without confirming. ``keep``
+            leaves it for 300 s, ``release`` gives the event back at once, so that the next delivery runs.
 
     Raises:
-        ValueError: Unknown ``in_progress``, or a time that is not positive.
+        ValueError: Unknown ``in_progress``, ``store_down`` or ``unconfirmed``, or a time that is not positive.
     """
 
     def __init__(
@@ -80,9 +90,14 @@ class IdempotencyConfig:
         *,
         in_progress: InProgressPolicy = "skip",
         wait_timeout_seconds: float = DEFAULT_WAIT_TIMEOUT_SECONDS,
+        store_down: StoreDownPolicy = "process",
+        unconfirmed: UnconfirmedPolicy = "keep",
     ) -> None:
         if in_progress not in _POLICIES:
             raise ValueError(f"in_progress must be one of {', '.join(_POLICIES)}, got {in_progress!r}")
+        check_store_down_policy(store_down)
+        if unconfirmed not in _UNCONFIRMED:
+            raise ValueError(f"unconfirmed must be one of {', '.join(_UNCONFIRMED)}, got {unconfirmed!r}")
         if wait_timeout_seconds <= 0:
             raise ValueError(f"wait_timeout_seconds must be positive, got {wait_timeout_seconds!r}")
         self.service_name = service_name
@@ -92,6 +107,8 @@ class IdempotencyConfig:
         self.enable_debug_logging = enable_debug_logging
         self.in_progress: InProgressPolicy = in_progress
         self.wait_timeout_seconds = wait_timeout_seconds
+        self.store_down: StoreDownPolicy = store_down
+        self.unconfirmed: UnconfirmedPolicy = unconfirmed
 
     def get_ttl_for_event_type(self, event_type: str) -> int:
         """Seconds for which a processed event of this type is remembered."""

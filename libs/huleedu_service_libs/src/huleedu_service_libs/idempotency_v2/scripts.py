@@ -1,0 +1,226 @@
+"""Lua scripts on one Redis client, many calls of one script in one round trip.
+
+``claim`` asks with them, and the inbox' fast path. They are looked for on the
+client's own class: test doubles with the four plain methods have none. Calls
+made in the same turn of the event loop travel together, so that a hundred
+deliveries claim their events in one command. Knows no records and no events.
+"""
+
+import asyncio
+import contextvars
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from huleedu_service_libs.protocols import RedisClientProtocol, concrete_capability
+
+__all__ = ["CLAIM", "CONFIRM", "RELEASE", "RENEW", "Answer", "ManyScript", "OwnerScripts"]
+
+Answer = int | str | None
+"""What a script says of one key; ``None``: the client cannot run scripts."""
+
+_SHA1_DIGITS = 40
+_PLAIN_METHODS = ("get", "set_if_not_exists", "setex", "delete_key")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManyScript:
+    """A script that treats any number of keys alike.
+
+    Attributes:
+        name: For errors.
+        body: Lua. Gets the keys, and for each of them ``arity`` arguments in a row; returns a list
+            with one answer for each key.
+        arity: Arguments for each key.
+    """
+
+    name: str
+    body: str
+    arity: int
+
+
+def _for_each(name: str, arity: int, body: str) -> ManyScript:
+    """The script that runs ``body`` with ``key``, ``stored`` and ``a1``, ``a2``, ... and collects its ``answer``."""
+    arguments = "\n".join(f"  local a{n} = ARGV[(i - 1) * {arity} + {n}]" for n in range(1, arity + 1))
+    return ManyScript(
+        name=name,
+        arity=arity,
+        body=(
+            "local answers = {}\nfor i, key in ipairs(KEYS) do\n"
+            f"{arguments}\n  local answer = 0\n"
+            # One key of another type must not fail the others'.
+            "  local stored = redis.pcall('GET', key)\n"
+            "  if type(stored) == 'table' then answer = -1 else\n"
+            f"{body}  end\n  answers[i] = answer\nend\nreturn answers\n"
+        ),
+    )
+
+
+# A record contains its owner's token, which occurs nowhere else, so finding the token is proof.
+# The completed record has none: a renewal that is late cannot turn it back.
+
+CLAIM = _for_each(
+    "claim",
+    3,  # token, record, seconds
+    """
+    if not stored then
+      redis.call('SET', key, a2, 'EX', a3)
+      answer = 1
+    elseif string.find(stored, a1, 1, true) then answer = 1
+    else answer = stored end
+""",
+)
+"""1 when the key is the token's now (also when it was already: an answer got lost), else what is stored."""
+
+RENEW = _for_each(
+    "renew",
+    3,  # token, record, seconds
+    """
+    if stored and string.find(stored, a1, 1, true) then
+      redis.call('SET', key, a2, 'EX', a3)
+      answer = 1
+    end
+""",
+)
+"""1 when the key is the token's and was replaced."""
+
+CONFIRM = _for_each(
+    "confirm",
+    3,  # token, record, seconds
+    """
+    if not stored or stored == a2 or string.find(stored, a1, 1, true) then
+      redis.call('SET', key, a2, 'EX', a3)
+      answer = 1
+    end
+""",
+)
+"""1 when the key was the token's, or nobody's, or confirmed with this very record before."""
+
+RELEASE = _for_each(
+    "release",
+    1,  # token
+    """
+    if not stored then answer = 1
+    elseif string.find(stored, a1, 1, true) then answer = redis.call('DEL', key) end
+""",
+)
+"""1 when the key is nobody's now; 0 when it is another's."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Calls of one script that travel together."""
+
+    keys: list[str] = field(default_factory=list)
+    args: list[str | int] = field(default_factory=list)
+    answers: list[asyncio.Future[Answer]] = field(default_factory=list)
+
+    def settle(self, answers: Sequence[Answer]) -> None:
+        for future, answer in zip(self.answers, answers, strict=True):
+            if not future.done():
+                future.set_result(answer)
+
+    def fail(self, error: BaseException) -> None:
+        for future in self.answers:
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # a caller that was cancelled does not ask
+
+
+class OwnerScripts:
+    """The scripts on one client, or none when its class cannot run scripts.
+
+    Args:
+        client: Any Redis client.
+        timeout_seconds: How long one command may take.
+        max_keys: Keys in one command; a script holds up all other clients of the server while it runs.
+    """
+
+    def __init__(self, client: RedisClientProtocol, *, timeout_seconds: float, max_keys: int = 200) -> None:
+        # Whoever overrides or patches one of the plain methods wants it called.
+        self._register = concrete_capability(client, "register_script", beside=_PLAIN_METHODS)
+        self._execute = concrete_capability(client, "execute_script", beside=_PLAIN_METHODS)
+        self._timeout_seconds = timeout_seconds
+        self._max_keys = max_keys
+        self._digests: dict[str, str] = {}
+        self._waiting: dict[str, _Batch] = {}
+        self._sending: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether the client can run scripts, as far as it is known."""
+        return self._register is not None and self._execute is not None
+
+    async def run(self, script: ManyScript, key: str, *args: str | int) -> Answer:
+        """What the script says of ``key``; ``None`` when the client cannot run scripts.
+
+        Raises:
+            TimeoutError: No answer in time.
+            Exception: Whatever the client raises.
+        """
+        if not self.available:
+            return None
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:  # a client that outlived its loop, as in tests
+            self._loop, self._waiting, self._sending = loop, {}, set()
+        batch = self._waiting.get(script.name)
+        if batch is None or len(batch.keys) >= self._max_keys:
+            batch = self._waiting[script.name] = _Batch()
+            # A context of its own: what the batch logs is no single event's.
+            loop.call_soon(self._send_soon, script, batch, context=contextvars.Context())
+        answer: asyncio.Future[Answer] = loop.create_future()
+        batch.keys.append(key)
+        batch.args.extend(args)
+        batch.answers.append(answer)
+        return await answer
+
+    async def settled(self, limit_seconds: float) -> None:
+        """Wait until the commands under way are answered, so long at most."""
+        if self._sending:
+            await asyncio.wait(set(self._sending), timeout=limit_seconds)
+
+    def _send_soon(self, script: ManyScript, batch: _Batch) -> None:
+        if self._waiting.get(script.name) is batch:
+            del self._waiting[script.name]
+        task = asyncio.get_running_loop().create_task(self._send(script, batch))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+    async def _send(self, script: ManyScript, batch: _Batch) -> None:
+        limit = asyncio.timeout(self._timeout_seconds)
+        try:
+            async with limit:
+                answers = await self._answers(script, batch)
+        except Exception as error:  # noqa: BLE001  # goes to those who wait
+            self._digests.pop(script.name, None)  # perhaps Redis restarted and forgot it: load it again next time
+            late = TimeoutError(f"no answer within {self._timeout_seconds:g} s")
+            batch.fail(late if limit.expired() else error)
+        except BaseException as error:  # the loop ends
+            batch.fail(error)
+            raise
+        else:
+            batch.settle(answers if answers is not None else [None] * len(batch.answers))
+
+    async def _answers(self, script: ManyScript, batch: _Batch) -> list[Answer] | None:
+        digest = self._digests.get(script.name) or await self._digest_of(script)
+        if digest is None or self._execute is None:
+            return None
+        answers = await self._execute(digest, batch.keys, batch.args)
+        if isinstance(answers, list) and len(answers) == len(batch.keys):
+            return [answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer for answer in answers]
+        self._register = None  # a test double with a canned answer: the scripts themselves give a list
+        return None
+
+    async def _digest_of(self, script: ManyScript) -> str | None:
+        """The script's digest; ``None`` from a test double that only has the method, which is not asked again."""
+        if self._register is None:
+            return None
+        try:
+            digest = await self._register(script.body)
+        except (NotImplementedError, AttributeError, TypeError):
+            digest = None
+        if isinstance(digest, str) and len(digest) == _SHA1_DIGITS:
+            self._digests[script.name] = digest
+            return digest
+        self._register = None
+        return None
