@@ -10,8 +10,8 @@ import pytest
 from common_core import CircuitBreakerState
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerError
 from huleedu_service_libs.resilience.errors import BulkheadFullError, CallTimeoutError
-from huleedu_service_libs.resilience.machine import StateChange
 from huleedu_service_libs.resilience.policy import BreakerPolicy, CountWindow, Ramp, TimeWindow
+from huleedu_service_libs.resilience.states import StateChange
 
 from .test_circuit_breaker import CLOSED, HALF_OPEN, OPEN, fail, fails, make, succeed
 from .times import Time

@@ -6,11 +6,14 @@ from typing import Any
 from common_core import CircuitBreakerState
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import concrete_capability
-from huleedu_service_libs.resilience.machine import StateChange
 from huleedu_service_libs.resilience.metrics import CallCounts, CircuitBreakerMetrics
 from huleedu_service_libs.resilience.metrics_bridge import METRIC_ERRORS, NoOpMetrics
+from huleedu_service_libs.resilience.states import StateChange
 
-__all__ = ["Reports"]
+__all__ = ["Listener", "Reports"]
+
+Listener = Callable[[StateChange], None]
+"""Told of each change of state, after it."""
 
 logger = create_service_logger("huleedu_service_libs.resilience")
 
@@ -35,7 +38,7 @@ class Reports:
         name: str,
         service_name: str,
         metrics: CircuitBreakerMetrics | None,
-        listeners: Sequence[Callable[[StateChange], None]],
+        listeners: Sequence[Listener],
     ) -> None:
         self._name = name
         self._service_name = service_name
@@ -61,6 +64,11 @@ class Reports:
             self.counts.blocked += 1
         elif self.metrics is not None:
             self._tell(self.metrics.record_blocked_call, self._name, self._service_name)
+
+    def totals(self) -> dict[str, int] | None:
+        """Calls by result since the start, when they are counted here; else whoever is told of them knows."""
+        counts = self.counts
+        return None if counts is None else {name: getattr(counts, name) for name in CallCounts.__slots__}
 
     def state_is(self, state: CircuitBreakerState) -> None:
         """Show a state without a change."""

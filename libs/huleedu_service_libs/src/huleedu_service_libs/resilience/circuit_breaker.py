@@ -1,13 +1,13 @@
 """Circuit breaker: refuses calls to a dependency that keeps failing.
 
-Services build one for each dependency, directly or in their containers. This module runs calls
-and tells of them (metrics, spans, listeners, log); when a circuit opens and closes is decided in
-``machine``, what can be configured stands in ``policy``.
+Services build one for each dependency, directly or in their containers. This module puts the parts
+together and runs calls; ``_steps`` has the steps of a call, ``machine`` decides when a circuit opens and
+closes, ``policy`` holds what can be configured.
 """
 
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import wraps
 from inspect import iscoroutinefunction
 from types import CoroutineType
@@ -17,27 +17,26 @@ from opentelemetry.trace import Tracer
 
 from common_core import CircuitBreakerState
 from huleedu_service_libs import _clock
-from huleedu_service_libs.resilience._attributes import FromMachine
 from huleedu_service_libs.resilience._guard import Guard
-from huleedu_service_libs.resilience._reports import Reports
+from huleedu_service_libs.resilience._reports import Listener
 from huleedu_service_libs.resilience._spans import CallSpans
-from huleedu_service_libs.resilience.errors import CallTimeoutError, CircuitBreakerError
-from huleedu_service_libs.resilience.machine import IS_OPEN, Hold, StateChange, StateMachine
+from huleedu_service_libs.resilience._steps import CallSteps
+from huleedu_service_libs.resilience.errors import CircuitBreakerError
+from huleedu_service_libs.resilience.machine import StateMachine
 from huleedu_service_libs.resilience.metrics import CircuitBreakerMetrics
 from huleedu_service_libs.resilience.policy import BreakerPolicy
-from huleedu_service_libs.resilience.timers import SharedTimeLimit, Watch
+from huleedu_service_libs.resilience.states import IS_OPEN, Hold
+from huleedu_service_libs.resilience.timers import SharedTimeLimit
 
 __all__ = ["CircuitBreaker", "CircuitBreakerError", "CircuitBreakerState", "circuit_breaker"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
-Listener = Callable[[StateChange], None]
-
 _NO_POLICY = BreakerPolicy()
 
 
-class CircuitBreaker:
+class CircuitBreaker(CallSteps):
     """Runs calls and stops doing so while they keep failing.
 
     CLOSED lets every call through; ``failure_threshold`` failures in a row (or what the policy's
@@ -90,8 +89,18 @@ class CircuitBreaker:
         self._open_text = f"Circuit breaker '{self.name}' {IS_OPEN}"
         self.expected_exception = expected_exception
         self.policy = policy
+        self._rejects = policy.is_failure_result
         self._clock = clock
         self._in_real_time = clock is _clock.monotonic
+        # Failures in a row need neither time nor result of a success.
+        self._judges_successes = not (
+            policy.window is None and policy.slow_call_seconds is None and policy.is_failure_result is None
+        )
+        self._limit = (
+            None
+            if policy.call_timeout_seconds is None
+            else SharedTimeLimit(f"Circuit breaker {self.name!r}", policy.call_timeout_seconds)
+        )
         self._listeners = tuple(listeners)
         self.metrics = metrics
         self._machine = StateMachine(
@@ -106,47 +115,10 @@ class CircuitBreaker:
             on_change=self._changed,
         )
         self._spans = CallSpans(self._machine, tracer, self._is_failure)
-        self._limit = (
-            None
-            if policy.call_timeout_seconds is None
-            else SharedTimeLimit(f"Circuit breaker {self.name!r}", policy.call_timeout_seconds)
-        )
-        # Failures in a row need neither time nor result of a success.
-        self._judges_successes = not (
-            policy.window is None and policy.slow_call_seconds is None and policy.is_failure_result is None
-        )
         self._reports.state_is(CircuitBreakerState.CLOSED)
-
-    failure_threshold = FromMachine[int]()
-    recovery_timeout = FromMachine[timedelta]()
-    success_threshold = FromMachine[int]()
-    failure_count = FromMachine[int]()
-    success_count = FromMachine[int]()
-    state = FromMachine[CircuitBreakerState]()
-    last_failure_time = FromMachine[datetime | None]()
 
     def __repr__(self) -> str:
         return f"CircuitBreaker(name={self.name!r}, state={self.state.value!r}, failure_count={self.failure_count})"
-
-    @property
-    def metrics(self) -> CircuitBreakerMetrics | None:
-        """Told of calls and states; may be assigned."""
-        return self._reports.metrics
-
-    @metrics.setter
-    def metrics(self, metrics: CircuitBreakerMetrics | None) -> None:
-        self._reports = Reports(self.name, self.service_name, metrics, self._listeners)
-        self._counts, self._pushes = self._reports.counts, self._reports.pushes
-
-    @property
-    def tracer(self) -> Tracer:
-        """Makes the spans."""
-        return self._spans.tracer
-
-    @property
-    def hold(self) -> Hold | None:
-        """Whether somebody has isolated or forced the circuit by hand."""
-        return self._machine.hold
 
     @overload
     async def call(self, func: Callable[P, Awaitable[T]], /, *args: P.args, **kwargs: P.kwargs) -> T: ...
@@ -192,11 +164,20 @@ class CircuitBreaker:
         finally:
             if watch is not None:
                 limit.end(watch)  # type: ignore[union-attr]  # a watch comes from a limit
+        # What `returned` does, without the calls.
         if self._judges_successes:
-            self.returned(era, begun, result)
-            return result
-        # What `returned` comes to when failures in a row decide, without the calls: most calls end here.
-        if machine.passage_free:
+            if self._rejects is not None:
+                try:
+                    rejected = self._rejects(result)
+                except BaseException:
+                    machine.neutral(era)
+                    raise
+                if rejected:
+                    self.failed(era)
+                    return result
+            now = self._clock()
+            machine.succeeded(era, now, now - begun)
+        elif machine.passage_free:  # failures in a row decide, and most calls end here
             if machine.failure_count and era == machine.era:
                 machine.failure_count = 0
         else:
@@ -246,6 +227,23 @@ class CircuitBreaker:
             "last_failure_time": None if moment is None else moment.isoformat(),
         }
 
+    def describe(self) -> dict[str, Any]:
+        """`get_state`, and why the circuit is so and since when; for consoles and command lines. JSON has a form for all of it.
+
+        ``reason`` and ``since`` (ISO 8601) are those of the latest change, ``None`` while there was none;
+        ``retry_after_seconds`` is ``None`` where nobody can tell.
+        """
+        change, seconds = self.last_change, self.retry_after()
+        return {
+            **self.get_state(),
+            "reason": None if change is None else change.reason,
+            "since": None if change is None else change.at.isoformat(),
+            "hold": None if self.hold is None else self.hold.value,
+            "retry_after_seconds": None if seconds == float("inf") else round(seconds, 3),
+            "failure_threshold": self.failure_threshold,
+            "calls": self._reports.totals(),
+        }
+
     def retry_after(self) -> float:
         """Seconds until a call may be let through; 0 when it may be now."""
         machine = self._machine
@@ -266,86 +264,6 @@ class CircuitBreaker:
     def force_closed(self) -> None:
         """Let every call through until `reset`, whatever fails; calls are still counted in metrics."""
         self._machine.keep(Hold.FORCED_CLOSED)
-
-    # The steps of one call; `Guard` takes them, too.
-
-    def begin(self) -> tuple[int, float]:
-        """Admit a call; its era and when it began. End it with `returned` or `raised`.
-
-        Raises:
-            CircuitBreakerError: The circuit lets nothing through.
-        """
-        machine, begun = self._machine, self._clock()
-        if not machine.passage_free:
-            refusal = machine.admit(begun)
-            if refusal is not None:
-                raise self._refused(begun, refusal)
-        return machine.era, begun
-
-    def returned(self, era: int, begun: float, result: Any) -> None:
-        """A call that was admitted in ``era`` at ``begun`` has returned ``result``."""
-        verdict = self.policy.is_failure_result
-        try:
-            failure = verdict is not None and verdict(result)
-        except BaseException:
-            self._machine.neutral(era)
-            raise
-        if failure:
-            self.failed(era)
-            return
-        now = self._clock()
-        self._machine.succeeded(era, now, now - begun)
-        if self._counts is not None:
-            self._counts.success += 1
-        elif self._pushes:
-            self._reports.ended("success")
-
-    def failed(self, era: int) -> None:
-        """A call that was admitted in ``era`` has failed."""
-        self._machine.failed(era, self._clock())
-        self._reports.ended("failure")
-
-    def raised(self, era: int, error: BaseException) -> None:
-        """A call that was admitted in ``era`` has raised ``error``."""
-        try:
-            failure = self._is_failure(error)
-        except BaseException:
-            self._machine.neutral(era)
-            raise
-        if failure:
-            self.failed(era)
-        else:
-            self._machine.neutral(era)
-
-    def _refused(self, now: float, refusal: str) -> CircuitBreakerError:
-        machine, spans = self._machine, self._spans
-        if self._counts is not None:
-            self._counts.blocked += 1
-        elif self._pushes:
-            self._reports.blocked()
-        if spans.on or now >= spans.look_at:
-            spans.mark_blocked(now)
-        text = self._open_text if refusal is IS_OPEN else f"Circuit breaker '{self.name}' {refusal}"
-        return CircuitBreakerError(text, machine.last_failure, machine.refused_for)
-
-    def _changed(self, change: StateChange) -> None:
-        self._reports.state_changed(change)  # looked up now: metrics may have been assigned since
-
-    def _raise_if_late(self, era: int, watch: Watch | None, error: BaseException) -> None:
-        """Raise `CallTimeoutError` in place of the cancellation with which our time limit ended the call."""
-        if watch is None or self._limit is None or not watch.expired:
-            return
-        late = self._limit.explain(watch, error)
-        if late is not error:
-            self.raised(era, late)
-            raise late from error
-
-    def _is_failure(self, error: BaseException) -> bool:
-        if isinstance(error, CallTimeoutError) and self._limit is not None and error.name == self._limit.name:
-            return True
-        if not isinstance(error, self.expected_exception) or self.policy.spares(error):
-            return False
-        return self.policy.is_failure is None or self.policy.is_failure(error)
 
 
 def circuit_breaker(

@@ -6,6 +6,7 @@ and cancels one for each call, which costs more than the rest of a breaker toget
 """
 
 import asyncio
+from asyncio import current_task
 from collections import deque
 from typing import Any
 
@@ -34,7 +35,7 @@ class SharedTimeLimit:
         seconds: The limit.
     """
 
-    __slots__ = ("_loop", "_timer", "_watches", "name", "seconds")
+    __slots__ = ("_append", "_loop", "_timer", "_watches", "name", "seconds")
 
     def __init__(self, name: str, seconds: float) -> None:
         self.name = name
@@ -42,11 +43,12 @@ class SharedTimeLimit:
         self._loop: Any = object()  # stands for no loop; `None` would mean the running one below
         self._timer: asyncio.TimerHandle | None = None
         self._watches: deque[Watch] = deque()
+        self._append = self._watches.append
 
     def begin(self, now: float | None = None) -> Watch:
         """Start the time of the current task's call; ``now`` spares a look at the real clock, if it is from there."""
         # Asked for a known loop, this spares the search for the running one, which costs more than all the rest.
-        task = asyncio.current_task(self._loop) or self._task_of_another_loop()
+        task = current_task(self._loop) or self._task_of_another_loop()
         watch = Watch()  # without __init__: it would cost as much as the rest of this method
         watch.task = task
         watch.deadline = (monotonic() if now is None else now) + self.seconds
@@ -54,7 +56,7 @@ class SharedTimeLimit:
         watch.expired = False
         if self._timer is None:
             self._timer = task.get_loop().call_later(self.seconds, self._due)
-        self._watches.append(watch)
+        self._append(watch)
         return watch
 
     def end(self, watch: Watch) -> None:

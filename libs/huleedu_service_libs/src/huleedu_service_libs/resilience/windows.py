@@ -67,7 +67,17 @@ class CountingWindow:
 class SlicedWindow:
     """Results of the last ``seconds``, summed by slices of time."""
 
-    __slots__ = ("_current", "_failures", "_policy", "_slice_seconds", "_slices", "_slow", "_total", "_turn_at")
+    __slots__ = (
+        "_counts",
+        "_current",
+        "_earlier",
+        "_failures",
+        "_policy",
+        "_slice_seconds",
+        "_slices",
+        "_slow",
+        "_turn_at",
+    )
 
     def __init__(self, policy: TimeWindow) -> None:
         self._policy = policy
@@ -78,38 +88,40 @@ class SlicedWindow:
         """See `Window`."""
         self._slices = [[0, 0, 0] for _ in range(self._policy.slices)]  # each: calls, failures, slow ones
         self._current = 0
-        self._total = self._failures = self._slow = 0
-        self._turn_at: float | None = None
+        self._counts = self._slices[0]
+        self._earlier = self._failures = self._slow = 0  # earlier: calls in the slices before this one
+        self._turn_at = float("-inf")  # the first result begins the first slice
 
     def record(self, result: int, now: float) -> bool:
         """See `Window`."""
-        if self._turn_at is None or now >= self._turn_at:
+        if now >= self._turn_at:
             self._turn(now)
-        counts = self._slices[self._current]
+        counts = self._counts
         counts[0] += 1
-        self._total += 1
         if result:
             counts[1] += result & FAILED
             counts[2] += result >> 1
             self._failures += result & FAILED
             self._slow += result >> 1
         if self._failures or self._slow:
-            return _enough(self._policy, self._total, self._failures, self._slow)
+            return _enough(self._policy, self._earlier + counts[0], self._failures, self._slow)
         return False
 
     def _turn(self, now: float) -> None:
         """Drop the slices that ``now`` has left behind."""
-        if self._turn_at is None:
+        if self._turn_at == float("-inf"):
             self._turn_at = now + self._slice_seconds
             return
         steps = int((now - self._turn_at) / self._slice_seconds) + 1
         for _ in range(min(steps, len(self._slices))):
+            self._earlier += self._slices[self._current][0]
             self._current = (self._current + 1) % len(self._slices)
             counts = self._slices[self._current]
-            self._total -= counts[0]
+            self._earlier -= counts[0]
             self._failures -= counts[1]
             self._slow -= counts[2]
             counts[:] = (0, 0, 0)
+        self._counts = self._slices[self._current]
         self._turn_at += steps * self._slice_seconds
 
 
