@@ -441,6 +441,7 @@ async def test_every_table_that_services_have(postgres_database: str, ddl: str) 
     events = await store.fetch(limit=10, max_retries=5, held_keys=[], held_topics=[])
     assert [event.id for event in events] == ids[1:]
     assert events[0].event_data == ADD["event_data"]
+    assert abs(datetime.now(UTC) - events[0].created_at) < timedelta(seconds=30)  # the moment, whatever the zone
     await store.settle(published=events[:1], failed=[FailedEvent(event=events[1], error="no")], max_retries=5)
     assert [event.id for event in await repository.get_unpublished_events()] == ids[2:]
     last = await repository.get_event_by_id(ids[2])

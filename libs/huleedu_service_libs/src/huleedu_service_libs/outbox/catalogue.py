@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["ColumnFacts", "IndexFacts", "TableFacts", "read_table_facts"]
+__all__ = ["ColumnFacts", "IndexFacts", "TableFacts", "read_table_facts", "zone_is_utc"]
 
 _TABLE = text(
     "SELECT c.oid::bigint, n.nspname, c.relkind::text,"
@@ -29,6 +29,8 @@ _INDEXES = text(
     " ARRAY(SELECT pg_get_indexdef(i.indexrelid, k, true) FROM generate_series(1, i.indnkeyatts) k)"
     " FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE i.indrelid = :oid ORDER BY c.relname"
 )
+
+_ZONES_WITHOUT_OFFSET = ("UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu", "UCT", "Etc/UCT", "Universal", "Etc/Zulu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,3 +126,8 @@ async def read_table_facts(connection: AsyncConnection) -> TableFacts | None:
         columns={column.name: column for column in columns},
         indexes=tuple(indexes),
     )
+
+
+def zone_is_utc(name: str) -> bool:
+    """Whether a time zone of that name never differs from UTC."""
+    return name in _ZONES_WITHOUT_OFFSET

@@ -25,26 +25,27 @@ from uuid import UUID
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.types import Integer, Text, Uuid
+from sqlalchemy.types import DateTime, Integer, Text, Uuid
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.protocols import FailedEvent, OutboxEvent
+from huleedu_service_libs.outbox.writers import WriterGate, require_strict_order
 
-__all__ = ["LANES", "PostgreSQLBatchStore"]
+__all__ = ["LANES", "LOCK_SPACE", "MEMBERSHIP", "PostgreSQLBatchStore"]
 
 LANES = 64  # a power of two; the most relays that can share the work
 REBALANCE_SECONDS = 1.0  # how often a relay counts the others
 STATEMENT_TIMEOUT_SECONDS = 30.0  # a session that answers nothing for so long is given up
 CLOSE_TIMEOUT_SECONDS = 5.0
-_MEMBERSHIP = 1_000_000  # the lock that every relay holds in shared mode, beyond all lanes
+MEMBERSHIP = 1_000_000  # the lock that every relay holds in shared mode, beyond all lanes
 
 logger = create_service_logger("huleedu.outbox.lanes")
 
 # Advisory locks belong to a database; the schema's name keeps two outboxes of one database apart.
 # By name rather than by oid: a table that is dropped and made again keeps its space.
-_LOCK_SPACE = text(
+LOCK_SPACE = text(
     "SELECT (hashtext(nspname || '.event_outbox')::bigint & 2147483647)::int FROM pg_class"
     " JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = 'event_outbox'::regclass"
 )
@@ -74,20 +75,32 @@ _RELEASE = text("SELECT pg_advisory_unlock(:space, lane) FROM unnest(:lanes) AS 
 
 _KEY = "coalesce(nullif(event_key, ''), aggregate_id)"
 # published_at leads the order, so that the partial index (published_at, created_at) serves it.
-_FETCH_SQL = (
-    "SELECT id, aggregate_id, aggregate_type, event_type, event_data::text, event_key, topic, created_at,"  # noqa: S608  # constants only
+# A time without zone is read in the session's zone, as it was written. The order names the column, not that result.
+_SELECT_SQL = (
+    "SELECT id, aggregate_id, aggregate_type, event_type, event_data::text, event_key, topic, created_at::timestamptz,"  # noqa: S608  # constants only
     " published_at, coalesce(retry_count, 0), last_error"
     " FROM event_outbox WHERE published_at IS NULL AND coalesce(retry_count, 0) < :max_retries"
     f" AND (:all_lanes OR (hashtextextended({_KEY}, 0) & {LANES - 1})::int = ANY(:lanes))"
     f" AND {_KEY} <> ALL(:held_keys) AND topic <> ALL(:held_topics)"
-    " ORDER BY published_at, created_at, id LIMIT :limit"
 )
+_ORDER_SQL = " ORDER BY event_outbox.published_at, event_outbox.created_at, event_outbox.id LIMIT :limit"
+_FETCH_SQL = _SELECT_SQL + _ORDER_SQL
 _FETCH = (
     text(_FETCH_SQL)
     .bindparams(
         bindparam("lanes", type_=ARRAY(Integer)),
         bindparam("held_keys", type_=ARRAY(Text)),
         bindparam("held_topics", type_=ARRAY(Text)),
+    )
+    .columns(id=Uuid)
+)
+_FETCH_BEFORE = (
+    text(_SELECT_SQL + " AND event_outbox.created_at < :cutoff" + _ORDER_SQL)
+    .bindparams(
+        bindparam("lanes", type_=ARRAY(Integer)),
+        bindparam("held_keys", type_=ARRAY(Text)),
+        bindparam("held_topics", type_=ARRAY(Text)),
+        bindparam("cutoff", type_=DateTime(timezone=True)),
     )
     .columns(id=Uuid)
 )
@@ -145,6 +158,7 @@ class PostgreSQLBatchStore:
         engine: One of its connections is held while the relay runs.
         service_name: Label of the metrics.
         max_error_length: Characters of an error that are stored.
+        gate: Where order is strict: says how far may be read.
         clock: Monotonic seconds.
     """
 
@@ -154,11 +168,13 @@ class PostgreSQLBatchStore:
         *,
         service_name: str,
         max_error_length: int,
+        gate: WriterGate | None = None,
         clock: _clock.Clock = _clock.monotonic,
     ) -> None:
         self._engine = engine
         self._metrics = OutboxMetrics(service_name)
         self._max_error_length = max_error_length
+        self._gate = gate
         self._clock = clock
         self._connection: AsyncConnection | None = None
         self._lock_space = 0
@@ -167,8 +183,8 @@ class PostgreSQLBatchStore:
 
     @property
     def shared(self) -> bool:
-        """Whether another relay owns some of the lanes."""
-        return len(self._lanes) < LANES
+        """Whether another relay owns some of the lanes, or a running writer holds events back."""
+        return len(self._lanes) < LANES or (self._gate is not None and self._gate.blocker is not None)
 
     @property
     def lanes(self) -> frozenset[int]:
@@ -183,18 +199,20 @@ class PostgreSQLBatchStore:
             connection = await self._owned_connection(max_retries)
             if not self._lanes:
                 return []
-            result = await connection.execute(
-                _FETCH,
-                {
-                    "max_retries": max_retries,
-                    "all_lanes": not self.shared,
-                    "lanes": sorted(self._lanes),
-                    "held_keys": list(held_keys),
-                    "held_topics": list(held_topics),
-                    "limit": limit,
-                },
-            )
-            return [Row(*row) for row in result]
+            parameters: dict[str, Any] = {
+                "max_retries": max_retries,
+                "all_lanes": len(self._lanes) == LANES,
+                "lanes": sorted(self._lanes),
+                "held_keys": list(held_keys),
+                "held_topics": list(held_topics),
+                "limit": limit,
+            }
+            if self._gate is None:
+                return [Row(*row) for row in await connection.execute(_FETCH, parameters)]
+            cutoff = await self._gate.cutoff(connection, space=self._lock_space, membership=MEMBERSHIP)
+            if cutoff is None:
+                return []
+            return [Row(*row) for row in await connection.execute(_FETCH_BEFORE, parameters | {"cutoff": cutoff})]
 
     async def settle(
         self, *, published: Sequence[OutboxEvent], failed: Sequence[FailedEvent], max_retries: int
@@ -257,8 +275,10 @@ class PostgreSQLBatchStore:
             connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
             for setting in (_PLAN_FOR_ORDER, *_NOTICE_DEATH):
                 await connection.execute(setting)
-            self._lock_space = int(await connection.scalar(_LOCK_SPACE) or 0)
-            await connection.execute(_JOIN, {"space": self._lock_space, "membership": _MEMBERSHIP})
+            self._lock_space = int(await connection.scalar(LOCK_SPACE) or 0)
+            if self._gate is not None:
+                await require_strict_order(connection)
+            await connection.execute(_JOIN, {"space": self._lock_space, "membership": MEMBERSHIP})
         except BaseException:
             await connection.invalidate()
             await connection.close()
@@ -276,7 +296,7 @@ class PostgreSQLBatchStore:
             logger.warning("outbox_events_found_exhausted", count=len(rows), first=str(rows[0]))
 
     async def _rebalance(self, connection: AsyncConnection) -> None:
-        relays = await connection.scalar(_COUNT_RELAYS, {"space": self._lock_space, "membership": _MEMBERSHIP})
+        relays = await connection.scalar(_COUNT_RELAYS, {"space": self._lock_space, "membership": MEMBERSHIP})
         share = -(-LANES // max(1, int(relays or 1)))
         before = len(self._lanes)
         if before > share:

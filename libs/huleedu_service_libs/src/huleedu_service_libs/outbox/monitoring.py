@@ -6,7 +6,7 @@ outbox itself: incrementing a collector that a test has unregistered is harmless
 
 from huleedu_service_libs._metrics import counter, gauge, histogram
 
-__all__ = ["OutboxMetrics"]
+__all__ = ["OutboxMetrics", "OutboxTableMetrics"]
 
 _QUEUE_DEPTH = gauge("outbox_queue_depth", "Events that wait to be published", ("service",))
 _ADDED = counter("outbox_events_added_total", "Events added to the outbox", ("service", "event_type"))
@@ -14,6 +14,21 @@ _PUBLISHED = counter("outbox_events_published_total", "Events acknowledged by th
 _FAILED = counter("outbox_events_failed_total", "Events parked after their last attempt", ("service", "event_type"))
 _ERRORS = counter("outbox_relay_errors_total", "Errors that the outbox survived", ("service", "error_type"))
 _HELD_TOPICS = gauge("outbox_held_topics", "Topics that the relay cannot reach at the moment", ("service",))
+_PARKED = gauge("outbox_parked_events", "Events that were given up and wait for a redrive", ("service",))
+_OLDEST = gauge(
+    "outbox_oldest_unpublished_age_seconds", "Age of the oldest event that waits, parked ones apart", ("service",)
+)
+_LANES_OWNED = gauge(
+    "outbox_lanes_owned", "Lanes that some relay owns, of 64; fewer means that keys wait", ("service",)
+)
+_RELAYS = gauge("outbox_relays", "Relays that share the lanes", ("service",))
+_HELD_BY_WRITER = gauge(
+    "outbox_held_by_writer_seconds", "Strict order: how long the writer that holds events back has run", ("service",)
+)
+_PURGED = counter(
+    "outbox_events_purged_total", "Published events that were deleted after their retention", ("service",)
+)
+_REDRIVEN = counter("outbox_events_redriven_total", "Parked events that were given new attempts", ("service", "mode"))
 _AGE = histogram(
     "outbox_event_age_seconds",
     "Age of an event when the broker had acknowledged it",
@@ -69,3 +84,39 @@ class OutboxMetrics:
     def observe_processing_time(self, duration_seconds: float) -> None:
         """A batch took so long."""
         _PROCESSING.labels(service=self.service_name).observe(duration_seconds)
+
+
+class OutboxTableMetrics:
+    """What is seen by looking at the table and its locks, whichever relay works on it.
+
+    Args:
+        service_name: Value of the label ``service``.
+    """
+
+    def __init__(self, service_name: str = "unknown") -> None:
+        self.service_name = service_name
+
+    def set_parked(self, count: int) -> None:
+        """So many events are parked."""
+        _PARKED.labels(service=self.service_name).set(count)
+
+    def set_oldest_age(self, seconds: float) -> None:
+        """The oldest waiting event is so old; 0 when none waits."""
+        _OLDEST.labels(service=self.service_name).set(seconds)
+
+    def set_owners(self, *, lanes: int, relays: int) -> None:
+        """So many lanes are owned, by so many relays."""
+        _LANES_OWNED.labels(service=self.service_name).set(lanes)
+        _RELAYS.labels(service=self.service_name).set(relays)
+
+    def set_held_by_writer(self, seconds: float) -> None:
+        """The writer that holds events back has run for so long; 0 when none does."""
+        _HELD_BY_WRITER.labels(service=self.service_name).set(seconds)
+
+    def increment_purged(self, count: int) -> None:
+        """So many published events were deleted."""
+        _PURGED.labels(service=self.service_name).inc(count)
+
+    def increment_redriven(self, count: int, mode: str) -> None:
+        """So many parked events were given new attempts."""
+        _REDRIVEN.labels(service=self.service_name, mode=mode).inc(count)

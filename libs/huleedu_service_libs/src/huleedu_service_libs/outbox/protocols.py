@@ -153,7 +153,7 @@ class OutboxBatchStore(Protocol):
 
     @property
     def shared(self) -> bool:
-        """Whether other relays own a part of the events, so that a wake-up may reach one of them instead."""
+        """Whether events may become ready without a wake-up: other relays, or running writers, own a part of them."""
         ...
 
     async def fetch(

@@ -105,10 +105,19 @@ class EventRelayWorker:
         return self._task is not None and not self._task.done()
 
     async def start(self) -> None:
-        """Schedule the relay and return; does nothing but warn when it runs already."""
+        """Schedule the relay and return; does nothing but warn when it runs already.
+
+        Raises:
+            ValueError: Strict order is asked of a repository that cannot keep it.
+        """
         if self.is_running:
             logger.warning("outbox_relay_already_running", service=self.service_name)
             return
+        if self.settings.strict_order and concrete_capability(self.outbox_repository, "batch_store") is None:
+            raise ValueError(
+                f"OutboxSettings.strict_order: {type(self.outbox_repository).__name__} cannot tell running writers;"
+                " use PostgreSQLOutboxRepository, or switch strict_order off"
+            )
         if self._wake is not None:  # of a loop that has died
             await self._wake.stop()
         self._running, self._stopping = True, False
@@ -158,7 +167,7 @@ class EventRelayWorker:
             logger.error("outbox_relay_died", service=self.service_name, error=repr(error), exc_info=error)
 
     async def _run(self, wake: WakeListener) -> None:
-        store = _store_of(self.outbox_repository)
+        store = _store_of(self.outbox_repository, self.settings)
         try:
             while self._running:
                 pause = await self._guarded_cycle(store, wake)
@@ -326,11 +335,14 @@ class EventRelayWorker:
             self.metrics.increment_errors(error_type)
 
 
-def _store_of(repository: Any) -> OutboxBatchStore:
+def _store_of(repository: Any, settings: OutboxSettings) -> OutboxBatchStore:
     """The batch store that a repository offers, or one made of its six methods."""
     if concrete_capability(repository, "batch_store") is None:
         return RepositoryBatchStore(repository)
-    store: OutboxBatchStore = repository.batch_store()
+    limit = settings.strict_order_limit_seconds
+    store: OutboxBatchStore = (
+        repository.batch_store(strict_order_limit_seconds=limit) if settings.strict_order else repository.batch_store()
+    )
     if concrete_capability(repository, "batch_store", beside=_SINGLE_ROW_METHODS) is not None:
         return store
     logger.warning(

@@ -19,6 +19,7 @@ from huleedu_service_libs.outbox.lanes import PostgreSQLBatchStore
 from huleedu_service_libs.outbox.models import EventOutbox
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.protocols import OutboxBatchStore, OutboxEvent
+from huleedu_service_libs.outbox.writers import WriterGate
 
 __all__ = ["MAX_ERROR_LENGTH", "PostgreSQLOutboxRepository"]
 
@@ -136,9 +137,18 @@ class PostgreSQLOutboxRepository:
             row = result.scalar_one_or_none()
             return None if row is None else StoredEvent(row)
 
-    def batch_store(self) -> OutboxBatchStore:
-        """What a relay works with: a share of the keys, and a connection of its own."""
-        return PostgreSQLBatchStore(self.engine, service_name=self.service_name, max_error_length=MAX_ERROR_LENGTH)
+    def batch_store(self, *, strict_order_limit_seconds: float | None = None) -> OutboxBatchStore:
+        """What a relay works with: a share of the keys, and a connection of its own.
+
+        Args:
+            strict_order_limit_seconds: When given, nothing younger than the oldest running writer is handed
+                out, and the log names a writer that holds events back for longer (see `writers`).
+        """
+        limit = strict_order_limit_seconds
+        gate = None if limit is None else WriterGate(service_name=self.service_name, limit_seconds=limit)
+        return PostgreSQLBatchStore(
+            self.engine, service_name=self.service_name, max_error_length=MAX_ERROR_LENGTH, gate=gate
+        )
 
     async def _update(self, event_id: UUID, **values: Any) -> None:
         async with self._session_factory() as session:

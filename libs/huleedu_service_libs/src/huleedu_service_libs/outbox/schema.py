@@ -14,7 +14,7 @@ from typing import Literal
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs.logging_utils import create_service_logger
-from huleedu_service_libs.outbox.catalogue import ColumnFacts, TableFacts, read_table_facts
+from huleedu_service_libs.outbox.catalogue import ColumnFacts, TableFacts, read_table_facts, zone_is_utc
 
 __all__ = ["Finding", "OutboxSchemaError", "SchemaReport", "check_schema", "judge_schema", "require_schema"]
 
@@ -38,7 +38,6 @@ _FITTING_TYPES: dict[str, tuple[str, ...]] = {
 _OPTIONAL = ("event_key", "published_at", "last_error")  # the outbox writes NULL into them
 _LONGEST_ERROR = 1000  # what the relay writes into last_error
 _SHORT = 100  # below this, ordinary values of services are cut off
-_ZONES_WITHOUT_OFFSET = ("UTC", "Etc/UTC", "GMT", "Etc/GMT", "Zulu", "UCT", "Etc/UCT", "Universal", "Etc/Zulu")
 _INDEX = (
     "CREATE INDEX CONCURRENTLY ix_event_outbox_unpublished ON event_outbox (published_at, created_at)"
     " WHERE published_at IS NULL"
@@ -232,11 +231,6 @@ def _of_times(facts: TableFacts) -> Iterator[Finding]:
             " sessions with another zone read them shifted",
             "connect with connect_args={'server_settings': {'timezone': 'UTC'}}",
         )
-
-
-def zone_is_utc(name: str) -> bool:
-    """Whether a time zone of that name never differs from UTC."""
-    return name in _ZONES_WITHOUT_OFFSET
 
 
 def _model_type(name: str) -> str:

@@ -17,6 +17,9 @@ class OutboxSettings:
             the broker, and between the attempts of one key.
         enable_metrics: Whether the relay counts.
         enable_wake_notifications: Whether it listens to the wake-up list in Redis.
+        strict_order: Whether nothing younger than the oldest running writer leaves, so that the order of a key
+            holds also where two of its transactions overlap (see `writers`). Read when the relay starts.
+        strict_order_limit_seconds: Age of a writer that holds events back from which the log names it.
     """
 
     poll_interval_seconds: float = 5.0
@@ -25,3 +28,5 @@ class OutboxSettings:
     error_retry_interval_seconds: float = 30.0
     enable_metrics: bool = True
     enable_wake_notifications: bool = True
+    strict_order: bool = False
+    strict_order_limit_seconds: float = 10.0
