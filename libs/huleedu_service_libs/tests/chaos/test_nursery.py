@@ -52,7 +52,7 @@ async def test_a_stopped_child_goes_on_when_it_is_woken(nursery: Nursery, tmp_pa
     path = tmp_path / "numbers"
     plan = CrashPlan(point="after save", hit=2, action=Action.STOP)
     child = await nursery.spawn(f"{VICTIMS}:count", path=str(path), upto=4, plan=plan)
-    await child.wait_struck()
+    await child.wait_stopped()
     assert child.running
     assert _saved(path) == [0, 1]
     child.send(signal.SIGCONT)
@@ -114,7 +114,7 @@ async def test_nothing_survives_the_nursery(tmp_path: Path) -> None:
     await nursery.start()
     plan = CrashPlan(point="between", action=Action.STOP)
     frozen = await nursery.spawn(f"{VICTIMS}:count", path=str(tmp_path / "numbers"), upto=2, plan=plan)
-    await frozen.wait_struck()
+    await frozen.wait_stopped()
     busy = await nursery.spawn(f"{VICTIMS}:wait_for_sigterm", path=str(tmp_path / "never"))
     await busy.wait_ready()
     await nursery.stop()

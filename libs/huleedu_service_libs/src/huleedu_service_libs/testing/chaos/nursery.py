@@ -68,6 +68,7 @@ class Child:
     _spawned: asyncio.Event = field(default_factory=asyncio.Event)
     _ready: asyncio.Event = field(default_factory=asyncio.Event)
     _struck: asyncio.Event = field(default_factory=asyncio.Event)
+    _stopped: asyncio.Event = field(default_factory=asyncio.Event)
     _ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
@@ -90,6 +91,14 @@ class Child:
             ChildError: It has ended before, or did not come there within ``limit`` seconds.
         """
         await self._wait(self._struck, "did not reach its crash point", limit)
+
+    async def wait_stopped(self, limit: float = 30.0) -> None:
+        """Wait until it stands still, as a plan with `Action.STOP` makes it; SIGCONT wakes it.
+
+        Raises:
+            ChildError: It has ended, or still moves after ``limit`` seconds.
+        """
+        await self._wait(self._stopped, "did not stop", limit)
 
     async def wait_end(self, limit: float = 30.0) -> int:
         """Wait until it has ended; its exit code, or the negative signal number.
@@ -295,6 +304,8 @@ class Nursery:
             child = self._children[event["spawned"]]
             child.pid = event["child"]
             child._spawned.set()  # noqa: SLF001
+        elif "stopped" in event:
+            self._children[event["stopped"]]._stopped.set()  # noqa: SLF001
         elif "ended" in event:
             child = self._children.pop(event["ended"])
             child.exit_code, child.ended_at = event["code"], self._now().timestamp()

@@ -87,9 +87,12 @@ class _Nursery:
 
     def _reap(self) -> None:
         while self._children:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED)
             if pid == 0:
                 return
+            if os.WIFSTOPPED(status):
+                tell(stopped=self._children[pid])
+                continue
             token = self._children.pop(pid)
             tell(ended=token, code=os.waitstatus_to_exitcode(status))
 
