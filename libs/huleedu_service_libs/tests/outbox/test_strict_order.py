@@ -101,6 +101,11 @@ async def _fetch(store: OutboxBatchStore) -> list[UUID]:
     return [one.id for one in await store.fetch(limit=100, max_retries=5, held_keys=[], held_topics=[])]
 
 
+def _blocker(store: PostgreSQLBatchStore) -> Writer | None:
+    assert store._gate is not None
+    return store._gate.blocker
+
+
 @pytest.mark.integration
 async def test_two_overlapping_transactions_of_one_key(
     repository: PostgreSQLOutboxRepository, engine: AsyncEngine, strict: OutboxBatchStore
@@ -164,16 +169,15 @@ async def test_relays_do_not_hold_each_other_back(
     assert isinstance(other, PostgreSQLBatchStore)
     await _fetch(other)
     assert other._connection is not None
-    gate: Any = strict._gate
     update = text("UPDATE event_outbox SET last_error = 'x'")
     await other._connection.execute(text("BEGIN"))
     await other._connection.execute(update)
     await _fetch(strict)
-    assert gate.blocker is None
+    assert _blocker(strict) is None
     async with AsyncSession(engine) as session:
         await session.execute(update)
         await _fetch(strict)
-        assert gate.blocker is not None
+        assert _blocker(strict) is not None
     await other._connection.execute(text("ROLLBACK"))
     await other.close()
 
