@@ -84,5 +84,10 @@ def _act(action: str, name: str, service: AdminClient, output: Output) -> None:
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
-    left = row.get("retry_after_seconds")
-    return {**row, "retry_after_seconds": f"{left:.0f} s" if isinstance(left, int | float) and left > 0 else None}
+    left, since = row.get("retry_after_seconds"), row.get("since")
+    return {
+        **row,
+        "reason": row.get("hold") or row.get("reason"),
+        "since": since.partition(".")[0] + "Z" if isinstance(since, str) else None,  # to the second, in UTC
+        "retry_after_seconds": f"{left:.0f} s" if isinstance(left, int | float) and left > 0 else None,
+    }
