@@ -15,10 +15,10 @@ from sqlalchemy import Connection, bindparam, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
-from sqlalchemy.types import Integer, Text
+from sqlalchemy.types import Integer, Text, Uuid
 
 from common_core import EventEnvelope
-from huleedu_service_libs.outbox import lanes
+from huleedu_service_libs.outbox import statements
 from huleedu_service_libs.outbox.delivery import BatchSender
 from huleedu_service_libs.outbox.lanes import LANES, LanesLostError, PostgreSQLBatchStore
 from huleedu_service_libs.outbox.manager import OutboxManager
@@ -256,6 +256,35 @@ async def test_a_lone_relay_owns_everything(
     assert [event.id for event in await _fetch(store, clock, max_retries=1)] == ids[1:]
 
 
+async def test_what_is_in_flight_is_not_read_again(
+    repository: PostgreSQLOutboxRepository, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """The look beside a delivery returns what comes behind it, later events of the same keys included."""
+    ids = [await repository.add_event(**ADD | {"aggregate_id": f"a{n % 2}"}) for n in range(5)]
+    first = await _fetch(stores[0], clock, limit=2)
+    following = await _fetch(stores[0], clock, in_flight=first)
+    assert [event.id for event in following] == ids[2:]
+
+
+async def test_a_lane_in_flight_is_left_only_when_its_events_are_settled(
+    repository: PostgreSQLOutboxRepository, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """A relay that must give up half of its lanes while it sends reads no more of them, and unlocks them a look later."""
+    for n in range(200):
+        await repository.add_event(**ADD | {"aggregate_id": f"a{n}"})
+    sending = await _fetch(stores[0], clock, limit=100)
+    assert await _fetch(stores[1], clock) == []  # nothing is free yet
+    following = await _fetch(stores[0], clock, in_flight=sending)
+    assert len(stores[0].lanes) == LANES // 2
+    assert await _fetch(stores[1], clock) == []  # the events of these lanes are still being sent
+    await stores[0].settle(published=sending, failed=[], max_retries=5)
+    again = await _fetch(stores[0], clock, in_flight=following)
+    others = await _fetch(stores[1], clock)
+    assert len(stores[1].lanes) == LANES // 2
+    assert not {event.id for event in (*following, *again)} & {event.id for event in others}
+    assert others
+
+
 async def test_a_table_that_is_made_again_has_one_owner(
     engine: AsyncEngine, stores: list[PostgreSQLBatchStore], clock: list[float]
 ) -> None:
@@ -291,12 +320,37 @@ async def test_the_server_notices_a_vanished_relay(
 ) -> None:
     """The relay's session asks for keepalives, so that its lanes are free within half a minute of a lost host."""
     await _fetch(stores[0], clock)
-    connection = stores[0]._connection
-    assert connection is not None
-    assert [
-        await connection.scalar(text(f"SHOW {name}"))
-        for name in ("tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout")
-    ] == ["10", "5", "3", "25000"]
+    names = ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count", "tcp_user_timeout"]
+    session = stores[0]._session
+    shown = [(await session.execute(text(f"SHOW {name}"))).scalar() for name in [*names, "idle_session_timeout"]]
+    assert shown == ["10", "5", "3", "25000", "15s"]
+
+
+async def test_the_server_takes_the_lanes_of_a_relay_that_says_nothing(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, clock: list[float]
+) -> None:
+    """Without a heartbeat the session ends after the idle limit: another relay owns everything, the silent one nothing."""
+    await repository.add_event(**ADD)
+    limit: dict[str, Any] = {
+        "service_name": "svc",
+        "max_error_length": 1000,
+        "clock": lambda: clock[0],
+        "idle_limit_seconds": 0.5,
+    }
+    silent, other = PostgreSQLBatchStore(engine, **limit), PostgreSQLBatchStore(engine, **limit)
+    (event,) = await _fetch(silent, clock)
+    assert silent._session._heart is not None
+    silent._session._heart.cancel()
+    await asyncio.sleep(1.0)
+    assert [one.id for one in await _fetch(other, clock)] == [event.id]
+    assert len(other.lanes) == LANES
+    with pytest.raises((DBAPIError, LanesLostError)):
+        await silent.settle(published=[event], failed=[], max_retries=5)
+    await asyncio.sleep(1.5)
+    assert [one.id for one in await _fetch(other, clock)] == [event.id]  # its heart has kept it
+    assert await _count(engine, EventOutbox.published_at.is_not(None)) == 0
+    await other.close()
+    await silent.close()
 
 
 async def test_relays_share_the_keys_and_take_over_from_each_other(
@@ -410,13 +464,14 @@ async def test_the_relays_order_is_served_by_the_partial_index(
             )
         )
         await connection.execute(text("ANALYZE event_outbox"))
-        await connection.execute(lanes._PLAN_FOR_ORDER)
+        await connection.execute(text("SET enable_sort = off"))
         plan = (
             await connection.scalars(
-                text("EXPLAIN " + lanes._FETCH_SQL).bindparams(
+                text("EXPLAIN " + statements.fetch_statement().text).bindparams(
                     bindparam("lanes", [1, 2], type_=ARRAY(Integer)),
                     bindparam("held_keys", [], type_=ARRAY(Text)),
                     bindparam("held_topics", [], type_=ARRAY(Text)),
+                    bindparam("in_flight", [uuid4() for _ in range(100)], type_=ARRAY(Uuid)),
                     max_retries=5,
                     all_lanes=False,
                     limit=100,

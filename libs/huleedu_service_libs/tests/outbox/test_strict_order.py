@@ -168,17 +168,17 @@ async def test_relays_do_not_hold_each_other_back(
     other = repository.batch_store()
     assert isinstance(other, PostgreSQLBatchStore)
     await _fetch(other)
-    assert other._connection is not None
+    assert other._session._connection is not None
     update = text("UPDATE event_outbox SET last_error = 'x'")
-    await other._connection.execute(text("BEGIN"))
-    await other._connection.execute(update)
+    await other._session._connection.execute(text("BEGIN"))
+    await other._session._connection.execute(update)
     await _fetch(strict)
     assert _blocker(strict) is None
     async with AsyncSession(engine) as session:
         await session.execute(update)
         await _fetch(strict)
         assert _blocker(strict) is not None
-    await other._connection.execute(text("ROLLBACK"))
+    await other._session._connection.execute(text("ROLLBACK"))
     await other.close()
 
 

@@ -34,17 +34,24 @@ class RepositoryBatchStore:
         return False
 
     async def fetch(
-        self, *, limit: int, max_retries: int, held_keys: Collection[str], held_topics: Collection[str]
+        self,
+        *,
+        limit: int,
+        max_retries: int,
+        held_keys: Collection[str],
+        held_topics: Collection[str],
+        in_flight: Sequence[OutboxEvent] = (),
     ) -> Sequence[OutboxEvent]:
         """The oldest events; those that have just reached ``max_retries`` are parked on the way."""
         # The repository knows neither parked nor held events: look further until something else is found.
-        window = limit + len(self._parked)
+        sending = {event.id for event in in_flight}
+        window = limit + len(self._parked) + len(sending)
         while True:
             rows = await self._repository.get_unpublished_events(limit=window)
             ready = [
                 row
                 for row in await self._unparked(rows, max_retries)
-                if key_of(row) not in held_keys and row.topic not in held_topics
+                if row.id not in sending and key_of(row) not in held_keys and row.topic not in held_topics
             ]
             if ready or len(rows) < window or window >= WINDOW_LIMIT:
                 return ready[:limit]
@@ -106,11 +113,21 @@ class FencedAdapter(RepositoryBatchStore):
         return self._shared_store.shared
 
     async def fetch(
-        self, *, limit: int, max_retries: int, held_keys: Collection[str], held_topics: Collection[str]
+        self,
+        *,
+        limit: int,
+        max_retries: int,
+        held_keys: Collection[str],
+        held_topics: Collection[str],
+        in_flight: Sequence[OutboxEvent] = (),
     ) -> Sequence[OutboxEvent]:
         """The batch of the shared store."""
         return await self._shared_store.fetch(
-            limit=limit, max_retries=max_retries, held_keys=held_keys, held_topics=held_topics
+            limit=limit,
+            max_retries=max_retries,
+            held_keys=held_keys,
+            held_topics=held_topics,
+            in_flight=in_flight,
         )
 
     async def depth(self, *, max_retries: int) -> int | None:

@@ -24,6 +24,8 @@ __all__ = ["BatchSender", "OneByOneSender", "Sender", "is_transient", "sender_fo
 
 PUBLISH_TIMEOUT_SECONDS = 180.0  # publishers of ours give up by themselves; a foreign one may know no limit
 
+MOST_EVENTS = 2**20  # no limit: that is the setting's
+
 _HELD_BACK = DeliveryOutcome(error=RuntimeError("held back behind an earlier event of its key"), attempted=False)
 
 
@@ -31,11 +33,17 @@ class Sender(Protocol):
     """Delivers events.
 
     Attributes:
+        most: How many events the next batch may hold.
         notes_outages: Whether the event at which an outage begins is given a failed attempt, its first and
             never its last. Services' tests expect that of a publisher that raises whatever it likes.
     """
 
     notes_outages: bool
+
+    @property
+    def most(self) -> int:
+        """See above."""
+        ...
 
     async def deliver(
         self, events: Sequence[OutboxEvent], *, go_on: Callable[[], bool] = lambda: True
@@ -74,13 +82,31 @@ def is_transient(error: Exception) -> bool:
 
 
 class BatchSender:
-    """Encodes the events and publishes them as one batch."""
+    """Encodes the events and publishes them as one batch.
+
+    A batch that a publisher does not get done in time is made smaller, by halves, until it is: a publisher
+    that is slow makes progress, too.
+
+    Args:
+        publisher: Takes the batches.
+        service_name: Stands in for a missing ``source_service``.
+        timeout_seconds: What one batch may take.
+    """
 
     notes_outages = False
 
-    def __init__(self, publisher: BatchPublisher, service_name: str) -> None:
+    def __init__(
+        self, publisher: BatchPublisher, service_name: str, *, timeout_seconds: float = PUBLISH_TIMEOUT_SECONDS
+    ) -> None:
         self._publisher = publisher
         self._service_name = service_name
+        self._timeout = timeout_seconds
+        self._most = MOST_EVENTS
+
+    @property
+    def most(self) -> int:
+        """See `Sender`."""
+        return self._most
 
     async def deliver(
         self,
@@ -114,17 +140,23 @@ class BatchSender:
     async def _publish(self, messages: Sequence[OutgoingMessage]) -> Sequence[DeliveryOutcome]:
         if not messages:
             return []
+        timeout = asyncio.timeout(self._timeout)
         try:
-            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
-                return await self._publisher.publish_batch(messages)
+            async with timeout:
+                outcomes = await self._publisher.publish_batch(messages)
         except Exception as error:  # noqa: BLE001  # the port raises for no message: it is the publisher that is unwell
+            if timeout.expired():
+                self._most = max(1, len(messages) // 2)
             return [DeliveryOutcome(error=error, transient=True)] * len(messages)
+        self._most = min(MOST_EVENTS, 2 * self._most)
+        return outcomes
 
 
 class OneByOneSender:
     """Publishes one envelope after the other."""
 
     notes_outages = True
+    most = MOST_EVENTS
 
     def __init__(self, publisher: KafkaPublisherProtocol, service_name: str) -> None:
         self._publisher = publisher

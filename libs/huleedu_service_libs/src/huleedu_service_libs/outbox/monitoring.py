@@ -4,7 +4,9 @@ The collectors are made once, at import. Nothing here may ever disturb the
 outbox itself: incrementing a collector that a test has unregistered is harmless.
 """
 
-from huleedu_service_libs._metrics import counter, gauge, histogram
+from collections.abc import Sequence
+
+from huleedu_service_libs._metrics import counter, gauge, histogram, observe_many
 
 __all__ = ["OutboxMetrics", "OutboxTableMetrics"]
 
@@ -35,6 +37,19 @@ _AGE = histogram(
     ("service",),
     (0.1, 0.5, 1, 5, 10, 30, 60, 300, 600, 3600),
 )
+_RELAY_LANES = gauge("outbox_relay_lanes", "Lanes that this process's relay owns, of 64", ("service",))
+_ATTEMPTS_FAILED = counter(
+    "outbox_attempts_failed_total", "Attempts that failed for reasons of the event itself", ("service",)
+)
+_BATCH_SIZE = histogram(
+    "outbox_batch_size", "Events of a batch", ("service",), (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+)
+_LATENCY = histogram(
+    "outbox_acknowledged_after_seconds",
+    "From the addition of an event, on the database's clock, to the broker's acknowledgement",
+    ("service",),
+    (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 60, 300),
+)
 _PROCESSING = histogram(
     "outbox_relay_processing_seconds",
     "Time from reading a batch to storing its result",
@@ -57,9 +72,9 @@ class OutboxMetrics:
         """An event was added."""
         _ADDED.labels(service=self.service_name, event_type=event_type).inc()
 
-    def increment_published_events(self, event_type: str | None = None) -> None:
-        """The broker has acknowledged an event."""
-        _PUBLISHED.labels(service=self.service_name, event_type=event_type or "unknown").inc()
+    def increment_published_events(self, event_type: str | None = None, count: int = 1) -> None:
+        """The broker has acknowledged events."""
+        _PUBLISHED.labels(service=self.service_name, event_type=event_type or "unknown").inc(count)
 
     def increment_failed_events(self, event_type: str | None = None) -> None:
         """An event was parked."""
@@ -80,6 +95,21 @@ class OutboxMetrics:
     def observe_event_age(self, age_seconds: float) -> None:
         """An event was so old when the broker had acknowledged it."""
         _AGE.labels(service=self.service_name).observe(age_seconds)
+
+    def observe_ages(self, ages_seconds: Sequence[float]) -> None:
+        """Events were so old when the broker had acknowledged them."""
+        for collector in (_AGE, _LATENCY):
+            observe_many(collector.labels(service=self.service_name), ages_seconds)
+
+    def observe_batch(self, size: int, *, failed_attempts: int) -> None:
+        """A batch of so many events was delivered; for so many of them the attempt failed."""
+        _BATCH_SIZE.labels(service=self.service_name).observe(size)
+        if failed_attempts:
+            _ATTEMPTS_FAILED.labels(service=self.service_name).inc(failed_attempts)
+
+    def set_relay_lanes(self, count: int) -> None:
+        """A relay of this process owns so many lanes."""
+        _RELAY_LANES.labels(service=self.service_name).set(count)
 
     def observe_processing_time(self, duration_seconds: float) -> None:
         """A batch took so long."""

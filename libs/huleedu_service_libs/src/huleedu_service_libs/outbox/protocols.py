@@ -147,7 +147,7 @@ class FailedEvent:
 class OutboxBatchStore(Protocol):
     """What the relay needs of storage: batches in, results out.
 
-    Used by one relay at a time; not safe for concurrent use. Any method may raise when the storage
+    Used by one relay at a time, one call after the other. Any method may raise when the storage
     is out of reach: the relay backs off and calls again.
     """
 
@@ -157,7 +157,13 @@ class OutboxBatchStore(Protocol):
         ...
 
     async def fetch(
-        self, *, limit: int, max_retries: int, held_keys: Collection[str], held_topics: Collection[str]
+        self,
+        *,
+        limit: int,
+        max_retries: int,
+        held_keys: Collection[str],
+        held_topics: Collection[str],
+        in_flight: Sequence[OutboxEvent] = (),
     ) -> Sequence[OutboxEvent]:
         """The oldest unpublished events that this relay owns.
 
@@ -166,6 +172,8 @@ class OutboxBatchStore(Protocol):
             max_retries: Events with so many failed attempts are parked and not returned.
             held_keys: Keys that wait for their next attempt; none of their events is returned.
             held_topics: Topics that cannot be reached now; none of their events is returned.
+            in_flight: Events that the last ``fetch`` returned and that are being sent; they are not returned
+                again, later ones of their keys are. All others must have been settled.
         """
         ...
 

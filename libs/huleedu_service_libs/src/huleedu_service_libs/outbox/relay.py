@@ -1,36 +1,33 @@
 """The relay: takes events from the outbox to Kafka, in order per key, at least once.
 
 A service starts one in its lifecycle (any number of processes share the work,
-see `lanes`). One loop: a SELECT for a batch, one publish, an UPDATE, and no
-transaction open meanwhile. Poison (an event that can never be published) is
-counted, held back with its key, and parked in the end; an outage counts for no
-event. Knows storage and Kafka only through their ports.
+see `lanes`). One loop, whose steps are the `pipeline`'s: a SELECT for a batch, one publish,
+an UPDATE, and no transaction open meanwhile. This module is its life: start, stop,
+back-off after trouble, the wait when there is nothing to do. Knows storage and Kafka only through their ports.
 """
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.adapter import FencedAdapter, RepositoryBatchStore
-from huleedu_service_libs.outbox.batch import Batch, judge
 from huleedu_service_libs.outbox.delivery import sender_for
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from huleedu_service_libs.outbox.pipeline import Pipeline
 from huleedu_service_libs.outbox.protocols import (
     EventTypeMapperProtocol,
-    FailedEvent,
     OutboxBatchStore,
-    OutboxEvent,
     OutboxRepositoryProtocol,
 )
-from huleedu_service_libs.outbox.schedule import Backoff, Held
+from huleedu_service_libs.outbox.reporting import Reporter
+from huleedu_service_libs.outbox.schedule import Backoff
+from huleedu_service_libs.outbox.setbacks import Setbacks
 from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.outbox.wakeup import WakeListener, wake_key_of
-from huleedu_service_libs.outbox.wire import key_of
 from huleedu_service_libs.protocols import (
     AtomicRedisClientProtocol,
     KafkaPublisherProtocol,
@@ -41,9 +38,6 @@ __all__ = ["EventRelayWorker", "OutboxSettings"]
 
 STOP_GRACE_SECONDS = 10.0  # for the batch in flight
 CANCEL_GRACE_SECONDS = 5.0  # for a cancelled one
-DEPTH_INTERVAL_SECONDS = 10.0  # between two counts of what waits
-MOST_HELD_KEYS = 1000  # beyond this many failing keys the relay waits instead of searching past them
-LEAVE_AFTER_BATCHES = 3  # fruitless ones, after which the lanes are left to other relays
 SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
 
 _SINGLE_ROW_METHODS = ("mark_event_published", "mark_event_failed", "increment_retry_count")
@@ -88,14 +82,11 @@ class EventRelayWorker:
         self.metrics: OutboxMetrics | None = OutboxMetrics(service_name) if settings.enable_metrics else None
         self._clock = clock
         self._sender = sender_for(kafka_bus, service_name)
-        self._held = Held(clock, jitter)
-        self._held_topics = Held(clock, jitter)
-        self._fruitless = 0  # batches in a row of which nothing arrived for reasons outside of them
+        self._setbacks = Setbacks(clock, jitter)
+        self._reporter = Reporter(service_name, self.metrics)
         self._storage_trouble = Backoff(jitter)
         self._empty_looks = 0
-        self._next_depth = 0.0
         self._running = False
-        self._stopping = False
         self._task: asyncio.Task[None] | None = None
         self._wake: WakeListener | None = None
 
@@ -120,7 +111,7 @@ class EventRelayWorker:
             )
         if self._wake is not None:  # of a loop that has died
             await self._wake.stop()
-        self._running, self._stopping = True, False
+        self._running = True
         listens = self.settings.enable_wake_notifications
         self._wake = WakeListener(self.redis_client if listens else None, self.wake_key, self.metrics)
         self._wake.start()
@@ -135,7 +126,7 @@ class EventRelayWorker:
         """
         if not self._running:
             return
-        self._running, self._stopping = False, True
+        self._running = False
         task, self._task = self._task, None
         wake, self._wake = self._wake, None
         if task is not None and wake is not None:
@@ -163,87 +154,62 @@ class EventRelayWorker:
         """Say why the loop has ended if nobody asked it to; ``start()`` begins anew."""
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._count_error("relay_died")
-            logger.error("outbox_relay_died", service=self.service_name, error=repr(error), exc_info=error)
+            self._reporter.died(error)
 
     async def _run(self, wake: WakeListener) -> None:
         store = _store_of(self.outbox_repository, self.settings)
+        pipeline = Pipeline(
+            store=store,
+            sender=self._sender,
+            settings=self.settings,
+            setbacks=self._setbacks,
+            reporter=self._reporter,
+            metrics=self.metrics,
+            keep_going=lambda: self._running,
+            clock=self._clock,
+        )
         try:
             while self._running:
-                pause = await self._guarded_cycle(store, wake)
+                pause = await self._guarded_cycle(pipeline, store, wake)
                 if pause > 0 and self._running:
                     await wake.wait(pause)
                 else:
                     await _clock.sleep(0)  # doubles may never suspend; others want to run, too
+            await self._finish_pipeline(pipeline)
         finally:
             await store.close()
 
-    async def _guarded_cycle(self, store: OutboxBatchStore, wake: WakeListener) -> float:
+    async def _guarded_cycle(self, pipeline: Pipeline, store: OutboxBatchStore, wake: WakeListener) -> float:
         """One cycle; seconds until the next. Trouble, as a rule with the storage, is survived."""
         try:
-            pause = await self._cycle(store, wake)
+            pause = await self._cycle(pipeline, store, wake)
         except Exception as error:  # noqa: BLE001  # every kind of trouble ends in a back-off, counted and logged
             delay = self._storage_trouble.failed(self.settings.error_retry_interval_seconds)
-            self._count_error("storage")
-            logger.error(  # noqa: TRY400  # the text says it; a stack at every retry would bury it
-                "outbox_storage_error",
-                service=self.service_name,
-                error=str(error),
-                error_type=type(error).__name__,
-                retry_in_seconds=round(delay, 3),
-            )
+            self._reporter.storage_trouble(error, delay)
             return await self._back_off(delay)
         self._storage_trouble.succeeded()
         return pause
 
-    async def _cycle(self, store: OutboxBatchStore, wake: WakeListener) -> float:
-        blocked = self._blocked_seconds()
+    async def _finish_pipeline(self, pipeline: Pipeline) -> None:
+        try:
+            await pipeline.finish()
+        except Exception as error:  # noqa: BLE001  # the next relay sends again what was not stored
+            self._reporter.storage_trouble(error, 0.0)
+
+    async def _cycle(self, pipeline: Pipeline, store: OutboxBatchStore, wake: WakeListener) -> float:
+        blocked = self._setbacks.blocked_seconds()
         if blocked > 0:
+            await pipeline.finish()
             return await self._back_off(blocked)
-        held, held_topics = self._held.held(), self._held_topics.held()
         wake.clear()
-        started = self._clock()
-        events = await store.fetch(
-            limit=max(1, self.settings.batch_size),
-            max_retries=self._max_retries,
-            held_keys=held,
-            held_topics=held_topics,
-        )
-        await self._report_depth(store, len(events))
-        if not events:
+        if not await pipeline.step():
             self._empty_looks += 1
             return self._idle_seconds(shared=store.shared)
         self._empty_looks = 0
-        batch = judge(events, await self._sender.deliver(events, go_on=lambda: not self._stopping))
-        parked = await store.settle(
-            published=batch.published,
-            failed=[*batch.failed, *self._noted_outage(batch)],
-            max_retries=self._max_retries,
-        )
-        self._note(batch, parked, self._clock() - started)
-        if self._fruitless >= LEAVE_AFTER_BATCHES:
+        if self._setbacks.reaches_nothing:
+            await pipeline.finish()
             await store.close()  # another relay may reach what this one cannot
         return 0.0
-
-    @property
-    def _max_retries(self) -> int:
-        return max(1, self.settings.max_retries)
-
-    def _blocked_seconds(self) -> float:
-        """How long nothing may be looked for: too many keys fail, or no topic is reached at all."""
-        waits = []
-        if len(self._held.held()) >= MOST_HELD_KEYS:
-            waits.append(self._held.next_due() or 0.0)
-        if self._fruitless >= LEAVE_AFTER_BATCHES and self._held_topics.held():
-            waits.append(self._held_topics.next_due() or 0.0)
-        return max(waits, default=0.0)
-
-    def _noted_outage(self, batch: Batch) -> list[FailedEvent]:
-        """The event at which an outage begins, where it is to be given an attempt: its first, and never its last."""
-        one = batch.interrupted
-        if one is None or not self._sender.notes_outages or self._fruitless:
-            return []
-        return [one] if one.event.retry_count == 0 and self._max_retries > 1 else []
 
     async def _back_off(self, seconds: float) -> float:
         """Wait, ended by nothing but ``stop()``: a wake-up does not shorten a back-off."""
@@ -263,76 +229,9 @@ class EventRelayWorker:
         limits = [seconds, self.settings.poll_interval_seconds]
         if shared:
             limits.append(SHARED_POLL_SECONDS)
-        limits.extend(due for due in (self._held.next_due(), self._held_topics.next_due()) if due is not None)
+        if (due := self._setbacks.next_due()) is not None:
+            limits.append(due)
         return max(0.001, min(limits))
-
-    async def _report_depth(self, store: OutboxBatchStore, fetched: int) -> None:
-        if self.metrics is None or self._clock() < self._next_depth:
-            return
-        self._next_depth = self._clock() + DEPTH_INTERVAL_SECONDS
-        depth = await store.depth(max_retries=self._max_retries)
-        self.metrics.set_queue_depth(fetched if depth is None else depth)
-
-    def _note(self, batch: Batch, parked: Sequence[OutboxEvent], duration: float) -> None:
-        """Key back-offs, metrics and logs of a batch whose results are stored."""
-        longest = self.settings.error_retry_interval_seconds
-        for event in batch.published:
-            self._held_topics.release(event.topic)
-        for event in (*batch.published, *parked):
-            self._held.release(key_of(event))
-        parked_ids = {event.id for event in parked}
-        for one in batch.failed:
-            if one.event.id not in parked_ids:
-                self._held.hold(key_of(one.event), longest)
-            self._log_failure(one, parked=one.event.id in parked_ids)
-        for key in batch.waiting_keys:
-            self._held.hold(key, longest)
-        for topic, error in batch.outages.items():
-            self._note_outage(topic, error, self._held_topics.hold(topic, longest))
-        self._fruitless = self._fruitless + 1 if batch.outages and not batch.published else 0
-        if self.metrics is not None:
-            self._measure(self.metrics, batch, parked, duration)
-
-    def _note_outage(self, topic: str, error: Exception, retry_in: float) -> None:
-        self._count_error("broker_outage")
-        logger.warning(
-            "outbox_broker_outage",
-            service=self.service_name,
-            topic=topic,
-            error=str(error),
-            error_type=type(error).__name__,
-            retry_in_seconds=round(retry_in, 3),
-        )
-
-    def _log_failure(self, one: FailedEvent, *, parked: bool) -> None:
-        self._count_error("poison")
-        event = one.event
-        logger.error(
-            "outbox_event_parked" if parked else "outbox_event_failed",
-            service=self.service_name,
-            outbox_id=str(event.id),
-            event_type=event.event_type,
-            topic=event.topic,
-            key=key_of(event),
-            attempt=event.retry_count + 1,
-            error=one.error,
-        )
-
-    def _measure(self, metrics: OutboxMetrics, batch: Batch, parked: Sequence[OutboxEvent], duration: float) -> None:
-        metrics.observe_processing_time(duration)
-        metrics.set_held_topics(len(self._held_topics.held()))
-        now = datetime.now(UTC)
-        for event in batch.published:
-            metrics.increment_published_events(event.event_type)
-            age = _age_seconds(event, now)
-            if age is not None:
-                metrics.observe_event_age(age)
-        for event in parked:
-            metrics.increment_failed_events(event.event_type)
-
-    def _count_error(self, error_type: str) -> None:
-        if self.metrics is not None:
-            self.metrics.increment_errors(error_type)
 
 
 def _store_of(repository: Any, settings: OutboxSettings) -> OutboxBatchStore:
@@ -351,11 +250,3 @@ def _store_of(repository: Any, settings: OutboxSettings) -> OutboxBatchStore:
         effect="results are stored row by row, through the overridden methods",
     )
     return FencedAdapter(repository, store)
-
-
-def _age_seconds(event: OutboxEvent, now: datetime) -> float | None:
-    created: object = getattr(event, "created_at", None)  # a row of a test may lack it
-    if not isinstance(created, datetime):
-        return None
-    aware = created if created.tzinfo else created.replace(tzinfo=UTC)  # some tables have no time zone
-    return max(0.0, (now - aware).total_seconds())

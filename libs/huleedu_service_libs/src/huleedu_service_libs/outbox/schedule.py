@@ -55,6 +55,11 @@ class Held:
         self._backoffs: dict[str, Backoff] = {}
         self._due: dict[str, float] = {}
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no failure is remembered."""
+        return not self._backoffs
+
     def hold(self, key: str, longest: float) -> float:
         """Hold a key after a failure, longer each time, ``longest`` seconds at most; for how long."""
         delay = self._backoffs.setdefault(key, Backoff(self._jitter)).failed(longest)

@@ -1,15 +1,19 @@
 """From a stored row to what goes over the wire. Pure; knows no database and no Kafka.
 
 The stored payload is the envelope's JSON form plus the delivery fields
-``topic`` and, when the caller gave some, ``headers``. A row always gives the
+``topic`` and, when the caller gave some, ``headers``, behind it. A row always gives the
 same envelope: what it lacks is filled in from the row itself, never from the
-clock or from chance, so that every attempt sends the same bytes.
+clock or from chance, so that every attempt sends the same bytes. Where nothing is lacking, and
+the table keeps text as it was stored (JSON, not JSONB), the bytes are those that were stored.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
+
+import orjson
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs import _json
@@ -19,6 +23,9 @@ from huleedu_service_libs.protocols import OutgoingMessage
 __all__ = ["envelope_of", "key_of", "message_of", "standard_headers"]
 
 _TIME_ORDERED = 7  # the UUID version whose first 48 bits are milliseconds
+_CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_STORED_FIELDS = EventEnvelope.model_fields.keys() | {"topic"}
+_STORED_FIELDS_WITH_HEADERS = _STORED_FIELDS | {"headers"}
 _TRACE_FIELDS = ("traceparent", "tracestate")
 
 
@@ -47,6 +54,10 @@ def message_of(event: OutboxEvent, service_name: str) -> OutgoingMessage:
         ValueError: The stored payload is no envelope.
         TypeError: It cannot be encoded.
     """
+    text = getattr(event, "stored_text", None)
+    message = _passed_on(event, text) if isinstance(text, str) else None
+    if message is not None:
+        return message
     fields = _envelope_fields(event, service_name)
     headers = standard_headers(event, fields)
     return OutgoingMessage(
@@ -57,12 +68,81 @@ def message_of(event: OutboxEvent, service_name: str) -> OutgoingMessage:
     )
 
 
-def standard_headers(event: OutboxEvent, fields: Mapping[str, Any]) -> dict[str, str]:
+def _passed_on(event: OutboxEvent, text: str) -> OutgoingMessage | None:
+    """The message whose value is the stored text up to the delivery fields; ``None`` when something must be filled in."""
+    try:
+        fields = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    if not isinstance(fields, dict):
+        return None
+    cut = _delivery_fields_at(event, text, fields)
+    metadata = fields.get("metadata")
+    if cut is None or not isinstance(metadata, dict) or not _is_complete(event, fields):
+        return None
+    headers = [
+        ("event_id", fields["event_id"].encode()),
+        ("event_type", event.event_type.encode()),
+        ("trace_id", fields["correlation_id"].encode()),
+        ("source_service", fields["source_service"].encode()),
+        ("schema_version", str(fields["schema_version"]).encode()),
+        ("occurred_at", fields["event_timestamp"].encode()),
+        ("content_type", b"application/json"),
+    ]
+    if "traceparent" in metadata or "headers" in fields:
+        named = standard_headers(event, fields, stored=fields.get("headers"))
+        headers = [(name, value.encode("utf-8")) for name, value in named.items()]
+    return OutgoingMessage(
+        topic=event.topic, value=f"{text[:cut]}}}".encode(), key=key_of(event).encode("utf-8"), headers=headers
+    )
+
+
+def _delivery_fields_at(event: OutboxEvent, text: str, fields: Mapping[str, Any]) -> int | None:
+    """Where the delivery fields begin, when they are the end of the text and all that stands beside the envelope.
+
+    A comma, a quote and ``topic`` in a row can only be a key: within a string the quote would be escaped. What is
+    an object from there to the end of the text is therefore the end of the outermost one.
+    """
+    keys = fields.keys()
+    if keys == _STORED_FIELDS:
+        tail = f',"topic":"{event.topic}"}}'
+        return len(text) - len(tail) if text.endswith(tail) else None
+    if keys != _STORED_FIELDS_WITH_HEADERS:
+        return None
+    cut = text.rfind(',"topic":')
+    try:
+        tail_fields = orjson.loads("{" + text[cut + 1 :]) if cut > 0 else {}
+    except orjson.JSONDecodeError:
+        return None
+    return cut if tail_fields.keys() == {"topic", "headers"} else None
+
+
+def _is_complete(event: OutboxEvent, fields: Mapping[str, Any]) -> bool:
+    """Whether every field of the envelope is what `_envelope_fields` would make of it."""
+    source, version, uri = fields["source_service"], fields["schema_version"], fields["data_schema_uri"]
+    return (
+        fields["event_type"] == event.event_type
+        and _is_canonical(fields["event_id"])
+        and _is_canonical(fields["correlation_id"])
+        and isinstance(source, str)
+        and source != ""
+        and type(version) is int
+        and (uri is None or isinstance(uri, str))
+        and _moment_text(fields["event_timestamp"]) is not None
+    )
+
+
+def _is_canonical(value: object) -> bool:
+    return isinstance(value, str) and _CANONICAL_UUID.fullmatch(value) is not None
+
+
+def standard_headers(event: OutboxEvent, fields: Mapping[str, Any], *, stored: object = None) -> dict[str, str]:
     """The headers that every published event carries; what the caller stored wins.
 
     Args:
         event: The row, for stored headers.
         fields: The envelope's fields in JSON form.
+        stored: What the caller stored, where it is known already.
     """
     headers = {
         "event_id": str(fields["event_id"]),
@@ -77,7 +157,7 @@ def standard_headers(event: OutboxEvent, fields: Mapping[str, Any]) -> dict[str,
     for name in _TRACE_FIELDS:
         if isinstance(metadata.get(name), str):
             headers[name] = metadata[name]
-    stored = event.event_data.get("headers")
+    stored = event.event_data.get("headers") if stored is None else stored
     if isinstance(stored, Mapping):
         headers.update({str(name): str(value) for name, value in stored.items()})
     return headers
