@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from huleedu_service_libs.protocols import RedisClientProtocol, concrete_capability
 
-__all__ = ["CLAIM", "CONFIRM", "RELEASE", "RENEW", "Answer", "ManyScript", "OwnerScripts"]
+__all__ = ["CLAIM", "CONFIRM", "RELEASE", "RENEW", "Answer", "ManyScript", "OwnerScripts", "for_each_key"]
 
 Answer = int | str | None
 """What a script says of one key; ``None``: the client cannot run scripts."""
@@ -38,7 +38,7 @@ class ManyScript:
     arity: int
 
 
-def _for_each(name: str, arity: int, body: str) -> ManyScript:
+def for_each_key(name: str, arity: int, body: str) -> ManyScript:
     """The script that runs ``body`` with ``key``, ``stored`` and ``a1``, ``a2``, ... and collects its ``answer``."""
     arguments = "\n".join(f"  local a{n} = ARGV[(i - 1) * {arity} + {n}]" for n in range(1, arity + 1))
     return ManyScript(
@@ -58,7 +58,7 @@ def _for_each(name: str, arity: int, body: str) -> ManyScript:
 # A record contains its owner's token, which occurs nowhere else, so finding the token is proof.
 # The completed record has none: a renewal that is late cannot turn it back.
 
-CLAIM = _for_each(
+CLAIM = for_each_key(
     "claim",
     3,  # token, record, seconds
     """
@@ -71,7 +71,7 @@ CLAIM = _for_each(
 )
 """1 when the key is the token's now (also when it was already: an answer got lost), else what is stored."""
 
-RENEW = _for_each(
+RENEW = for_each_key(
     "renew",
     3,  # token, record, seconds
     """
@@ -83,7 +83,7 @@ RENEW = _for_each(
 )
 """1 when the key is the token's and was replaced."""
 
-CONFIRM = _for_each(
+CONFIRM = for_each_key(
     "confirm",
     3,  # token, record, seconds
     """
@@ -95,7 +95,7 @@ CONFIRM = _for_each(
 )
 """1 when the key was the token's, or nobody's, or confirmed with this very record before."""
 
-RELEASE = _for_each(
+RELEASE = for_each_key(
     "release",
     1,  # token
     """

@@ -1,0 +1,118 @@
+"""Deletes what the inbox need not remember any longer, a little at a time.
+
+A service starts one `InboxPurger`; several at once, in several processes, get in
+nobody's way: each skips the rows that another is deleting.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from huleedu_service_libs import _clock
+from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs.inbox.config import DEFAULT_RETENTION_SECONDS
+from huleedu_service_libs.inbox.metrics import PURGE_ERRORS, PURGED
+from huleedu_service_libs.logging_utils import create_service_logger
+
+__all__ = ["InboxPurger"]
+
+_STOP_SECONDS = 10.0
+
+_DELETE = text(
+    "DELETE FROM event_inbox WHERE ctid = ANY(ARRAY("
+    "SELECT ctid FROM event_inbox WHERE processed_at < now() - make_interval(secs => :age)"
+    " ORDER BY processed_at LIMIT :rows FOR UPDATE SKIP LOCKED))"
+)
+
+logger = create_service_logger("huleedu_service_libs.inbox")
+
+
+class InboxPurger:
+    """Purges at intervals, from `start` to `stop`; or once, with `purge`.
+
+    Args:
+        engine: Where the table is.
+        retention_s: Seconds for which events are remembered. At least as long as the topics keep them,
+            plus retry delays and the age up to which dead letters are sent again: what comes after that
+            is processed a second time.
+        batch_rows: Rows deleted in one transaction.
+        interval_s: Seconds between two purges.
+        sleep: Waits.
+
+    Raises:
+        ValueError: A value is not positive.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        *,
+        retention_s: float = DEFAULT_RETENTION_SECONDS,
+        batch_rows: int = 1_000,
+        interval_s: float = 60.0,
+        sleep: _clock.Sleep = _clock.sleep,
+    ) -> None:
+        for name, value in (("retention_s", retention_s), ("batch_rows", batch_rows), ("interval_s", interval_s)):
+            if value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
+        self._engine = engine
+        self._retention_s = retention_s
+        self._batch_rows = batch_rows
+        self._interval_s = interval_s
+        self._sleep = sleep
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Purge from now on. Idempotent."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """End it, within seconds. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task], timeout=_STOP_SECONDS)
+
+    async def purge(self) -> int:
+        """Delete everything that is old enough, batch by batch; how many rows there were.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: The database refused it or is out of reach.
+        """
+        purged = 0
+        while True:
+            count = await self._purge_batch()
+            purged += count
+            if count < self._batch_rows:
+                return purged
+
+    async def _purge_batch(self) -> int:
+        async with self._engine.begin() as connection:
+            result = await connection.execute(_DELETE, {"age": self._retention_s, "rows": self._batch_rows})
+        PURGED.inc(result.rowcount)
+        return result.rowcount
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                purged = await self.purge()
+            except Exception as error:  # noqa: BLE001  # rows that stay do no harm; the next turn tries again
+                PURGE_ERRORS.inc()
+                logger.warning("INBOX_PURGE_FAILED", again_in_seconds=self._interval_s, **error_fields(error))
+            else:
+                if purged:
+                    logger.info("INBOX_PURGED", rows=purged)
+            await self._sleep(self._interval_s)
