@@ -273,7 +273,7 @@ async def _overtaken(connection: AsyncConnection, events: Sequence[ParkedEvent])
     if not first:
         return {}
     rows = await connection.execute(_OVERTAKEN, {"keys": list(first), "ids": list(first.values())})
-    return {key: count for key, count in rows}
+    return {row[0]: row[1] for row in rows}
 
 
 def _warnings(mode: Mode, overtaken: dict[str, int], *, more: bool, bounds: RedriveLimits) -> list[str]:
