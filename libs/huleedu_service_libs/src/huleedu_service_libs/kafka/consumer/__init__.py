@@ -1,0 +1,66 @@
+"""Runs handlers over the events of some topics, as one member of a consumer group, and loses none.
+
+`EventConsumer` is the way in. The names below are fetched when they are first
+used, so that whoever only needs a port or an error loads no driver.
+"""
+
+from typing import TYPE_CHECKING
+
+from huleedu_service_libs._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from huleedu_service_libs.kafka.consumer.config import (
+        ConsumerConfig,
+        RetryPolicy,
+        StoreDownPolicy,
+        UnhandledPolicy,
+    )
+    from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, DeferredError, HandlerTimeoutError
+    from huleedu_service_libs.kafka.consumer.ports import Delivery, ProcessingStep
+    from huleedu_service_libs.kafka.consumer.redrive import RedriveReport, redrive
+    from huleedu_service_libs.kafka.consumer.runner import EventConsumer
+    from huleedu_service_libs.kafka.consumer.signals import run_until_signal, stop_on_signals
+    from huleedu_service_libs.kafka.consumer.status import ConsumerStatus, StuckPartition
+
+__all__ = [
+    "ConsumerConfig",
+    "ConsumerSetupError",
+    "ConsumerStatus",
+    "DeferredError",
+    "Delivery",
+    "EventConsumer",
+    "HandlerTimeoutError",
+    "ProcessingStep",
+    "RedriveReport",
+    "RetryPolicy",
+    "StoreDownPolicy",
+    "StuckPartition",
+    "UnhandledPolicy",
+    "redrive",
+    "run_until_signal",
+    "stop_on_signals",
+]
+
+_HOME = "huleedu_service_libs.kafka.consumer."
+
+__getattr__, __dir__ = lazy_exports(
+    __name__,
+    {
+        "ConsumerConfig": f"{_HOME}config",
+        "ConsumerSetupError": f"{_HOME}errors",
+        "ConsumerStatus": f"{_HOME}status",
+        "DeferredError": f"{_HOME}errors",
+        "Delivery": f"{_HOME}ports",
+        "EventConsumer": f"{_HOME}runner",
+        "HandlerTimeoutError": f"{_HOME}errors",
+        "ProcessingStep": f"{_HOME}ports",
+        "RedriveReport": f"{_HOME}redrive",
+        "RetryPolicy": f"{_HOME}config",
+        "StoreDownPolicy": f"{_HOME}config",
+        "StuckPartition": f"{_HOME}status",
+        "UnhandledPolicy": f"{_HOME}config",
+        "redrive": f"{_HOME}redrive",
+        "run_until_signal": f"{_HOME}signals",
+        "stop_on_signals": f"{_HOME}signals",
+    },
+)

@@ -1,0 +1,133 @@
+"""The driver's consumer, made as this package needs it, and the topics that it needs.
+
+Only the runner uses it. aiokafka 0.14 knows the eager protocol alone: at every
+rebalance all partitions are revoked, and the sticky assignor gives most of
+them back.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
+
+with requires_extra("kafka", module=__name__):
+    from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+    from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+    from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+    from aiokafka.errors import TopicAlreadyExistsError, for_code
+
+__all__ = ["Listener", "create_consumer", "create_missing_topics", "member_of"]
+
+_ADMIN_LIMIT_S = 20.0
+
+Revoked = Callable[[], Awaitable[None]]
+
+
+class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has no types
+    """Tells the runner of rebalances; before the others get the partitions, it waits for the runner.
+
+    Args:
+        revoked: Awaited while the partitions are still ours.
+        assigned: Called with those that came.
+    """
+
+    def __init__(self, revoked: Revoked, assigned: Callable[[Collection[Any]], None]) -> None:
+        self._revoked = revoked
+        self._assigned = assigned
+
+    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
+        """Partitions are about to go."""
+        if revoked:
+            await self._revoked()
+
+    async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
+        """Partitions have come."""
+        self._assigned(assigned)
+
+
+def create_consumer(
+    config: ConsumerConfig, bootstrap_servers: str, topics: Sequence[str], *, drain_s: float, listener: Listener
+) -> Any:
+    """An `AIOKafkaConsumer`, subscribed and not started.
+
+    Args:
+        config: Of the consumer.
+        bootstrap_servers: Where Kafka is.
+        topics: What to subscribe to, retry topics included.
+        drain_s: Seconds that a revocation may take on our side.
+        listener: Is told of rebalances.
+    """
+    assignor = RangePartitionAssignor
+    if config.assignment == "sticky":
+        # The driver's assignor keeps its state on the class: two consumers of one process would share it.
+        assignor = type("StickyAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap_servers,
+        group_id=config.group_id,
+        client_id=config.client_id or config.group_id,
+        group_instance_id=config.static_id,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest" if config.from_beginning else "latest",
+        isolation_level=config.isolation_level,
+        partition_assignment_strategy=(assignor,),
+        session_timeout_ms=int(config.session_timeout_s * 1000),
+        heartbeat_interval_ms=int(min(3.0, config.session_timeout_s / 5) * 1000),
+        max_poll_interval_ms=int(config.max_poll_interval_s * 1000),
+        rebalance_timeout_ms=int((drain_s + config.session_timeout_s) * 1000),
+        **config.client_options,
+    )
+    consumer.subscribe(list(topics), listener=listener)
+    return consumer
+
+
+def member_of(consumer: Any) -> str:
+    """The name that the group knows this member by, for log lines."""
+    return str(getattr(getattr(consumer, "_coordinator", None), "member_id", "")) or "unknown"
+
+
+async def create_missing_topics(
+    bootstrap_servers: str, wanted: Mapping[str, str], client_options: Mapping[str, Any]
+) -> list[str]:
+    """Make the topics that do not exist, each with as many partitions as its model has.
+
+    Args:
+        bootstrap_servers: Where Kafka is.
+        wanted: Name of each topic and of its model.
+        client_options: For TLS and SASL.
+
+    Returns:
+        The names of those that were made.
+
+    Raises:
+        aiokafka.errors.KafkaError: The broker refuses.
+        TimeoutError: It does not answer.
+    """
+    security = {name: value for name, value in client_options.items() if name.startswith(("security", "ssl", "sasl"))}
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
+    async with asyncio.timeout(_ADMIN_LIMIT_S):
+        await admin.start()
+        try:
+            missing = sorted(set(wanted) - set(await admin.list_topics()))
+            if missing:
+                partitions = await _partitions_of(admin, {wanted[name] for name in missing})
+                await _create(admin, {name: partitions.get(wanted[name], 1) for name in missing})
+            return missing
+        finally:
+            await admin.close()
+
+
+async def _partitions_of(admin: Any, topics: Iterable[str]) -> dict[str, int]:
+    described = await admin.describe_topics(sorted(topics))
+    return {each["topic"]: len(each["partitions"]) for each in described if each["partitions"]}
+
+
+async def _create(admin: Any, partitions: Mapping[str, int]) -> None:
+    new = [NewTopic(name, num_partitions=count, replication_factor=-1) for name, count in partitions.items()]
+    response = await admin.create_topics(new)
+    for _, code, *_ in response.topic_errors:
+        error = for_code(code)
+        if code and error is not TopicAlreadyExistsError:
+            raise error

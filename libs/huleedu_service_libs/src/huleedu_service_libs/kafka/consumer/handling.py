@@ -1,0 +1,353 @@
+"""The course of one record: decode, pass the steps, run the handler, and what follows from a failure.
+
+`EventConsumer` calls it for each record, again and again until the record is
+done. Knows the retry and dead-letter topics through a publisher's port; knows
+neither Kafka's consumer nor lanes.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from datetime import UTC
+from functools import partial
+from typing import Any
+
+from huleedu_service_libs import _clock
+from huleedu_service_libs._redaction import error_fields, error_text
+from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
+from huleedu_service_libs.kafka.consumer.errors import DeferredError, HandlerTimeoutError, UndecodableRecordError
+from huleedu_service_libs.kafka.consumer.letters import letter, trail_of
+from huleedu_service_libs.kafka.consumer.metrics import UNDECODED, UNREGISTERED, ConsumerMetrics
+from huleedu_service_libs.kafka.consumer.partitions import HANDLING, PUBLISHING, RETRYING, Job, Parcel
+from huleedu_service_libs.kafka.consumer.ports import Delivery, Proceed, ProcessingStep
+from huleedu_service_libs.kafka.consumer.registry import Registration, Registry, data_of, envelope_of
+from huleedu_service_libs.kafka.consumer.retry import Again, Later, delay_after, plan_retry
+from huleedu_service_libs.logging_utils import create_service_logger, log_context
+from huleedu_service_libs.observability import get_tracer
+from huleedu_service_libs.observability.messaging import process_span
+from huleedu_service_libs.protocols import BatchPublisher
+
+__all__ = ["Handling", "coordinates"]
+
+_PUBLISH_LIMIT_S = 60.0
+_DEFER_FIRST_S = 0.1
+_DEFER_LONGEST_S = 15.0
+_TRACE_HEADERS = ("traceparent", "tracestate")
+
+logger = create_service_logger("huleedu_service_libs.consumer")
+
+
+def coordinates(record: Any) -> dict[str, Any]:
+    """Where a record stands in Kafka, as log fields."""
+    return {"kafka_topic": record.topic, "kafka_partition": record.partition, "kafka_offset": record.offset}
+
+
+class Handling:
+    """Takes records, any number at the same time.
+
+    Args:
+        config: What becomes of failures.
+        registry: The handlers.
+        steps: What stands before the handlers, outermost first.
+        publisher: Of retry and dead-letter messages; without one a failing event is tried for ever.
+        metrics: Of the consumer.
+        clock: Monotonic seconds.
+        now: Time of day.
+        jitter: A number in [0, 1) at each call.
+    """
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        registry: Registry,
+        steps: Sequence[ProcessingStep],
+        publisher: BatchPublisher | None,
+        metrics: ConsumerMetrics,
+        *,
+        clock: _clock.Clock,
+        now: _clock.Now,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._config = config
+        self._registry = registry
+        self._steps = tuple(reversed(steps))
+        self._publisher = publisher
+        self._metrics = metrics
+        self._clock = clock
+        self._now = now
+        self._jitter = jitter
+        self._retry_topics = frozenset[str]()
+
+    def read_retry_topics(self, topics: Sequence[str]) -> None:
+        """In records of these topics the headers about failures are believed."""
+        self._retry_topics = frozenset(topics)
+
+    async def run(self, job: Job) -> float | None:
+        """Take the record one step further.
+
+        Returns:
+            ``None`` when it is done, else the seconds after which to call again.
+        """
+        if job.parcel is None:
+            rest_s = await self._attempt(job)
+            if rest_s is not None or job.parcel is None:
+                return rest_s
+        return await self._send(job, job.parcel)
+
+    # --- decoding
+
+    async def _attempt(self, job: Job) -> float | None:
+        """One run; sets ``job.parcel`` when the record is to be sent elsewhere."""
+        job.doing = HANDLING
+        if job.trail is None:
+            job.trail = trail_of(job.record, from_retry_topic=job.record.topic in self._retry_topics)
+        early_s = job.trail.due_at - self._now().timestamp() if job.trail.due_at else 0.0
+        if early_s > 0:
+            job.doing = RETRYING
+            return early_s
+        if job.delivery is None:
+            try:
+                self._decode(job)
+            except UndecodableRecordError as error:
+                return self._give_up(job, "undecodable", error)
+        if job.registration is None:
+            return self._unhandled(job)
+        return await self._guarded_run(job, job.registration)
+
+    def _decode(self, job: Job) -> None:
+        envelope = envelope_of(job.record.value)
+        job.event_type = envelope.event_type
+        job.registration = self._registry.find(envelope.event_type)
+        if job.registration is not None:
+            envelope.data = data_of(envelope, job.registration.model)
+            job.delivery = Delivery(
+                record=job.record,
+                envelope=envelope,
+                data=envelope.data,
+                attempt=1 + (job.trail.attempts if job.trail else 0),
+                fail_open=job.registration.store_down == "process",
+            )
+
+    def _unhandled(self, job: Job) -> float | None:
+        if self._config.unhandled == "dead-letter":
+            return self._give_up(job, "unhandled", LookupError(f"No handler for event type {job.event_type!r}"))
+        self._done(job, "skipped")
+        return None
+
+    # --- running
+
+    async def _guarded_run(self, job: Job, registration: Registration) -> float | None:
+        job.ran = False
+        try:
+            await self._run(job, registration)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # it is the consumer that ends this run, not something inside the handler
+            return self._failed(job, registration, RuntimeError("The handler was cancelled from within"))
+        except DeferredError as error:
+            return self._deferred(job, registration, error)
+        except Exception as error:  # noqa: BLE001  # whatever a handler raises is an attempt that failed
+            return self._failed(job, registration, error)
+        self._done(job, "processed" if job.ran else "duplicate")
+        return None
+
+    async def _run(self, job: Job, registration: Registration) -> None:
+        delivery = job.delivery
+        assert delivery is not None  # noqa: S101  # a registration was found for it
+        envelope = delivery.envelope
+        proceed: Proceed = partial(self._call, job, registration, delivery)
+        for step in self._steps:
+            proceed = partial(_through, step, delivery, proceed)
+        with (
+            log_context(
+                correlation_id=str(envelope.correlation_id),
+                event_id=str(envelope.event_id),
+                event_type=envelope.event_type,
+                source_service=envelope.source_service,
+            ),
+            process_span(
+                get_tracer("huleedu_service_libs.consumer"), job.record.topic, _carrier(delivery), self._attributes(job)
+            ),
+        ):
+            await proceed()
+
+    async def _call(self, job: Job, registration: Registration, delivery: Delivery[Any], **offered: Any) -> None:
+        job.ran = True
+        started = self._clock()
+        limit = asyncio.timeout(registration.timeout_s)
+        try:
+            async with limit:
+                await registration.handler(delivery, **registration.chosen(offered))
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise HandlerTimeoutError(registration.event_type, registration.timeout_s) from error
+        finally:
+            self._metrics.duration(job.record.topic, registration.event_type, self._clock() - started)
+
+    def _attributes(self, job: Job) -> dict[str, str | int]:
+        record = job.record
+        return {
+            "messaging.system": "kafka",
+            "messaging.operation.type": "process",
+            "messaging.destination.name": record.topic,
+            "messaging.destination.partition.id": str(record.partition),
+            "messaging.kafka.offset": record.offset,
+            "messaging.consumer.group.name": self._config.group_id,
+        }
+
+    # --- failures
+
+    def _failed(self, job: Job, registration: Registration, error: Exception) -> float | None:
+        job.failures += 1
+        job.deferrals = 0
+        self._note_failure(job, error, "timeout" if isinstance(error, HandlerTimeoutError) else "failed")
+        job.trail = trail = self._trail(job).after(error, at=self._moment())
+        if job.delivery is not None:
+            job.delivery = _next_attempt(job.delivery)
+        plan = plan_retry(registration.retry, error, failures=job.failures, tier=trail.tier, jitter=self._jitter)
+        if self._publisher is None and not isinstance(plan, Again):
+            policy = registration.retry
+            return self._rest(
+                job,
+                delay_after(
+                    job.failures, first_s=policy.first_delay_s, longest_s=policy.longest_delay_s, jitter=self._jitter
+                ),
+            )
+        match plan:
+            case Again(delay_s=delay_s):
+                return self._rest(job, delay_s)
+            case Later(tier=tier, delay_s=delay_s):
+                self._address(job, "failed", tier=tier, due_at=self._now().timestamp() + delay_s)
+            case _:
+                self._address(job, "failed")
+        return None
+
+    def _deferred(self, job: Job, registration: Registration, error: DeferredError) -> float | None:
+        job.deferrals += 1
+        self._note_failure(job, error, "store_down" if error.store_down else "deferred")
+        if error.store_down and registration.store_down == "dead-letter" and self._publisher is not None:
+            return self._give_up(job, "store_down", error, counted=False)
+        return self._rest(
+            job, delay_after(job.deferrals, first_s=_DEFER_FIRST_S, longest_s=_DEFER_LONGEST_S, jitter=self._jitter)
+        )
+
+    def _rest(self, job: Job, seconds: float) -> float:
+        job.doing = RETRYING
+        return seconds
+
+    def _note_failure(self, job: Job, error: Exception, kind: str) -> None:
+        job.last_error = f"{type(error).__name__}: {error_text(error)}"
+        self._metrics.failure(job.record.topic, self._label(job), kind)
+        logger.warning(
+            "event_not_processed",
+            kind=kind,
+            group=self._config.group_id,
+            event_type=job.event_type,
+            attempt=job.failures,
+            deferrals=job.deferrals,
+            **coordinates(job.record),
+            **error_fields(error),
+        )
+
+    # --- leaving
+
+    def _give_up(self, job: Job, reason: str, error: Exception, *, counted: bool = True) -> float | None:
+        """Address the record to the dead-letter topic, or wait for somebody to help when there is none."""
+        if job.trail is None or not job.trail.failures or job.last_error is None:
+            self._note_failure(job, error, reason)
+        job.last_error = f"{type(error).__name__}: {error_text(error)}"
+        job.trail = self._trail(job).after(error, at=self._moment(), counted=counted and job.registration is not None)
+        if self._publisher is None:
+            job.deferrals += 1
+            return self._rest(
+                job, delay_after(job.deferrals, first_s=_DEFER_FIRST_S, longest_s=_DEFER_LONGEST_S, jitter=self._jitter)
+            )
+        self._address(job, reason)
+        return None
+
+    def _address(self, job: Job, reason: str, *, tier: int = 0, due_at: float = 0.0) -> None:
+        trail = self._trail(job)
+        config = self._config
+        topic = config.retry_topic_of(trail.topic, tier) if tier else config.dead_letter_topic_of(trail.topic)
+        make = partial(
+            letter, job.record, trail, topic=topic, group=config.group_id, reason=reason, due_at=due_at, tier=tier
+        )
+        outcome = "retry_topic" if tier else "dead_letter"
+        job.parcel = Parcel(message=make(), slim=make(slim=True), outcome=outcome)
+        log = logger.warning if tier else logger.error
+        log(
+            "event_to_retry_topic" if tier else "event_dead_lettered",
+            group=config.group_id,
+            to=topic,
+            reason=reason,
+            event_type=job.event_type,
+            attempts=trail.attempts,
+            error=job.last_error,
+            **coordinates(job.record),
+        )
+
+    async def _send(self, job: Job, parcel: Parcel) -> float | None:
+        """Publish the parcel; the record is done only when the broker has it."""
+        job.doing = PUBLISHING
+        error = await self._publish(parcel)
+        if error is None:
+            self._done(job, parcel.outcome)
+            return None
+        parcel.failures += 1
+        self._note_failure(job, error, "publish_failed")
+        return delay_after(parcel.failures, first_s=_DEFER_FIRST_S, longest_s=_DEFER_LONGEST_S, jitter=self._jitter)
+
+    async def _publish(self, parcel: Parcel) -> Exception | None:
+        """Why the message was not acknowledged, or ``None``."""
+        if self._publisher is None:
+            return LookupError("The consumer has no publisher")
+        try:
+            async with asyncio.timeout(_PUBLISH_LIMIT_S):
+                (outcome,) = await self._publisher.publish_batch([parcel.message])
+        except Exception as error:  # noqa: BLE001  # tried again, counted and logged by the caller
+            return error
+        if outcome.error is not None and not outcome.transient:
+            parcel.message = parcel.slim  # perhaps the history made it too large
+        return outcome.error
+
+    def _done(self, job: Job, outcome: str) -> None:
+        self._metrics.outcome(job.record.topic, self._label(job), outcome)
+
+    # --- small
+
+    def _label(self, job: Job) -> str:
+        if job.registration is not None:
+            return job.registration.event_type
+        return UNDECODED if job.event_type is None else UNREGISTERED
+
+    def _trail(self, job: Job) -> Any:
+        return job.trail or trail_of(job.record, from_retry_topic=False)
+
+    def _moment(self) -> str:
+        return self._now().astimezone(UTC).isoformat(timespec="milliseconds")
+
+
+async def _through(step: ProcessingStep, delivery: Delivery[Any], proceed: Proceed, **offered: Any) -> None:
+    """One step; what outer steps offer goes on inwards."""
+    await step.process(delivery, partial(proceed, **offered) if offered else proceed)
+
+
+def _next_attempt(delivery: Delivery[Any]) -> Delivery[Any]:
+    return Delivery(
+        record=delivery.record,
+        envelope=delivery.envelope,
+        data=delivery.data,
+        attempt=delivery.attempt + 1,
+        fail_open=delivery.fail_open,
+    )
+
+
+def _carrier(delivery: Delivery[Any]) -> dict[str, Any]:
+    """The trace context of the headers, else of the envelope."""
+    headers = {}
+    for name, value in delivery.record.headers or ():
+        if name in _TRACE_HEADERS and isinstance(value, bytes):
+            headers[name] = value.decode("ascii", "replace")
+    return headers if "traceparent" in headers else (delivery.envelope.metadata or {})

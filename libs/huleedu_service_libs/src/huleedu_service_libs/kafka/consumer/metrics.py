@@ -1,0 +1,94 @@
+"""Prometheus metrics of a consumer. Labels have few values: event types without a handler share one."""
+
+from huleedu_service_libs._metrics import counter, gauge, histogram
+
+__all__ = ["UNDECODED", "UNREGISTERED", "ConsumerMetrics"]
+
+UNREGISTERED = "unregistered"
+UNDECODED = "undecoded"
+
+_LABELS = ("group", "topic", "event_type")
+_RECORDS = counter(
+    "huleedu_consumer_records_total",
+    "Records by what became of them: processed, duplicate, skipped, retry_topic, dead_letter",
+    (*_LABELS, "outcome"),
+)
+_FAILURES = counter(
+    "huleedu_consumer_failures_total",
+    "Runs that did not succeed: failed, timeout, deferred, store_down, publish_failed",
+    (*_LABELS, "kind"),
+)
+_DURATION = histogram(
+    "huleedu_consumer_handler_seconds",
+    "Time that a run of a handler took, whatever it came to",
+    _LABELS,
+    (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60),
+)
+_IN_FLIGHT = gauge("huleedu_consumer_in_flight", "Handlers running", ("group",))
+_BUFFERED = gauge("huleedu_consumer_buffered_records", "Records taken from Kafka and not finished", ("group",))
+_PAUSED = gauge("huleedu_consumer_paused_partitions", "Partitions not read because of back-pressure", ("group",))
+_STUCK = gauge("huleedu_consumer_stuck_partitions", "Partitions that one record has held up for long", ("group",))
+_LAG = gauge("huleedu_consumer_lag_records", "Records not finished yet, read or not", ("group", "topic"))
+_SWALLOWED = counter(
+    "huleedu_consumer_swallowed_errors_total",
+    "Errors between consumer and Kafka that were survived",
+    ("group", "operation"),
+)
+
+
+class _OfType:
+    """The collectors of one topic and event type, looked up once."""
+
+    __slots__ = ("duration", "labels", "outcomes")
+
+    def __init__(self, group: str, topic: str, event_type: str) -> None:
+        self.labels = (group, topic, event_type)
+        self.outcomes: dict[str, object] = {}
+        self.duration = _DURATION.labels(*self.labels)
+
+
+class ConsumerMetrics:
+    """The metrics of one consumer.
+
+    Args:
+        group: Value of the label ``group``.
+    """
+
+    def __init__(self, group: str) -> None:
+        self._group = group
+        self._types: dict[tuple[str, str], _OfType] = {}
+        self._in_flight = _IN_FLIGHT.labels(group)
+        self._buffered = _BUFFERED.labels(group)
+
+    def _of(self, topic: str, event_type: str) -> _OfType:
+        found = self._types.get((topic, event_type))
+        if found is None:
+            found = self._types[topic, event_type] = _OfType(self._group, topic, event_type)
+        return found
+
+    def outcome(self, topic: str, event_type: str, outcome: str) -> None:
+        """A record ended so."""
+        _RECORDS.labels(self._group, topic, event_type, outcome).inc()
+
+    def failure(self, topic: str, event_type: str, kind: str) -> None:
+        """A run did not succeed."""
+        _FAILURES.labels(self._group, topic, event_type, kind).inc()
+
+    def duration(self, topic: str, event_type: str, seconds: float) -> None:
+        """A run of a handler took so long."""
+        self._of(topic, event_type).duration.observe(seconds)
+
+    def swallowed(self, operation: str) -> None:
+        """An error between consumer and Kafka was survived."""
+        _SWALLOWED.labels(self._group, operation).inc()
+
+    def levels(self, *, in_flight: int, buffered: int, paused: int, stuck: int) -> None:
+        """How full it is at the moment."""
+        self._in_flight.set(in_flight)
+        self._buffered.set(buffered)
+        _PAUSED.labels(self._group).set(paused)
+        _STUCK.labels(self._group).set(stuck)
+
+    def lag(self, topic: str, records: int) -> None:
+        """So many records of a topic are not finished."""
+        _LAG.labels(self._group, topic).set(records)

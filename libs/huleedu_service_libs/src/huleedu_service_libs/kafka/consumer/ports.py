@@ -1,0 +1,63 @@
+"""What a handler is given, and the port of what stands between consumer and handler.
+
+Idempotency and the inbox are a `ProcessingStep` each; the consumer knows neither of
+them. Knows no driver: a record is whatever has aiokafka's ``ConsumerRecord`` members.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from common_core.events.envelope import EventEnvelope
+
+__all__ = ["Delivery", "Proceed", "ProcessingStep"]
+
+T_Data = TypeVar("T_Data", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery(Generic[T_Data]):
+    """One event on its way to its handler.
+
+    Attributes:
+        record: As Kafka delivered it (`aiokafka.ConsumerRecord`).
+        envelope: The decoded value; its ``data`` is the validated model.
+        data: The same model.
+        attempt: Which run of the handler this is, from 1, earlier ones from retry topics included; runs
+            before a crash of the process are not known.
+        fail_open: Whether the handler is to run when a dedupe store cannot be asked. If not, the step
+            raises a `DeferredError` with ``store_down``.
+    """
+
+    record: Any
+    envelope: EventEnvelope[Any]
+    data: T_Data
+    attempt: int = 1
+    fail_open: bool = True
+
+
+Proceed = Callable[..., Awaitable[None]]
+"""Goes on to the next step, or to the handler. Keywords reach the handler if it has parameters of these names."""
+
+
+class ProcessingStep(Protocol):
+    """Stands between consumer and handler: decides whether the handler runs, and with what."""
+
+    async def process(self, delivery: Delivery[Any], proceed: Proceed) -> None:
+        """Process one event.
+
+        Called at the same time for events of different keys, and never for two of one key of a partition.
+        May be cancelled, at a rebalance or at the stop.
+
+        Args:
+            delivery: The event.
+            proceed: To be awaited once, or not at all when the event was processed before. It raises what the
+                handler raises, or `HandlerTimeoutError`.
+
+        Raises:
+            DeferredError: Not at the moment; no attempt is counted.
+            Exception: What the handler raises, or the step's own trouble: an attempt that failed.
+        """
+        ...

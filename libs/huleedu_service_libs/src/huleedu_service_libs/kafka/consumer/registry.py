@@ -1,0 +1,149 @@
+"""Which handler takes which event, and how a record becomes that event. Knows no driver."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs.kafka.consumer.config import RetryPolicy, StoreDownPolicy
+from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, UndecodableRecordError
+
+__all__ = ["Handler", "Registration", "Registry", "data_of", "envelope_of"]
+
+Handler = Callable[..., Awaitable[Any]]
+"""``async def handler(delivery)``, with further parameters that a processing step offers."""
+
+_MOST_FAULTS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """One event type's handler and how it is run.
+
+    Attributes:
+        event_type: What it takes.
+        model: Of the event's ``data``.
+        handler: Runs.
+        timeout_s: Seconds that one run may take.
+        retry: When it fails.
+        store_down: While a dedupe store is down.
+        accepts: Names that it has parameters for; ``None`` for all.
+    """
+
+    event_type: str
+    model: type[BaseModel]
+    handler: Handler
+    timeout_s: float
+    retry: RetryPolicy
+    store_down: StoreDownPolicy
+    accepts: frozenset[str] | None
+
+    def chosen(self, offered: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What of the offered keywords the handler takes."""
+        if self.accepts is None or not offered:
+            return offered
+        return {name: value for name, value in offered.items() if name in self.accepts}
+
+
+class Registry:
+    """The handlers of one consumer, by event type."""
+
+    def __init__(self) -> None:
+        self._registrations: dict[str, Registration] = {}
+
+    def __iter__(self) -> Iterator[Registration]:
+        return iter(self._registrations.values())
+
+    def __len__(self) -> int:
+        return len(self._registrations)
+
+    def find(self, event_type: str) -> Registration | None:
+        """The handler of an event type, if there is one."""
+        return self._registrations.get(event_type)
+
+    def add(
+        self,
+        event_type: str,
+        model: type[BaseModel],
+        handler: Handler,
+        *,
+        timeout_s: float,
+        retry: RetryPolicy,
+        store_down: StoreDownPolicy,
+    ) -> None:
+        """Register a handler.
+
+        Raises:
+            ConsumerSetupError: The type has one, the handler is not async, or its parameters don't fit.
+        """
+        if event_type in self._registrations:
+            raise ConsumerSetupError(
+                f"Event type {event_type!r} has a handler already: "
+                f"{_name_of(self._registrations[event_type].handler)}; one event type has one handler"
+            )
+        if timeout_s <= 0:
+            raise ConsumerSetupError(f"timeout_s of the handler of {event_type!r} must be positive, got {timeout_s}")
+        self._registrations[event_type] = Registration(
+            event_type=event_type,
+            model=model,
+            handler=handler,
+            timeout_s=timeout_s,
+            retry=retry,
+            store_down=store_down,
+            accepts=_further_parameters(event_type, handler),
+        )
+
+
+def envelope_of(value: bytes | None) -> EventEnvelope[Any]:
+    """Decode a record's value.
+
+    Raises:
+        UndecodableRecordError: It is no envelope.
+    """
+    if value is None:
+        raise UndecodableRecordError("The record has no value")
+    try:
+        return EventEnvelope[Any].model_validate_json(value)
+    except ValidationError as error:
+        raise UndecodableRecordError(f"The value is no event envelope: {_faults(error)}") from None
+
+
+def data_of(envelope: EventEnvelope[Any], model: type[BaseModel]) -> BaseModel:
+    """The envelope's data as the handler's model.
+
+    Raises:
+        UndecodableRecordError: It does not fit.
+    """
+    try:
+        return model.model_validate(envelope.data)
+    except ValidationError as error:
+        raise UndecodableRecordError(f"The event's data is no {model.__name__}: {_faults(error)}") from None
+
+
+def _faults(error: ValidationError) -> str:
+    """What is wrong, without the input, which may be long and personal."""
+    faults = error.errors(include_input=False, include_url=False, include_context=False)
+    texts = [f"{'.'.join(map(str, fault['loc'])) or 'value'}: {fault['msg']}" for fault in faults[:_MOST_FAULTS]]
+    more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+    return "; ".join([*texts, *more])
+
+
+def _further_parameters(event_type: str, handler: Handler) -> frozenset[str] | None:
+    if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))):  # noqa: B004  # objects with an async __call__
+        raise ConsumerSetupError(f"The handler of {event_type!r} must be async def, {_name_of(handler)} is not")
+    parameters = list(inspect.signature(handler).parameters.values())
+    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if not positional and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        raise ConsumerSetupError(
+            f"The handler of {event_type!r} must take the delivery as its first parameter, {_name_of(handler)} does not"
+        )
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return None
+    return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+
+def _name_of(handler: object) -> str:
+    return getattr(handler, "__qualname__", type(handler).__qualname__)

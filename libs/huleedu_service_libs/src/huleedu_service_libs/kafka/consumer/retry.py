@@ -1,0 +1,68 @@
+"""What follows from a failure: again in place, later through a retry topic, or never. Pure; chance is passed in.
+
+Delays lie between half of the exponential value and the whole of it ("equal
+jitter" in M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from huleedu_service_libs.kafka.consumer.config import RetryPolicy
+
+__all__ = ["Again", "GiveUp", "Later", "delay_after", "plan_retry"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Again:
+    """Run the handler again after ``delay_s`` seconds; the key waits."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Later:
+    """Send the event to retry topic ``tier``, from 1, to be tried after ``delay_s`` seconds; the key goes on."""
+
+    tier: int
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp:
+    """Dead-letter the event."""
+
+
+def delay_after(failures: int, *, first_s: float, longest_s: float, jitter: Callable[[], float]) -> float:
+    """Seconds to wait after that many failures in a row.
+
+    Args:
+        failures: At least one.
+        first_s: After the first.
+        longest_s: At most.
+        jitter: A number in [0, 1).
+    """
+    whole = min(longest_s, first_s * 2.0 ** min(failures - 1, 30))
+    return whole * (1 + jitter()) / 2
+
+
+def plan_retry(
+    policy: RetryPolicy, error: Exception, *, failures: int, tier: int, jitter: Callable[[], float]
+) -> Again | Later | GiveUp:
+    """What to do after a failed run.
+
+    Args:
+        policy: How often.
+        error: What the handler raised.
+        failures: Failed runs in place, this one included.
+        tier: The retry topic that the event came from; 0 for its first topic.
+        jitter: A number in [0, 1).
+    """
+    if isinstance(error, policy.never):
+        return GiveUp()
+    in_place = policy.attempts if tier == 0 else 1
+    if failures < in_place:
+        delay = delay_after(failures, first_s=policy.first_delay_s, longest_s=policy.longest_delay_s, jitter=jitter)
+        return Again(delay_s=delay)
+    if tier < len(policy.delayed_s):
+        return Later(tier=tier + 1, delay_s=policy.delayed_s[tier])
+    return GiveUp()

@@ -1,0 +1,359 @@
+"""One membership in the group: polls, hands records to lanes, runs them, commits, and gives partitions back in order.
+
+`EventConsumer` makes one, and another when the driver is broken for good. Knows
+the driver's consumer by its methods alone.
+"""
+
+import asyncio
+from collections.abc import Collection, Hashable
+from functools import partial
+from typing import Any, cast
+
+from huleedu_service_libs import _clock
+from huleedu_service_libs._redaction import error_fields, error_text
+from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
+from huleedu_service_libs.kafka.consumer.driver import Listener
+from huleedu_service_libs.kafka.consumer.handling import Handling, coordinates
+from huleedu_service_libs.kafka.consumer.lanes import KeyLanes, Lane
+from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
+from huleedu_service_libs.kafka.consumer.partitions import Intake, Job, PartitionState
+from huleedu_service_libs.kafka.consumer.status import ConsumerStatus, StuckPartition
+from huleedu_service_libs.logging_utils import create_service_logger
+
+__all__ = ["Session"]
+
+_POLL_MS = 500
+_POLL_MS_WHEN_PARTLY_FULL = 20  # a partition that gets room in the meantime waits as long
+_COMMIT_LIMIT_S = 10.0
+_CLOSE_LIMIT_S = 10.0
+_CANCEL_GRACE_S = 5.0
+_BROKEN_AFTER = 5  # failed polls in a row
+_FIRST_BACKOFF_S = 0.2
+_BUG_REST_S = 5.0
+
+logger = create_service_logger("huleedu_service_libs.consumer")
+
+
+class Session:
+    """See the module.
+
+    Args:
+        config: Of the consumer.
+        handling: Takes the records.
+        metrics: Of the consumer.
+        drain_s: Seconds that running handlers get before they are cancelled.
+        clock: Monotonic seconds.
+        sleep: Waits.
+
+    Attributes:
+        consumer: The driver's; set before `run`.
+        listener: To be told of rebalances.
+        was_healthy: Whether it ever polled with success.
+    """
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        handling: Handling,
+        metrics: ConsumerMetrics,
+        *,
+        drain_s: float,
+        clock: _clock.Clock,
+        sleep: _clock.Sleep,
+    ) -> None:
+        self.consumer: Any = None
+        self.listener = Listener(self._revoked, self._assigned)
+        self.was_healthy = False
+        self._config = config
+        self._handling = handling
+        self._metrics = metrics
+        self._drain_s = drain_s
+        self._clock = clock
+        self._sleep = sleep
+        self._lanes: KeyLanes[Job] = KeyLanes(config.concurrency)
+        self._intake = Intake(config)
+        self._states: dict[Any, PartitionState] = {}
+        self._wakers: set[asyncio.Task[None]] = set()
+        self._room = asyncio.Event()
+        self._commit_lock = asyncio.Lock()
+        self._closing = False
+        self._failed_polls = 0
+        self._last_poll: float | None = None
+        self._last_commit: float | None = None
+        self._troubles: dict[str, str] = {}
+
+    # --- reading
+
+    async def run(self) -> None:
+        """Poll and commit until cancelled, or until the driver is beyond help."""
+        committer = asyncio.create_task(self._commit_regularly(), name=f"consumer-commits:{self._config.group_id}")
+        try:
+            while self._failed_polls < _BROKEN_AFTER:
+                await self._poll_once()
+        finally:
+            committer.cancel()
+            await asyncio.wait([committer], timeout=_CANCEL_GRACE_S)
+
+    async def _poll_once(self) -> None:
+        try:
+            await self._take_turn()
+        except Exception as error:  # noqa: BLE001  # of the driver: counted, logged, and tried again
+            self._failed_polls += 1
+            self._note_trouble("poll", error)
+            await self._sleep(_FIRST_BACKOFF_S * 2.0**self._failed_polls)
+        else:
+            self._failed_polls, self.was_healthy = 0, True
+            self._troubles.pop("poll", None)
+
+    async def _take_turn(self) -> None:
+        plan = self._intake.plan(self.consumer.assignment(), self._states, self._clock())
+        if plan.pause:
+            self.consumer.pause(*plan.pause)
+            logger.warning("consumer_paused", group=self._config.group_id, partitions=_names(plan.pause))
+        if plan.resume:
+            self.consumer.resume(*plan.resume)
+            logger.info("consumer_resumed", group=self._config.group_id, partitions=_names(plan.resume))
+        if not plan.poll:
+            await self._wait_for_room()
+            return
+        timeout_ms = _POLL_MS if plan.complete else _POLL_MS_WHEN_PARTLY_FULL
+        batch = await self.consumer.getmany(*plan.read, timeout_ms=timeout_ms, max_records=plan.most)
+        self._last_poll = self._clock()
+        self._take(batch)
+
+    async def _wait_for_room(self) -> None:
+        self._room.clear()
+        try:
+            async with asyncio.timeout(self._config.pause_after_s):
+                await self._room.wait()
+        except TimeoutError:
+            return  # the next plan pauses
+
+    def _take(self, batch: dict[Any, list[Any]]) -> None:
+        if self._closing:
+            return
+        now = self._clock()
+        for partition, records in batch.items():
+            state = self._states.get(partition)
+            if state is None:
+                state = self._states[partition] = PartitionState(partition=partition)
+            for record in records:
+                if record.offset <= state.newest:  # the log was cut back: everything of it starts anew
+                    state = self._restart(partition, record)
+                self._lanes.add(partition, self._key_of(record), state.take(record, now))
+        if batch:
+            self._pump()
+
+    def _key_of(self, record: Any) -> Hashable:
+        keyless = record.key is None and self._config.unordered_keyless
+        return cast("Hashable", record.offset if keyless else record.key)
+
+    def _restart(self, partition: Any, record: Any) -> PartitionState:
+        self._metrics.swallowed("offset_went_back")
+        logger.error("consumer_offset_went_back", group=self._config.group_id, **coordinates(record))
+        self._forget(partition)
+        state = self._states[partition] = PartitionState(partition=partition)
+        return state
+
+    # --- running
+
+    def _pump(self) -> None:
+        """Start whatever may run."""
+        while (taken := self._lanes.take()) is not None:
+            lane, job = taken
+            task = asyncio.create_task(self._handling.run(job))
+            job.state.tasks.add(task)
+            task.add_done_callback(partial(self._ended, lane, job))
+
+    def _ended(self, lane: Lane[Job], job: Job, task: asyncio.Task[float | None]) -> None:
+        job.state.tasks.discard(task)
+        if task.cancelled():
+            self._lanes.finish(lane)  # by a drain: the record stays unfinished, and comes again
+        elif (fault := task.exception()) is not None:  # of ours: the record is kept and tried again
+            job.last_error = error_text(fault)
+            self._metrics.swallowed("handling")
+            logger.error("consumer_fault", group=self._config.group_id, exc_info=fault, **coordinates(job.record))
+            self._settle(lane, job, _BUG_REST_S)
+        else:
+            self._settle(lane, job, task.result())
+        self._pump()
+        self._room.set()
+
+    def _settle(self, lane: Lane[Job], job: Job, rest_s: float | None) -> None:
+        if rest_s is None:
+            if job.state.active:
+                job.state.finish(job)
+            self._lanes.finish(lane)
+        elif not job.state.active or self._closing:
+            self._lanes.finish(lane)
+        else:
+            self._lanes.rest(lane)
+            waker = asyncio.create_task(self._wake_after(lane, rest_s))
+            self._wakers.add(waker)
+            waker.add_done_callback(self._wakers.discard)
+
+    async def _wake_after(self, lane: Lane[Job], seconds: float) -> None:
+        await self._sleep(seconds)
+        self._lanes.wake(lane)
+        self._pump()
+
+    # --- committing
+
+    async def _commit_regularly(self) -> None:
+        while True:
+            await self._sleep(self._config.commit_interval_s)
+            await self._commit()
+            self._measure()
+
+    async def _commit(self) -> None:
+        """Commit the finished prefixes. Who may not, because the group has moved on, finds the records again there."""
+        async with self._commit_lock:
+            mine = self.consumer.assignment()
+            offsets = {
+                tp: to for tp, state in self._states.items() if (to := state.to_commit) is not None and tp in mine
+            }
+            if not offsets:
+                return
+            try:
+                async with asyncio.timeout(_COMMIT_LIMIT_S):
+                    await self.consumer.commit(offsets)
+            except Exception as error:  # noqa: BLE001  # the next commit covers it, or the records come again
+                self._note_trouble("commit", error)
+                return
+            self._last_commit = self._clock()
+            self._troubles.pop("commit", None)
+            for tp, offset in offsets.items():
+                if tp in self._states:
+                    self._states[tp].committed = offset
+
+    # --- rebalance and stop
+
+    async def _revoked(self) -> None:
+        """All partitions are about to go: finish what runs, commit, forget the rest."""
+        if self._closing:
+            return
+        logger.info("consumer_partitions_revoked", group=self._config.group_id, partitions=len(self._states))
+        await self._drain()
+        await self._commit()
+        for partition in list(self._states):
+            self._forget(partition)
+
+    def _assigned(self, partitions: Collection[Any]) -> None:
+        logger.info("consumer_partitions_assigned", group=self._config.group_id, partitions=_names(partitions))
+
+    async def close(self) -> None:
+        """Finish what runs, commit, leave the group; all of it within limits of time."""
+        self._closing = True
+        await self._drain()
+        await self._commit()
+        for partition in list(self._states):
+            self._forget(partition)
+        try:
+            async with asyncio.timeout(_CLOSE_LIMIT_S):
+                await self.consumer.stop()
+        except Exception as error:  # noqa: BLE001  # the broker finds out by itself that the member is gone
+            self._note_trouble("close", error)
+
+    async def _drain(self) -> None:
+        """Let running handlers end; those that don't in time are cancelled. Whatever waits is dropped."""
+        for state in self._states.values():
+            self._lanes.drop(state.partition)
+        for waker in list(self._wakers):
+            waker.cancel()
+        running = {task for state in self._states.values() for task in state.tasks}
+        if not running:
+            return
+        _, late = await asyncio.wait(running, timeout=self._drain_s)
+        if late:
+            logger.warning(
+                "consumer_drain_deadline", group=self._config.group_id, cancelled=len(late), drain_s=self._drain_s
+            )
+            for task in late:
+                task.cancel()
+            _, deaf = await asyncio.wait(late, timeout=_CANCEL_GRACE_S)
+            if deaf:
+                self._metrics.swallowed("deaf_handler")
+                logger.error("consumer_handlers_ignore_cancellation", group=self._config.group_id, count=len(deaf))
+
+    def _forget(self, partition: Any) -> None:
+        state = self._states.pop(partition)
+        state.active = False
+        self._lanes.drop(partition)
+
+    # --- telling
+
+    def status(self, *, running: bool) -> ConsumerStatus:
+        """How it is doing."""
+        now = self._clock()
+        return ConsumerStatus(
+            running=running,
+            partitions=len(self.consumer.assignment()),
+            last_poll_s=None if self._last_poll is None else now - self._last_poll,
+            last_commit_s=None if self._last_commit is None else now - self._last_commit,
+            in_flight=self._lanes.running,
+            buffered=sum(len(state.jobs) for state in self._states.values()),
+            paused=tuple(_names(tp for tp, state in self._states.items() if state.paused)),
+            lag=self._lag(),
+            stuck=tuple(_stuck(job, now) for job in self._stuck_jobs(now)),
+            last_error="; ".join(self._troubles.values()) or None,
+        )
+
+    def _lag(self) -> dict[str, int]:
+        lag = dict.fromkeys(self._config.topics, 0)
+        for tp in self.consumer.assignment():
+            state = self._states.get(tp)
+            end = self.consumer.highwater(tp)
+            if end is None or state is None:
+                continue
+            done = state.watermark.position if state.watermark.position is not None else state.watermark.oldest
+            lag[tp.topic] = lag.get(tp.topic, 0) + max(0, end - (end if done is None else done))
+        return lag
+
+    def _stuck_jobs(self, now: float) -> list[Job]:
+        oldest = [job for state in self._states.values() if (job := state.oldest) is not None]
+        stuck = [job for job in oldest if now - job.taken_at >= self._config.stuck_after_s]
+        return sorted(stuck, key=lambda job: job.taken_at)
+
+    def _measure(self) -> None:
+        stuck = self._stuck_jobs(self._clock())
+        for job in stuck:
+            if not job.told:
+                job.told = True
+                logger.warning(
+                    "consumer_partition_stuck",
+                    group=self._config.group_id,
+                    about=str(_stuck(job, self._clock())),
+                    **coordinates(job.record),
+                )
+        self._metrics.levels(
+            in_flight=self._lanes.running,
+            buffered=sum(len(state.jobs) for state in self._states.values()),
+            paused=sum(state.paused for state in self._states.values()),
+            stuck=len(stuck),
+        )
+        for topic, records in self._lag().items():
+            self._metrics.lag(topic, records)
+
+    def _note_trouble(self, operation: str, error: Exception) -> None:
+        self._troubles[operation] = f"{operation}: {type(error).__name__}: {error_text(error)}"
+        self._metrics.swallowed(operation)
+        logger.warning("consumer_trouble", operation=operation, group=self._config.group_id, **error_fields(error))
+
+
+def _names(partitions: Any) -> list[str]:
+    return sorted(f"{tp.topic}[{tp.partition}]" for tp in partitions)
+
+
+def _stuck(job: Job, now: float) -> StuckPartition:
+    record = job.record
+    return StuckPartition(
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        event_type=job.event_type,
+        key=None if record.key is None else record.key.decode("utf-8", "replace"),
+        since_s=now - job.taken_at,
+        attempts=job.trail.attempts if job.trail else 0,
+        doing=job.doing,
+        error=job.last_error,
+    )
