@@ -6,7 +6,7 @@ reads it off the `StoreDownError` that they then raise. Knows no store and no ru
 
 from typing import Any, Literal, get_args
 
-__all__ = ["STORE_DOWN_POLICIES", "StoreDownError", "StoreDownPolicy", "check_store_down_policy"]
+__all__ = ["STORE_DOWN_POLICIES", "DeferredError", "StoreDownError", "StoreDownPolicy", "check_store_down_policy"]
 
 StoreDownPolicy = Literal["process", "pause", "dead-letter"]
 """``process`` runs the handler unprotected, and a duplicate has a second effect. ``pause`` lets the
@@ -15,7 +15,11 @@ event wait, and those behind it, until the store is back. ``dead-letter`` sets i
 STORE_DOWN_POLICIES: tuple[str, ...] = get_args(StoreDownPolicy)
 
 
-class StoreDownError(Exception):
+class DeferredError(Exception):
+    """The handler did not run, for a reason outside of the event: deliver it again later, and count no attempt."""
+
+
+class StoreDownError(DeferredError):
     """The store could not say whether the event was processed before, and the handler did not run.
 
     Whoever consumes does not count it as an attempt of the handler: the event is not to blame.

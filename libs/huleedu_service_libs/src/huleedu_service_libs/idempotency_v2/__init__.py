@@ -26,6 +26,7 @@ from huleedu_service_libs.idempotency_v2.records import (
     InProgressPolicy,
     UnconfirmedPolicy,
 )
+from huleedu_service_libs.idempotency_v2.step import IdempotentStep
 from huleedu_service_libs.protocols import RedisClientProtocol
 from huleedu_service_libs.store_policy import StoreDownError, StoreDownPolicy
 
@@ -39,6 +40,7 @@ __all__ = [
     "IDEMPOTENCY_STATUS_PROCESSING",
     "EventInProgressError",
     "IdempotencyConfig",
+    "IdempotentStep",
     "InProgressPolicy",
     "StoreDownError",
     "StoreDownPolicy",

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from huleedu_service_libs import _metrics
 from huleedu_service_libs.idempotency_v2.claim import Claim
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity
 from huleedu_service_libs.logging_utils import log_context
-from huleedu_service_libs.observability import use_trace_context
+from huleedu_service_libs.observability import is_within_trace, use_trace_context
 
 __all__ = ["Delivery", "Tally", "context_of", "coordinates", "position"]
 
@@ -95,15 +95,13 @@ def coordinates(msg: Any) -> dict[str, Any]:
 
 @contextmanager
 def context_of(identity: EventIdentity) -> Iterator[None]:
-    """Make the event's trace current and put its identity on every line logged inside."""
+    """Make the event's trace current, unless a span of it is, and put its identity on every line logged inside."""
     known = {
         "correlation_id": identity.correlation_id,
         "event_id": identity.event_id,
         "event_type": identity.event_type,
         "source_service": identity.source_service,
     }
-    with (
-        log_context(**{name: value for name, value in known.items() if value is not None}),
-        use_trace_context(identity.trace_carrier),
-    ):
+    trace = nullcontext() if is_within_trace(identity.trace_carrier) else use_trace_context(identity.trace_carrier)
+    with log_context(**{name: value for name, value in known.items() if value is not None}), trace:
         yield

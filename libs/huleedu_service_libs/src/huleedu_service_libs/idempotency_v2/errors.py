@@ -2,10 +2,12 @@
 
 from typing import Any
 
+from huleedu_service_libs.store_policy import DeferredError
+
 __all__ = ["EventInProgressError"]
 
 
-class EventInProgressError(Exception):
+class EventInProgressError(DeferredError):
     """Another worker is processing the event; do not commit the offset, deliver it again later.
 
     Attributes:

@@ -7,6 +7,7 @@ from huleedu_service_libs.observability.tracing import (
     get_current_trace_id,
     get_tracer,
     inject_trace_context,
+    is_within_trace,
     trace_operation,
     use_trace_context,
 )
@@ -18,6 +19,7 @@ __all__ = [
     "get_current_trace_id",
     "get_tracer",
     "inject_trace_context",
+    "is_within_trace",
     "trace_operation",
     "use_trace_context",
 ]

@@ -5,7 +5,7 @@ trace id that came in still travels on, through outbox rows and Kafka headers.
 The carrier in events is ``envelope.metadata``.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,11 +25,13 @@ __all__ = [
     "get_current_trace_id",
     "get_tracer",
     "inject_trace_context",
+    "is_within_trace",
     "trace_operation",
     "use_trace_context",
 ]
 
 _PROPAGATOR = TraceContextTextMapPropagator()
+_TRACE_ID = slice(3, 35)  # in 00-TRACEID-SPANID-FLAGS
 
 
 def get_tracer(service_name: str) -> Tracer:
@@ -46,6 +48,12 @@ def extract_trace_context(carrier: MutableMapping[str, Any]) -> Context:
     """The context that ``carrier`` holds; the current one when it holds none that is valid."""
     usable = {name: value for name, value in carrier.items() if isinstance(value, str)}
     return _PROPAGATOR.extract(usable)
+
+
+def is_within_trace(carrier: Mapping[str, Any]) -> bool:
+    """Whether the current span belongs to the trace that ``carrier`` holds: nothing need be made current then."""
+    given = carrier.get("traceparent")
+    return isinstance(given, str) and given[_TRACE_ID] == get_current_trace_id()
 
 
 @contextmanager

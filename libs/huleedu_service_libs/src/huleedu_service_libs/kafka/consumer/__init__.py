@@ -12,10 +12,9 @@ if TYPE_CHECKING:
     from huleedu_service_libs.kafka.consumer.config import (
         ConsumerConfig,
         RetryPolicy,
-        StoreDownPolicy,
         UnhandledPolicy,
     )
-    from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, DeferredError, HandlerTimeoutError
+    from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, HandlerTimeoutError
     from huleedu_service_libs.kafka.consumer.ports import Delivery, ProcessingStep
     from huleedu_service_libs.kafka.consumer.redrive import RedriveReport, redrive
     from huleedu_service_libs.kafka.consumer.runner import EventConsumer
@@ -26,14 +25,12 @@ __all__ = [
     "ConsumerConfig",
     "ConsumerSetupError",
     "ConsumerStatus",
-    "DeferredError",
     "Delivery",
     "EventConsumer",
     "HandlerTimeoutError",
     "ProcessingStep",
     "RedriveReport",
     "RetryPolicy",
-    "StoreDownPolicy",
     "StuckPartition",
     "UnhandledPolicy",
     "redrive",
@@ -49,14 +46,12 @@ __getattr__, __dir__ = lazy_exports(
         "ConsumerConfig": f"{_HOME}config",
         "ConsumerSetupError": f"{_HOME}errors",
         "ConsumerStatus": f"{_HOME}status",
-        "DeferredError": f"{_HOME}errors",
         "Delivery": f"{_HOME}ports",
         "EventConsumer": f"{_HOME}runner",
         "HandlerTimeoutError": f"{_HOME}errors",
         "ProcessingStep": f"{_HOME}ports",
         "RedriveReport": f"{_HOME}redrive",
         "RetryPolicy": f"{_HOME}config",
-        "StoreDownPolicy": f"{_HOME}config",
         "StuckPartition": f"{_HOME}status",
         "UnhandledPolicy": f"{_HOME}config",
         "redrive": f"{_HOME}redrive",

@@ -4,13 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["ConsumerConfig", "RetryPolicy", "StoreDownPolicy", "UnhandledPolicy"]
+__all__ = ["ConsumerConfig", "RetryPolicy", "UnhandledPolicy"]
 
 UnhandledPolicy = Literal["skip", "dead-letter"]
 """What becomes of events that no handler is registered for: counted and passed over, or dead-lettered."""
-
-StoreDownPolicy = Literal["process", "pause", "dead-letter"]
-"""What becomes of an event while a dedupe store is down: processed without protection, held, or dead-lettered."""
 
 _RESERVED = frozenset(
     {
@@ -88,7 +85,7 @@ class ConsumerConfig:
         unhandled: Events without a handler.
         dead_letter_topic: Name of the dead-letter topic; ``{topic}`` and ``{group}`` are filled in.
         retry_topic: Name of the retry topics; ``{n}`` counts them from 1.
-        create_topics: Make missing dead-letter and retry topics at the start, with the broker's defaults.
+        create_topics: Make missing dead-letter and retry topics at the start, with as many partitions and copies as the first topic.
         commit_interval_s: Seconds between two commits; what was done in between comes again after a crash.
         drain_timeout_s: Seconds that running handlers get at a rebalance and at `stop` before they are
             cancelled; ``None`` means as long as the longest handler may take.

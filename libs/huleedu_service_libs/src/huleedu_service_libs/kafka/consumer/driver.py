@@ -91,7 +91,7 @@ def member_of(consumer: Any) -> str:
 async def create_missing_topics(
     bootstrap_servers: str, wanted: Mapping[str, str], client_options: Mapping[str, Any]
 ) -> list[str]:
-    """Make the topics that do not exist, each with as many partitions as its model has.
+    """Make the topics that do not exist, each with as many partitions and copies as its model has.
 
     Args:
         bootstrap_servers: Where Kafka is.
@@ -112,20 +112,25 @@ async def create_missing_topics(
         try:
             missing = sorted(set(wanted) - set(await admin.list_topics()))
             if missing:
-                partitions = await _partitions_of(admin, {wanted[name] for name in missing})
-                await _create(admin, {name: partitions.get(wanted[name], 1) for name in missing})
+                shapes = await _shapes_of(admin, {wanted[name] for name in missing})
+                await _create(admin, {name: shapes.get(wanted[name], (1, 1)) for name in missing})
             return missing
         finally:
             await admin.close()
 
 
-async def _partitions_of(admin: Any, topics: Iterable[str]) -> dict[str, int]:
+async def _shapes_of(admin: Any, topics: Iterable[str]) -> dict[str, tuple[int, int]]:
+    """How many partitions the topics have, and how many copies."""
     described = await admin.describe_topics(sorted(topics))
-    return {each["topic"]: len(each["partitions"]) for each in described if each["partitions"]}
+    return {
+        each["topic"]: (len(each["partitions"]), len(each["partitions"][0]["replicas"]))
+        for each in described
+        if each["partitions"]
+    }
 
 
-async def _create(admin: Any, partitions: Mapping[str, int]) -> None:
-    new = [NewTopic(name, num_partitions=count, replication_factor=-1) for name, count in partitions.items()]
+async def _create(admin: Any, shapes: Mapping[str, tuple[int, int]]) -> None:
+    new = [NewTopic(name, num_partitions=parts, replication_factor=copies) for name, (parts, copies) in shapes.items()]
     response = await admin.create_topics(new)
     for _, code, *_ in response.topic_errors:
         error = for_code(code)

@@ -1,24 +1,10 @@
 """What can go wrong between a record and its handler. Knows no driver."""
 
-__all__ = ["ConsumerSetupError", "DeferredError", "HandlerTimeoutError", "UndecodableRecordError"]
+__all__ = ["ConsumerSetupError", "HandlerTimeoutError", "UndecodableRecordError"]
 
 
 class ConsumerSetupError(Exception):
     """A consumer was put together in a way that cannot work."""
-
-
-class DeferredError(Exception):
-    """An event cannot be processed at the moment, for a reason outside of it.
-
-    A `ProcessingStep` raises it (or a subclass) when another worker has the event, or its store does
-    not answer and the handler must not run without it. No attempt is counted; the consumer comes back
-    to the event later and holds its key until then.
-
-    Attributes:
-        store_down: Whether a store did not answer; then the handler's own policy for that holds.
-    """
-
-    store_down = False
 
 
 class HandlerTimeoutError(TimeoutError):

@@ -15,7 +15,7 @@ from typing import Any
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, error_text
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
-from huleedu_service_libs.kafka.consumer.errors import DeferredError, HandlerTimeoutError, UndecodableRecordError
+from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError, UndecodableRecordError
 from huleedu_service_libs.kafka.consumer.letters import letter, trail_of
 from huleedu_service_libs.kafka.consumer.metrics import UNDECODED, UNREGISTERED, ConsumerMetrics
 from huleedu_service_libs.kafka.consumer.partitions import HANDLING, PUBLISHING, RETRYING, Job, Parcel
@@ -26,6 +26,7 @@ from huleedu_service_libs.logging_utils import create_service_logger, log_contex
 from huleedu_service_libs.observability import get_tracer
 from huleedu_service_libs.observability.messaging import process_span
 from huleedu_service_libs.protocols import BatchPublisher
+from huleedu_service_libs.store_policy import DeferredError, StoreDownError
 
 __all__ = ["Handling", "coordinates"]
 
@@ -48,7 +49,6 @@ class Handling:
     Args:
         config: What becomes of failures.
         registry: The handlers.
-        steps: What stands before the handlers, outermost first.
         publisher: Of retry and dead-letter messages; without one a failing event is tried for ever.
         metrics: Of the consumer.
         clock: Monotonic seconds.
@@ -60,7 +60,6 @@ class Handling:
         self,
         config: ConsumerConfig,
         registry: Registry,
-        steps: Sequence[ProcessingStep],
         publisher: BatchPublisher | None,
         metrics: ConsumerMetrics,
         *,
@@ -70,7 +69,6 @@ class Handling:
     ) -> None:
         self._config = config
         self._registry = registry
-        self._steps = tuple(reversed(steps))
         self._publisher = publisher
         self._metrics = metrics
         self._clock = clock
@@ -125,7 +123,6 @@ class Handling:
                 envelope=envelope,
                 data=envelope.data,
                 attempt=1 + (job.trail.attempts if job.trail else 0),
-                fail_open=job.registration.store_down == "process",
             )
 
     def _unhandled(self, job: Job) -> float | None:
@@ -146,7 +143,7 @@ class Handling:
                 raise  # it is the consumer that ends this run, not something inside the handler
             return self._failed(job, registration, RuntimeError("The handler was cancelled from within"))
         except DeferredError as error:
-            return self._deferred(job, registration, error)
+            return self._deferred(job, error)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is an attempt that failed
             return self._failed(job, registration, error)
         self._done(job, "processed" if job.ran else "duplicate")
@@ -157,7 +154,7 @@ class Handling:
         assert delivery is not None  # noqa: S101  # a registration was found for it
         envelope = delivery.envelope
         proceed: Proceed = partial(self._call, job, registration, delivery)
-        for step in self._steps:
+        for step in registration.steps:
             proceed = partial(_through, step, delivery, proceed)
         with (
             log_context(
@@ -224,10 +221,11 @@ class Handling:
                 self._address(job, "failed")
         return None
 
-    def _deferred(self, job: Job, registration: Registration, error: DeferredError) -> float | None:
+    def _deferred(self, job: Job, error: DeferredError) -> float | None:
         job.deferrals += 1
-        self._note_failure(job, error, "store_down" if error.store_down else "deferred")
-        if error.store_down and registration.store_down == "dead-letter" and self._publisher is not None:
+        store_down = isinstance(error, StoreDownError)
+        self._note_failure(job, error, "store_down" if store_down else "deferred")
+        if isinstance(error, StoreDownError) and error.policy == "dead-letter" and self._publisher is not None:
             return self._give_up(job, "store_down", error, counted=False)
         return self._rest(
             job, delay_after(job.deferrals, first_s=_DEFER_FIRST_S, longest_s=_DEFER_LONGEST_S, jitter=self._jitter)
@@ -238,7 +236,7 @@ class Handling:
         return seconds
 
     def _note_failure(self, job: Job, error: Exception, kind: str) -> None:
-        job.last_error = f"{type(error).__name__}: {error_text(error)}"
+        job.last_error = error_text(error)
         self._metrics.failure(job.record.topic, self._label(job), kind)
         logger.warning(
             "event_not_processed",
@@ -257,7 +255,7 @@ class Handling:
         """Address the record to the dead-letter topic, or wait for somebody to help when there is none."""
         if job.trail is None or not job.trail.failures or job.last_error is None:
             self._note_failure(job, error, reason)
-        job.last_error = f"{type(error).__name__}: {error_text(error)}"
+        job.last_error = error_text(error)
         job.trail = self._trail(job).after(error, at=self._moment(), counted=counted and job.registration is not None)
         if self._publisher is None:
             job.deferrals += 1
@@ -340,7 +338,6 @@ def _next_attempt(delivery: Delivery[Any]) -> Delivery[Any]:
         envelope=delivery.envelope,
         data=delivery.data,
         attempt=delivery.attempt + 1,
-        fail_open=delivery.fail_open,
     )
 
 

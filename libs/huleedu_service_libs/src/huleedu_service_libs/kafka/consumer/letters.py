@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs.protocols import OutgoingMessage
 
 __all__ = ["PREFIX", "Failure", "Trail", "letter", "own_headers", "trail_of"]
@@ -62,7 +62,9 @@ class Trail:
 
     def after(self, error: BaseException, *, at: str, counted: bool = True) -> "Trail":
         """The trail after one more failure; one that is no attempt of the handler is not counted."""
-        failure = Failure(at=at, error_type=type(error).__name__, error=error_text(error)[:_ERROR_CHARACTERS])
+        failure = Failure(
+            at=at, error_type=type(error).__name__, error=error_fields(error)["error"][:_ERROR_CHARACTERS]
+        )
         return replace(self, attempts=self.attempts + counted, failures=(*self.failures, failure)[-_MOST_FAILURES:])
 
 

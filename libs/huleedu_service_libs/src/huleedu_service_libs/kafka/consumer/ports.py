@@ -27,15 +27,12 @@ class Delivery(Generic[T_Data]):
         data: The same model.
         attempt: Which run of the handler this is, from 1, earlier ones from retry topics included; runs
             before a crash of the process are not known.
-        fail_open: Whether the handler is to run when a dedupe store cannot be asked. If not, the step
-            raises a `DeferredError` with ``store_down``.
     """
 
     record: Any
     envelope: EventEnvelope[Any]
     data: T_Data
     attempt: int = 1
-    fail_open: bool = True
 
 
 Proceed = Callable[..., Awaitable[None]]
@@ -57,7 +54,8 @@ class ProcessingStep(Protocol):
                 handler raises, or `HandlerTimeoutError`.
 
         Raises:
-            DeferredError: Not at the moment; no attempt is counted.
+            DeferredError: Not at the moment, because another worker has the event or (`StoreDownError`) a store does
+                not answer; no attempt is counted, and the key waits.
             Exception: What the handler raises, or the step's own trouble: an attempt that failed.
         """
         ...

@@ -1,15 +1,16 @@
 """Which handler takes which event, and how a record becomes that event. Knows no driver."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from common_core.events.envelope import EventEnvelope
-from huleedu_service_libs.kafka.consumer.config import RetryPolicy, StoreDownPolicy
+from huleedu_service_libs.kafka.consumer.config import RetryPolicy
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, UndecodableRecordError
+from huleedu_service_libs.kafka.consumer.ports import ProcessingStep
 
 __all__ = ["Handler", "Registration", "Registry", "data_of", "envelope_of"]
 
@@ -29,7 +30,7 @@ class Registration:
         handler: Runs.
         timeout_s: Seconds that one run may take.
         retry: When it fails.
-        store_down: While a dedupe store is down.
+        steps: What stands before it, innermost first.
         accepts: Names that it has parameters for; ``None`` for all.
     """
 
@@ -38,7 +39,7 @@ class Registration:
     handler: Handler
     timeout_s: float
     retry: RetryPolicy
-    store_down: StoreDownPolicy
+    steps: tuple[ProcessingStep, ...]
     accepts: frozenset[str] | None
 
     def chosen(self, offered: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -72,7 +73,7 @@ class Registry:
         *,
         timeout_s: float,
         retry: RetryPolicy,
-        store_down: StoreDownPolicy,
+        steps: Sequence[ProcessingStep],
     ) -> None:
         """Register a handler.
 
@@ -92,7 +93,7 @@ class Registry:
             handler=handler,
             timeout_s=timeout_s,
             retry=retry,
-            store_down=store_down,
+            steps=tuple(reversed(steps)),
             accepts=_further_parameters(event_type, handler),
         )
 

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, mask_url_credentials
-from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy, StoreDownPolicy
+from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
 from huleedu_service_libs.kafka.consumer.driver import create_consumer, create_missing_topics
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
 from huleedu_service_libs.kafka.consumer.handling import Handling
@@ -52,7 +52,7 @@ class EventConsumer:
         bootstrap_servers: Where Kafka is.
         publisher: Of retry and dead-letter messages, a `KafkaBus` for example; started and stopped by whoever made
             it. Without one, an event that cannot be processed holds its key until it can.
-        steps: What stands before the handlers, outermost first: idempotency, an inbox.
+        steps: What stands before handlers that name none of their own, outermost first: idempotency, an inbox.
         create_consumer: Makes the driver's consumer; a test passes its own.
         clock: Monotonic seconds.
         now: Time of day.
@@ -74,12 +74,13 @@ class EventConsumer:
         self.config = config
         self.bootstrap_servers = bootstrap_servers
         self._publisher = publisher
+        self._steps = tuple(steps)
         self._create_consumer = create_consumer
         self._clock = clock
         self._sleep = sleep
         self._registry = Registry()
         self._metrics = ConsumerMetrics(config.group_id)
-        self._handling = Handling(config, self._registry, steps, publisher, self._metrics, clock=clock, now=now)
+        self._handling = Handling(config, self._registry, publisher, self._metrics, clock=clock, now=now)
         self._lifecycle = asyncio.Lock()
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
@@ -95,7 +96,7 @@ class EventConsumer:
         model: type[_T],
         timeout_s: float | None = None,
         retry: RetryPolicy | None = None,
-        store_down: StoreDownPolicy = "process",
+        steps: Sequence[ProcessingStep] | None = None,
     ) -> Callable[[_Typed[_T, _P]], _Typed[_T, _P]]:
         """Register the decorated ``async def handler(delivery)`` for an event type.
 
@@ -107,8 +108,8 @@ class EventConsumer:
             model: Of the event's data.
             timeout_s: Seconds that one run may take; the configuration's by default.
             retry: When it fails; the configuration's by default.
-            store_down: While a dedupe store is down: ``process`` runs it without protection, ``pause`` holds
-                the event, ``dead-letter`` sends it away.
+            steps: What stands before it, outermost first; the consumer's by default. What becomes of an event while
+                a store is down is declared in the step's own configuration (``store_down``).
 
         Raises:
             ConsumerSetupError: The type has a handler, it is not async, or the consumer runs already.
@@ -123,7 +124,7 @@ class EventConsumer:
                 handler,
                 timeout_s=self.config.handler_timeout_s if timeout_s is None else timeout_s,
                 retry=retry or self.config.retry,
-                store_down=store_down,
+                steps=self._steps if steps is None else steps,
             )
             return handler
 

@@ -335,7 +335,7 @@ class Session:
             self._metrics.lag(topic, records)
 
     def _note_trouble(self, operation: str, error: Exception) -> None:
-        self._troubles[operation] = f"{operation}: {type(error).__name__}: {error_text(error)}"
+        self._troubles[operation] = f"{operation}: {error_text(error)}"
         self._metrics.swallowed(operation)
         logger.warning("consumer_trouble", operation=operation, group=self._config.group_id, **error_fields(error))
 

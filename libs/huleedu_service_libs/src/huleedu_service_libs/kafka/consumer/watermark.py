@@ -17,12 +17,12 @@ class Watermark:
         position: What to commit: the offset after the last one of the prefix; ``None`` before anything finished.
     """
 
-    __slots__ = ("_finished", "_open", "position")
+    __slots__ = ("_begun", "_unfinished", "position")
 
     def __init__(self) -> None:
         self.position: int | None = None
-        self._open: deque[int] = deque()  # begun, from the oldest unfinished on
-        self._finished: set[int] = set()  # of those
+        self._begun: deque[int] = deque()  # from the oldest unfinished on
+        self._unfinished: set[int] = set()  # of those
 
     def begin(self, offset: int) -> None:
         """A record was taken.
@@ -30,10 +30,11 @@ class Watermark:
         Raises:
             ValueError: It does not come after the one taken before.
         """
-        newest = self._open[-1] if self._open else (self.position or 0) - 1
+        newest = self._begun[-1] if self._begun else (self.position or 0) - 1
         if offset <= newest:
             raise ValueError(f"Offset {offset} does not come after {newest}")
-        self._open.append(offset)
+        self._begun.append(offset)
+        self._unfinished.add(offset)
 
     def finish(self, offset: int) -> None:
         """A record that was begun is done.
@@ -41,25 +42,23 @@ class Watermark:
         Raises:
             ValueError: It was not begun, or is done already.
         """
-        if not self._open or offset < self._open[0] or offset in self._finished:
+        if offset not in self._unfinished:
             raise ValueError(f"Offset {offset} is not in progress")
-        self._finished.add(offset)
-        while self._open and self._open[0] in self._finished:
-            done = self._open.popleft()
-            self._finished.discard(done)
-            self.position = done + 1
+        self._unfinished.discard(offset)
+        while self._begun and self._begun[0] not in self._unfinished:
+            self.position = self._begun.popleft() + 1
 
     @property
     def oldest(self) -> int | None:
         """The first unfinished offset: what holds the watermark up; ``None`` when nothing is in progress."""
-        return self._open[0] if self._open else None
+        return self._begun[0] if self._begun else None
 
     @property
     def unfinished(self) -> int:
         """Records in progress."""
-        return len(self._open) - len(self._finished)
+        return len(self._unfinished)
 
     @property
     def span(self) -> int:
         """Records taken and not below the watermark, finished or not: what would come again after a crash."""
-        return len(self._open)
+        return len(self._begun)
