@@ -20,6 +20,8 @@ class OutboxSettings:
         strict_order: Whether nothing younger than the oldest running writer leaves, so that the order of a key
             holds also where two of its transactions overlap (see `writers`). Read when the relay starts.
         strict_order_limit_seconds: Age of a writer that holds events back from which the log names it.
+        retention_seconds: How long published events are kept, by the database's clock; ``None`` keeps them.
+        purge_interval_seconds: Time between two passes over the table that delete what is older.
     """
 
     poll_interval_seconds: float = 5.0
@@ -30,3 +32,5 @@ class OutboxSettings:
     enable_wake_notifications: bool = True
     strict_order: bool = False
     strict_order_limit_seconds: float = 10.0
+    retention_seconds: float | None = None
+    purge_interval_seconds: float = 600.0

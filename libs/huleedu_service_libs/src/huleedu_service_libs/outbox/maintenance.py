@@ -1,0 +1,117 @@
+"""What a relay does beside relaying: look at the schema once, set the table's gauges, purge.
+
+Started and stopped with the relay, by it. Nothing here may disturb delivery:
+each error is counted, logged when it is new, and tried again at the next turn.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from huleedu_service_libs import _clock
+from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from huleedu_service_libs.outbox.purge import purge
+from huleedu_service_libs.outbox.schema import check_schema, log_findings
+from huleedu_service_libs.outbox.settings import OutboxSettings
+from huleedu_service_libs.outbox.status import measure_status, read_status
+
+__all__ = ["OutboxMaintenance"]
+
+STATUS_INTERVAL_SECONDS = 15.0  # between two settings of the gauges
+STOP_GRACE_SECONDS = 2.0  # for a statement in flight; it is cancelled afterwards
+
+logger = create_service_logger("huleedu.outbox.maintenance")
+
+
+class OutboxMaintenance:
+    """The chores of one outbox, in one background task.
+
+    Args:
+        engine: Borrows one connection at a time, for one statement or two.
+        settings: Read as it goes: metrics, retention, interval.
+        service_name: Label of the metrics.
+        is_turn: Asked before a purge; of several relays only the one whose turn it is walks the table.
+        clock: Monotonic seconds.
+        sleep: Waits between turns.
+    """
+
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        settings: OutboxSettings,
+        service_name: str,
+        *,
+        is_turn: Callable[[], bool] = lambda: True,
+        clock: _clock.Clock = _clock.monotonic,
+        sleep: _clock.Sleep = _clock.sleep,
+    ) -> None:
+        self._engine = engine
+        self._settings = settings
+        self._service_name = service_name
+        self._is_turn = is_turn
+        self._clock = clock
+        self._sleep = sleep
+        self._metrics = OutboxMetrics(service_name)
+        self._troubles: dict[str, str] = {}
+        self._next_purge = clock() + settings.purge_interval_seconds  # not all at once, right at the start
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; does nothing when it runs."""
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._run(), name=f"outbox-maintenance:{self._service_name}")
+
+    async def stop(self) -> None:
+        """End, within 2 s; does nothing when it does not run."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
+
+    async def _run(self) -> None:
+        await self._guarded("schema_check", self._check_schema)
+        while True:
+            if self._settings.enable_metrics:
+                await self._guarded("status", self._measure)
+            if self._settings.retention_seconds is not None and self._clock() >= self._next_purge:
+                self._next_purge = self._clock() + self._settings.purge_interval_seconds
+                if self._is_turn():
+                    await self._guarded("purge", self._purge)
+            await self._sleep(min(STATUS_INTERVAL_SECONDS, self._settings.purge_interval_seconds))
+
+    async def _guarded(self, chore: str, work: Callable[[], Awaitable[None]]) -> None:
+        """Do a chore; its trouble is counted, and logged when it is not the same as last time."""
+        try:
+            await work()
+        except Exception as error:  # noqa: BLE001  # delivery goes on, whatever this is
+            self._metrics.increment_errors(chore)
+            told = type(error).__name__
+            if self._troubles.get(chore) != told:
+                self._troubles[chore] = told
+                logger.warning(
+                    "outbox_maintenance_failed",
+                    service=self._service_name,
+                    chore=chore,
+                    error=str(error),
+                    error_type=told,
+                )
+        else:
+            self._troubles.pop(chore, None)
+
+    async def _check_schema(self) -> None:
+        log_findings(await check_schema(self._engine))
+
+    async def _measure(self) -> None:
+        measure_status(
+            await read_status(self._engine, service_name=self._service_name, max_retries=self._settings.max_retries)
+        )
+
+    async def _purge(self) -> None:
+        retention = self._settings.retention_seconds
+        if retention is None:
+            return
+        result = await purge(self._engine, retention_seconds=retention, service_name=self._service_name)
+        if result.deleted:
+            logger.info("outbox_purged", service=self._service_name, deleted=result.deleted, complete=result.complete)
