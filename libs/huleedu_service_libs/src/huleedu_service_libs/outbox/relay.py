@@ -16,6 +16,7 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.adapter import FencedAdapter, RepositoryBatchStore
 from huleedu_service_libs.outbox.delivery import sender_for
+from huleedu_service_libs.outbox.maintenance import OutboxMaintenance
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.pipeline import Pipeline
 from huleedu_service_libs.outbox.protocols import (
@@ -24,6 +25,7 @@ from huleedu_service_libs.outbox.protocols import (
     OutboxRepositoryProtocol,
 )
 from huleedu_service_libs.outbox.reporting import Reporter
+from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.schedule import Backoff
 from huleedu_service_libs.outbox.setbacks import Setbacks
 from huleedu_service_libs.outbox.settings import OutboxSettings
@@ -168,6 +170,9 @@ class EventRelayWorker:
             keep_going=lambda: self._running,
             clock=self._clock,
         )
+        chores = self._chores(store)
+        if chores is not None:
+            chores.start()
         try:
             while self._running:
                 pause = await self._guarded_cycle(pipeline, store, wake)
@@ -178,6 +183,19 @@ class EventRelayWorker:
             await self._finish_pipeline(pipeline)
         finally:
             await store.close()
+            if chores is not None:
+                await chores.stop()
+
+    def _chores(self, store: OutboxBatchStore) -> OutboxMaintenance | None:
+        """What is done beside relaying, where the table is within reach; the owner of the first lane purges."""
+        if not isinstance(self.outbox_repository, PostgreSQLOutboxRepository):
+            return None
+        return OutboxMaintenance(
+            self.outbox_repository.engine,
+            self.settings,
+            self.service_name,
+            is_turn=lambda: 0 in getattr(store, "lanes", (0,)),
+        )
 
     async def _guarded_cycle(self, pipeline: Pipeline, store: OutboxBatchStore, wake: WakeListener) -> float:
         """One cycle; seconds until the next. Trouble, as a rule with the storage, is survived."""
