@@ -149,6 +149,10 @@ class RedisClient(AtomicRedisClientProtocol):
             note_redis_swallowed(self.client_id, "ping", error)
             return False
 
+    async def server_info(self) -> dict[str, Any]:
+        """What the server says of itself (``INFO``): its run, memory, persistence and statistics."""
+        return cast("dict[str, Any]", await self._command("info", lambda redis: redis.info()))
+
     # --- strings and keys ---
 
     async def set_if_not_exists(self, key: str, value: str, ttl_seconds: int | None = None) -> bool:

@@ -24,7 +24,9 @@ LIGHT = (
     "huleedu_service_libs.error_handling.quart",
     "huleedu_service_libs.error_handling.quart_handlers",
     "huleedu_service_libs.error_handling.testing",
+    "huleedu_service_libs.di",
     "huleedu_service_libs.idempotency_v2",
+    "huleedu_service_libs.inbox",
     "huleedu_service_libs.middleware.request_context",
     "huleedu_service_libs.outbox",
     "huleedu_service_libs.testing",
@@ -49,6 +51,7 @@ def test_a_light_module_loads_no_driver_and_no_framework(module: str) -> None:
     [
         ("kafka_client", "aiokafka", "kafka"),
         ("redis_client", "redis", "redis"),
+        ("inbox.processing", "sqlalchemy", "outbox"),
         ("outbox.manager", "sqlalchemy", "outbox"),
         ("outbox.di", "dishka", "di"),
         ("di", "dishka", "di"),
@@ -71,6 +74,20 @@ def test_a_missing_driver_names_the_extra(module: str, missing: str, extra: str)
     )
     assert done.returncode != 0
     assert f"pip install 'huleedu-service-libs[{extra}]'" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "foreign"), [("RedisProvider", "aiokafka"), ("KafkaProvider", "redis")])
+def test_a_provider_loads_only_its_own_driver(name: str, foreign: str) -> None:
+    """A service without Kafka needs no Kafka driver for its container, nor one without Redis that of Redis."""
+    done = _python(
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] == {foreign!r}: raise ModuleNotFoundError(name, name={foreign!r})\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"from huleedu_service_libs.di import {name}; print({name}.__name__)"
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, name), done.stderr
 
 
 def _modules() -> list[str]:

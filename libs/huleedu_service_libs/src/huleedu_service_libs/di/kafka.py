@@ -1,11 +1,4 @@
-"""Dishka providers of the Redis and Kafka clients: they start with the container and stop with it.
-
-A service puts them beside its own providers and binds nothing twice::
-
-    container = make_async_container(RedisProvider(settings), KafkaProvider(settings), ServiceProvider())
-
-Knows the clients, the guard around Kafka and the names of their settings, nothing of what is built on them.
-"""
+"""The Kafka publisher for a container, guarded when the settings say so. Loads no Redis driver."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -18,29 +11,14 @@ from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler
 from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublisher
 from huleedu_service_libs.kafka.spill import MessageSpill
 from huleedu_service_libs.kafka_client import KafkaBus
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol, KafkaPublisherProtocol, RedisClientProtocol
-from huleedu_service_libs.redis_client import RedisClient
+from huleedu_service_libs.protocols import KafkaPublisherProtocol
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerRegistry
 from huleedu_service_libs.resilience.metrics import CircuitBreakerMetrics
 
 with requires_extra("di", module=__name__):
-    from dishka import AnyOf, Provider, Scope, provide
+    from dishka import Provider, Scope, provide
 
-__all__ = ["KafkaProvider", "KafkaSettings", "RedisProvider", "RedisSettings"]
-
-
-class RedisSettings(Protocol):
-    """What `RedisProvider` reads of a service's settings."""
-
-    @property
-    def SERVICE_NAME(self) -> str:  # noqa: N802  # the services' name
-        """The service; the client's id is ``<SERVICE_NAME>-redis``."""
-        ...
-
-    @property
-    def REDIS_URL(self) -> str:  # noqa: N802  # the services' name
-        """The server."""
-        ...
+__all__ = ["KafkaProvider", "KafkaSettings"]
 
 
 class KafkaSettings(Protocol):
@@ -55,27 +33,6 @@ class KafkaSettings(Protocol):
     def KAFKA_BOOTSTRAP_SERVERS(self) -> str:  # noqa: N802  # the services' name
         """``host:port``, comma-separated."""
         ...
-
-
-class RedisProvider(Provider):
-    """One started `RedisClient` for the application, under its own name and those of both protocols.
-
-    Args:
-        settings: The service's settings.
-    """
-
-    def __init__(self, settings: RedisSettings) -> None:
-        super().__init__(scope=Scope.APP)
-        self._settings = settings
-
-    @provide
-    async def redis_client(
-        self,
-    ) -> AsyncIterator[AnyOf[RedisClient, AtomicRedisClientProtocol, RedisClientProtocol]]:
-        """The client, between ``start()`` and ``stop()``."""
-        settings = self._settings
-        async with RedisClient(client_id=f"{settings.SERVICE_NAME}-redis", redis_url=settings.REDIS_URL) as client:
-            yield client
 
 
 class KafkaProvider(Provider):
