@@ -15,6 +15,7 @@ _BROUGHT_BY: Mapping[str, tuple[str, ...]] = {
     "kafka": ("aiokafka",),
     "redis": ("redis", "hiredis"),
     "outbox": ("sqlalchemy", "greenlet", "asyncpg"),
+    "database": ("sqlalchemy", "greenlet", "asyncpg"),
     "di": ("dishka",),
     "resilience": ("tenacity",),
     "http": ("aiohttp", "tenacity"),

@@ -9,6 +9,7 @@ import warnings
 from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
@@ -52,6 +53,8 @@ def observe_many(child: Histogram, values: Sequence[float]) -> None:
 def _once(kind: type[_Collector], name: str, make: Callable[[CollectorRegistry | None], _Collector]) -> _Collector:
     existing = _made.get(name)
     if isinstance(existing, kind):
+        with suppress(ValueError):  # it is there already; a cleared registry gets it back
+            REGISTRY.register(existing)
         return existing
     try:
         collector = make(REGISTRY)

@@ -29,6 +29,7 @@ LIGHT = (
     "huleedu_service_libs.inbox",
     "huleedu_service_libs.middleware.request_context",
     "huleedu_service_libs.outbox",
+    "huleedu_service_libs.database",
     "huleedu_service_libs.testing",
     "huleedu_service_libs.testing.pytest_plugin",
 )
@@ -54,6 +55,7 @@ def test_a_light_module_loads_no_driver_and_no_framework(module: str) -> None:
         ("inbox.processing", "sqlalchemy", "outbox"),
         ("outbox.manager", "sqlalchemy", "outbox"),
         ("outbox.di", "dishka", "di"),
+        ("database", "sqlalchemy", "database"),
         ("di", "dishka", "di"),
         ("quart_app", "quart", "quart"),
         ("middleware.frameworks.quart_errors", "quart", "quart"),

@@ -1,0 +1,252 @@
+"""Watches a connection pool by SQLAlchemy's events and tells its figures to metrics.
+
+One `_PoolWatch` belongs to an engine, however often monitoring is set up; whoever wants figures joins it. The
+events survive ``engine.dispose()``, for SQLAlchemy hands them to the new pool; the timing of ``pool.connect()``
+is put onto the new pool when the engine tells of it.
+"""
+
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet, ref
+
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from huleedu_service_libs._clock import Clock, monotonic
+from huleedu_service_libs.database.engine_metrics import PoolMetrics
+from huleedu_service_libs.database.engines import root_engine
+from huleedu_service_libs.database.pool_status import capacity_of, get_pool_status_safe
+from huleedu_service_libs.database.ports import DatabaseMetricsProtocol
+from huleedu_service_libs.database.survived import note_survived
+
+__all__ = ["PROBING", "ConnectionPoolMonitor", "invalid_connections", "pending_callers", "setup_connection_monitoring"]
+
+PROBING: ContextVar[bool] = ContextVar("huleedu_database_probing", default=False)
+"""True inside a health check's own connection, which is no part of the pool's figures."""
+
+_OUT_SINCE = "huleedu_out_since"
+_CREATE_SINCE = "huleedu_create_since"
+
+
+class ConnectionPoolMonitor:
+    """Tells the figures of an engine's pool to ``metrics``, from now on.
+
+    Args:
+        engine: Asynchronous or not; anything else is survived, and nothing is watched.
+        metrics: Where to. A second one of the same kind and service takes the place of the first.
+    """
+
+    def __init__(self, engine: AsyncEngine | Engine, metrics: DatabaseMetricsProtocol) -> None:
+        self.engine = engine
+        self.metrics = metrics
+        self._watch: _PoolWatch | None = None
+        try:
+            self._watch = _watch_of(root_engine(engine))
+            self._watch.join(metrics)
+        except Exception as error:  # noqa: BLE001  # a test's double: the service runs unwatched
+            note_survived("pool", error)
+
+    def observe_with(self, metrics: PoolMetrics, service_name: str) -> None:
+        """Also observe waits, uses, creations, timeouts and invalidations."""
+        if self._watch is not None:
+            self._watch.further[service_name] = metrics
+            metrics.limit.set(capacity_of(self.engine.pool))
+
+    def get_current_status(self) -> dict[str, Any]:
+        """The pool's figures now; ``pool_usage_percent`` is of all connections that it may open."""
+        pool = getattr(self.engine, "pool", None)
+        status = get_pool_status_safe(pool)
+        capacity = capacity_of(pool)
+        usage = round(100 * status["active_connections"] / capacity, 1) if capacity else 0.0
+        return {**status, "pool_usage_percent": usage}
+
+
+def setup_connection_monitoring(
+    engine: AsyncEngine | Engine, metrics: DatabaseMetricsProtocol
+) -> ConnectionPoolMonitor:
+    """Watch the engine's pool. May be called repeatedly."""
+    return ConnectionPoolMonitor(engine, metrics)
+
+
+def invalid_connections(engine: Any) -> int:
+    """Connections of the pool that were found broken and are not yet replaced; 0 when nobody watches the engine."""
+    watch = _known(engine)
+    return len(watch.invalid) if watch else 0
+
+
+def pending_callers(engine: Any) -> int:
+    """Callers that wait for a connection now; 0 when nobody watches the engine."""
+    watch = _known(engine)
+    return watch.pending if watch else 0
+
+
+_watches: "WeakKeyDictionary[Engine, _PoolWatch]" = WeakKeyDictionary()
+_sharing: "dict[object, WeakSet[_PoolWatch]]" = {}  # who feeds one service's gauges: its engines together
+
+
+def _watch_of(engine: Engine) -> "_PoolWatch":
+    watch = _watches.get(engine)
+    if watch is None:
+        watch = _watches[engine] = _PoolWatch(engine)
+    return watch
+
+
+def _known(engine: Any) -> "_PoolWatch | None":
+    try:
+        return _watches.get(root_engine(engine))
+    except TypeError:
+        return None
+
+
+def _key_of(metrics: DatabaseMetricsProtocol) -> object:
+    name = getattr(metrics, "service_name", None)
+    return (type(metrics), name) if isinstance(name, str) else id(metrics)
+
+
+class _PoolWatch:
+    """The listeners of one engine's pool. Holds the engine weakly, for the engine holds its listeners."""
+
+    def __init__(self, engine: Engine, clock: Clock = monotonic) -> None:
+        self._engine = ref(engine)
+        self._clock = clock
+        self.pending = 0
+        self.invalid: WeakSet[Any] = WeakSet()
+        self.metrics: dict[object, DatabaseMetricsProtocol] = {}
+        self.further: dict[str, PoolMetrics] = {}
+        for name, listener in (
+            ("connect", self._on_connect),
+            ("checkout", self._on_checkout),
+            ("checkin", self._on_checkin),
+            ("invalidate", self._on_invalidate),
+            ("soft_invalidate", self._on_invalidate),
+            ("do_connect", self._on_do_connect),
+            ("engine_disposed", self._on_disposed),
+        ):
+            event.listen(engine, name, _survive(listener))
+        self._time_waits(engine.pool)
+
+    def join(self, metrics: DatabaseMetricsProtocol) -> None:
+        key = _key_of(metrics)
+        self.metrics[key] = metrics
+        _sharing.setdefault(key, WeakSet()).add(self)
+        self._refresh()
+
+    def figures(self, *, returning: bool = False) -> tuple[int, int, int]:
+        """Connections in use, idle, beyond the size; ``returning``: as if one more were back in the pool already."""
+        engine = self._engine()
+        if engine is None:
+            return 0, 0, 0
+        status = get_pool_status_safe(engine.pool)
+        active, idle = status["active_connections"], status["idle_connections"]
+        if returning and active:
+            active -= 1
+            idle += idle < status["pool_size"]  # a full pool closes what comes back
+        return active, idle, max(0, active + idle - status["pool_size"]) if status["pool_size"] else 0
+
+    def _refresh(self, *, returning: bool = False) -> None:
+        mine = self.figures(returning=returning)
+        for key, metrics in list(self.metrics.items()):
+            active, idle, overflow = mine
+            for other in _sharing[key]:
+                if other is not self:
+                    active, idle, overflow = map(sum, zip((active, idle, overflow), other.figures(), strict=True))
+            metrics.set_connection_pool_status(active, idle, active + idle, overflow)
+
+    def _on_connect(self, _connection: Any, record: Any) -> None:
+        self.invalid.discard(record)
+        since = record.info.pop(_CREATE_SINCE, None)
+        if since is not None:
+            took = self._clock() - since
+            for further in self.further.values():
+                further.create.observe(took)
+
+    def _on_do_connect(self, _dialect: Any, record: Any, _args: Any, _parameters: Any) -> None:
+        if record is not None:
+            record.info[_CREATE_SINCE] = self._clock()
+
+    def _on_checkout(self, _connection: Any, record: Any, _proxy: Any) -> None:
+        record.info[_OUT_SINCE] = self._clock()
+        self._refresh()
+        size, overflow = self._size_and_overflow()
+        for metrics in list(self.metrics.values()):
+            metrics.record_connection_acquired(size, overflow)
+
+    def _on_checkin(self, _connection: Any, record: Any) -> None:
+        since = record.info.pop(_OUT_SINCE, None)
+        self._refresh(returning=True)  # the event comes before the pool has it back
+        size, overflow = self._size_and_overflow()
+        for metrics in list(self.metrics.values()):
+            metrics.record_connection_released(size, overflow)
+        if since is not None:
+            held = self._clock() - since
+            for further in self.further.values():
+                further.use.observe(held)
+
+    def _on_invalidate(self, _connection: Any, record: Any, error: BaseException | None) -> None:
+        self.invalid.add(record)
+        for further in self.further.values():
+            further.invalidations.inc()
+        if error is not None:
+            for metrics in list(self.metrics.values()):
+                metrics.record_database_error(type(error).__name__, "connection_invalidate")
+
+    def _on_disposed(self, engine: Engine) -> None:
+        self.invalid.clear()
+        self._time_waits(engine.pool)
+        self._refresh()
+
+    def _size_and_overflow(self) -> tuple[int, int]:
+        engine = self._engine()
+        status = get_pool_status_safe(engine.pool if engine else None)
+        return status["pool_size"], status["overflow_connections"]
+
+    def _time_waits(self, pool: Any) -> None:
+        """Put the timing onto this very pool; a new pool comes without it."""
+        connect: Callable[[], Any] = pool.connect
+
+        def timed_connect() -> Any:
+            if PROBING.get():
+                return connect()
+            since = self._clock()
+            self._pend(1)
+            try:
+                connection = connect()
+            except PoolTimeoutError:
+                _survive(self._count_timeout)()
+                raise
+            finally:
+                self._pend(-1)
+            _survive(self._observe_wait)(self._clock() - since)
+            return connection
+
+        pool.connect = timed_connect
+
+    def _pend(self, change: int) -> None:
+        self.pending += change
+        for further in self.further.values():
+            further.pending.inc(change)
+
+    def _count_timeout(self) -> None:
+        for further in self.further.values():
+            further.timeouts.inc()
+
+    def _observe_wait(self, seconds: float) -> None:
+        for further in self.further.values():
+            further.wait.observe(seconds)
+
+
+def _survive(listener: Callable[..., None]) -> Callable[..., None]:
+    """``listener``, which raises nothing and leaves probes alone."""
+
+    def listen(*args: Any) -> None:
+        if PROBING.get():
+            return
+        try:
+            listener(*args)
+        except Exception as error:  # noqa: BLE001  # a figure is not worth a failed query
+            note_survived("pool", error)
+
+    return listen
