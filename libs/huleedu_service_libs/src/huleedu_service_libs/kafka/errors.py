@@ -16,10 +16,14 @@ Errors of the broker stay what aiokafka makes of them. This module knows no
 driver, so that whoever only encodes events needs none; ``driver_errors`` has the rest.
 """
 
+from pathlib import Path
+
 __all__ = [
     "EnvelopeEncodingError",
     "InvalidMessageError",
     "InvalidTopicError",
+    "JournalDamagedError",
+    "JournalInUseError",
     "KafkaBusStoppedError",
     "KafkaPublishError",
     "MessageHeldBackError",
@@ -149,3 +153,40 @@ class MessageHeldBackError(KafkaPublishError):
 
     def __str__(self) -> str:
         return f"Message for topic {self.topic!r} held back to keep the order: {self.waits_for}"
+
+
+class JournalInUseError(RuntimeError):
+    """Another process, or another publisher, writes the journal.
+
+    Attributes:
+        path: The journal.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.path = path
+
+    def __str__(self) -> str:
+        return f"Journal {str(self.path)!r} is in use by another process: give each publisher a file of its own"
+
+
+class JournalDamagedError(ValueError):
+    """A line of the journal cannot be read.
+
+    Attributes:
+        path: The journal.
+        line: Which line.
+        why: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, line: int, why: str) -> None:
+        super().__init__(path, line, why)
+        self.path = path
+        self.line = line
+        self.why = why
+
+    def __str__(self) -> str:
+        return (
+            f"Journal {str(self.path)!r} cannot be read at line {self.line} ({self.why}): mend or remove that line, "
+            "or move the file away to start without its messages"
+        )

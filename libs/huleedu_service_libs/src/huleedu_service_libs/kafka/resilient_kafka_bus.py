@@ -7,12 +7,11 @@ publishes, and in the order of their keys. Who must know that the broker has a m
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
-from common_core import CircuitBreakerState
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs import _clock
 from huleedu_service_libs.kafka.confirmed_batches import ConfirmedBatches
@@ -20,10 +19,14 @@ from huleedu_service_libs.kafka.errors import (
     EnvelopeEncodingError,
     InvalidMessageError,
     InvalidTopicError,
+    MessageHeldBackError,
     MessageTooLargeError,
 )
 from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler, QueuedMessage
-from huleedu_service_libs.kafka.fallback_metrics import FALLBACK_MESSAGES
+from huleedu_service_libs.kafka.fallback_metrics import count_fate
+from huleedu_service_libs.kafka.fallback_sender import FallbackSender, KafkaDelegate
+from huleedu_service_libs.kafka.recovery import Recovery
+from huleedu_service_libs.kafka.safekeeping import Safekeeping
 from huleedu_service_libs.kafka.spill import MessageSpill
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage, T_EventPayload
@@ -39,27 +42,6 @@ _HOPELESS = (EnvelopeEncodingError, InvalidMessageError, InvalidTopicError, Mess
 logger = create_service_logger("huleedu_service_libs.kafka")
 
 
-class KafkaDelegate(Protocol):
-    """The bus that is wrapped."""
-
-    client_id: str
-    bootstrap_servers: str
-
-    async def start(self) -> None:
-        """Connect."""
-        ...
-
-    async def stop(self) -> None:
-        """Disconnect."""
-        ...
-
-    async def publish(
-        self, topic: str, envelope: EventEnvelope[Any], key: str | None = None, headers: dict[str, str] | None = None
-    ) -> None:
-        """Publish and wait for the acknowledgement."""
-        ...
-
-
 class ResilientKafkaPublisher:
     """A `KafkaBus` behind a circuit breaker, with a fallback queue. Not a subclass of it.
 
@@ -71,8 +53,8 @@ class ResilientKafkaPublisher:
         circuit_breaker: Without one this only passes calls on.
         fallback_handler: The queue; by default one for 1000 messages.
         retry_interval: Seconds between attempts to send what waits; by default the queue's, 30.
-        spill: Takes what is left at `stop`, and gives it back at `start`; without one it stays in
-            memory and is reported by name.
+        spill: Keeps what waits beyond a stop, and a `FileJournal` beyond a crash, too; an
+            ``OutboxHandover`` has the relay send it. Without one it stays in memory, and a stop reports it by name.
         now: The time of day.
 
     Attributes:
@@ -92,23 +74,45 @@ class ResilientKafkaPublisher:
         spill: MessageSpill | None = None,
         now: _clock.Now = _clock.utc_now,
     ) -> None:
-        self.delegate = delegate
-        self.circuit_breaker = circuit_breaker
-        self.fallback_handler = fallback_handler if fallback_handler is not None else FallbackMessageHandler()
-        self.retry_interval = self.fallback_handler.retry_interval if retry_interval is None else retry_interval
-        self._spill = spill
-        self._spilled = False
+        handler = fallback_handler if fallback_handler is not None else FallbackMessageHandler()
+        self._safe = Safekeeping(spill, delegate)
+        self._sender = FallbackSender(delegate, circuit_breaker, handler, self._safe)
+        self.retry_interval: float = handler.retry_interval if retry_interval is None else retry_interval
         self._now = now
         self._batches = ConfirmedBatches(delegate)
-        self._sending: QueuedMessage[Any] | None = None
-        self._held_up = False
-        self._turn = asyncio.Lock()
-        self._wake = asyncio.Event()
+        self._recovery = Recovery(self._sender, self._process_queued_messages, lambda: self.retry_interval)
         self._running = False
-        self._recovery: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
         return f"ResilientKafkaPublisher({self.delegate!r}, {self.circuit_breaker!r}, waiting={self.get_fallback_queue_size()})"
+
+    @property
+    def delegate(self) -> KafkaDelegate:
+        """The bus."""
+        return self._sender.delegate
+
+    @delegate.setter
+    def delegate(self, delegate: KafkaDelegate) -> None:
+        self._sender.delegate = delegate
+        self._batches = ConfirmedBatches(delegate)
+
+    @property
+    def circuit_breaker(self) -> CircuitBreaker | None:
+        """The breaker in front of the bus."""
+        return self._sender.breaker
+
+    @circuit_breaker.setter
+    def circuit_breaker(self, breaker: CircuitBreaker | None) -> None:
+        self._sender.breaker = breaker
+
+    @property
+    def fallback_handler(self) -> FallbackMessageHandler:
+        """The queue."""
+        return self._sender.handler
+
+    @fallback_handler.setter
+    def fallback_handler(self, handler: FallbackMessageHandler) -> None:
+        self._sender.handler = handler
 
     @property
     def client_id(self) -> str:
@@ -132,28 +136,32 @@ class ResilientKafkaPublisher:
     # Life
 
     async def start(self) -> None:
-        """Start the bus, take back what was spilled, and look after the queue from now on. May follow a `stop`."""
+        """Start the bus, take back what was spilled, and look after the queue from now on. May follow a `stop`.
+
+        Raises:
+            Exception: What the bus raises when it cannot start, or the spill when it cannot be read.
+        """
         if self._running:
             return
         await self.delegate.start()
         self._running = True
         if self.circuit_breaker is None:
             return
-        self._wake = asyncio.Event()  # of the loop that runs now
-        await self._take_back()
-        self._recovery = asyncio.create_task(self._recover(), name="kafka-fallback-recovery")
+        try:
+            await self._safe.load_into(self.fallback_handler)
+        except BaseException:
+            self._running = False
+            await self._safe.close()
+            await self.delegate.stop()
+            raise
+        self._recovery.start()
 
     async def stop(self) -> None:
         """Send what waits if the broker can be reached, spill or report the rest, and stop the bus."""
         self._running = False
-        task, self._recovery = self._recovery, None
-        if task is not None:
-            self._wake.set()
-            _, late = await asyncio.wait([task], timeout=STOP_SECONDS)
-            for each in late:
-                each.cancel()
-                await asyncio.wait([each])
+        await self._recovery.stop(STOP_SECONDS)
         await self._send_the_rest()
+        await self._safe.close()
         await self.delegate.stop()
 
     # Publishing
@@ -173,12 +181,15 @@ class ResilientKafkaPublisher:
         if self.circuit_breaker is None:
             await self.delegate.publish(topic, envelope, key, headers)
             return
-        if self._turn.locked() and self._is_waited_for(topic, key):  # no need to wait for a trial that may time out
+        if self._sender.is_busy_before(topic, key):  # no need to wait for a trial that may time out
             await self._keep(topic, envelope, key, headers)
-            self._look_again()
+            self._recovery.look_again()
+            return
+        if await self._safe.holds(topic, key):  # somebody else is about to send what was before it
+            await self._keep(topic, envelope, key, headers)
             return
         try:
-            await self._send(topic, envelope, key, headers)
+            await self._sender.send(topic, envelope, key, headers)
         except CircuitBreakerError:
             await self._keep(topic, envelope, key, headers)
         except _HOPELESS:
@@ -187,7 +198,7 @@ class ResilientKafkaPublisher:
             await self._keep(topic, envelope, key, headers)
             raise
         else:
-            self._look_again()  # the broker is there
+            self._recovery.look_again()  # the broker is there
 
     async def publish_event(
         self, topic: str, envelope: EventEnvelope[Any], key: str | None = None, headers: dict[str, str] | None = None
@@ -202,12 +213,12 @@ class ResilientKafkaPublisher:
 
         Raises:
             CircuitBreakerError: The breaker is open.
+            MessageHeldBackError: Earlier messages of its key were handed over and are not sent yet.
             Exception: What the bus raises.
         """
-        if self.circuit_breaker is None:
-            await self.delegate.publish(topic, envelope, key, headers)
-        else:
-            await self._send(topic, envelope, key, headers)
+        if await self._safe.holds(topic, key):
+            raise MessageHeldBackError(topic, "an earlier message of its key was handed over and is not sent yet")
+        await self._sender.send(topic, envelope, key, headers)
 
     async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
         """Send encoded messages through the breaker; see `BatchPublisher`. Keeps nothing.
@@ -232,34 +243,10 @@ class ResilientKafkaPublisher:
             "fallback_queue_size": self.get_fallback_queue_size(),
         }
 
-    # One message
+    # What waits
 
-    async def _send(
-        self, topic: str, envelope: EventEnvelope[Any], key: str | None, headers: dict[str, str] | None
-    ) -> None:
-        """Send through the breaker, behind what waits with the same key."""
-        breaker = self.circuit_breaker
-        if breaker is None:
-            raise RuntimeError("there is no breaker")
-        if not self._is_waited_for(topic, key):
-            await breaker.call(self.delegate.publish, topic, envelope, key, headers)
-            return
-        async with self._turn:
-            failure = await self._drain(lambda: not self.fallback_handler.holds(topic, key), counted=False)
-            if failure is not None:
-                raise failure
-            await breaker.call(self.delegate.publish, topic, envelope, key, headers)
-
-    def _is_waited_for(self, topic: str, key: str | None) -> bool:
-        sending = self._sending
-        if sending is not None and key and sending.order == (topic, key):
-            return True
-        return self.fallback_handler.holds(topic, key)
-
-    def _look_again(self) -> None:
-        """Have the queue drained now; but what was just refused waits for its interval, however much traffic there is."""
-        if self.fallback_handler.has_queued_messages() and not self._held_up:
-            self._wake.set()
+    async def _process_queued_messages(self) -> None:
+        await self._sender.send_waiting()
 
     async def _keep(
         self, topic: str, envelope: EventEnvelope[Any], key: str | None, headers: dict[str, str] | None
@@ -267,135 +254,24 @@ class ResilientKafkaPublisher:
         message = QueuedMessage(
             topic=topic, envelope=envelope, key=key, queued_at=self._now(), retry_count=0, headers=headers
         )
-        await self.fallback_handler.queue_message(message)
-        self._count("queued")
-        logger.warning("kafka_message_queued", message=message.name, waiting=self.get_fallback_queue_size())
-
-    # The queue
-
-    async def _process_queued_messages(self) -> None:
-        """Send what waits, oldest first, until the queue is empty or one fails. An open breaker gives it a trial."""
-        breaker = self.circuit_breaker
-        if breaker is not None and breaker.state is CircuitBreakerState.OPEN:
-            breaker.try_now()
-        async with self._turn:
-            failure = await self._drain(lambda: False, counted=True)
-            self._held_up = failure is not None
-            if self._spilled and not self.fallback_handler.has_queued_messages():
-                await self._save([])
-
-    async def _drain(self, enough: Callable[[], bool], *, counted: bool) -> Exception | None:
-        """Send queued messages until ``enough``; the error of the one that failed. Needs the turn."""
-        while not enough():
-            message = await self.fallback_handler.get_next_message()
-            if message is None:
-                return None
-            self._sending = message
-            try:
-                await self._deliver(message)
-            except Exception as error:  # noqa: BLE001  # whatever it is, the message goes back or is given up by name
-                self._came_back(message, error, counted=counted)
-                return error
-            except BaseException:
-                self.fallback_handler.put_back(message)
-                raise
-            finally:
-                self._sending = None
-            self._count("sent")
-        return None
-
-    async def _deliver(self, message: QueuedMessage[Any]) -> None:
-        arguments = (message.topic, message.envelope, message.key, message.headers)
-        if self.circuit_breaker is None:
-            await self.delegate.publish(*arguments)
-        else:
-            await self.circuit_breaker.call(self.delegate.publish, *arguments)
-
-    def _came_back(self, message: QueuedMessage[Any], error: Exception, *, counted: bool) -> None:
-        """Put a message that failed back to the front, or give it up: an outage is not its fault."""
-        if counted and not isinstance(error, CircuitBreakerError):
-            message.retry_count += 1
-            outage = bool(getattr(error, "retriable", False)) or isinstance(error, TimeoutError | OSError)
-            if message.retry_count >= self.fallback_handler.max_retries and not outage:
-                self.fallback_handler.drop(message)
-                self._count("dropped")
-                logger.error(
-                    "kafka_message_dropped", message=message.name, retries=message.retry_count, error=_text(error)
-                )
-                return
-        self.fallback_handler.put_back(message)
-
-    async def _recover(self) -> None:
-        while self._running:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._pause()):
-                    await self._wake.wait()
-            self._wake.clear()
-            if self._may_try():
-                try:
-                    await self._process_queued_messages()
-                except Exception as error:  # noqa: BLE001  # the task must live; the next round tries again
-                    self._count("recovery_error")
-                    logger.error("kafka_recovery_failed", error=_text(error))  # noqa: TRY400  # the text says it
-
-    def _pause(self) -> float:
-        """The interval, or less when an open breaker tries again sooner.
-
-        Not at the very moment: where there is traffic, somebody's own message makes the trial.
-        """
-        breaker = self.circuit_breaker
-        left = 0.0 if breaker is None else breaker.retry_after()
-        if left <= 0 or not self.fallback_handler.has_queued_messages():
-            return self.retry_interval
-        return min(self.retry_interval, left + self.retry_interval / 4)
-
-    def _may_try(self) -> bool:
-        breaker = self.circuit_breaker
-        return self.fallback_handler.has_queued_messages() and (breaker is None or breaker.retry_after() <= 0)
-
-    # Start and stop
-
-    async def _take_back(self) -> None:
-        if self._spill is None:
+        # What waits in memory is sent from there, and what follows it behind it.
+        if not self._sender.is_waited_for(topic, key) and await self._safe.hand_over(message):
             return
-        known = {message.envelope.event_id for message in self.fallback_handler.waiting()}
-        for message in await self._spill.load():
-            self._spilled = True
-            if message.envelope.event_id not in known:
-                await self.fallback_handler.queue_message(message)
-        if self.fallback_handler.has_queued_messages():
-            self._wake.set()
+        await self.fallback_handler.queue_message(message)
+        count_fate(self.delegate, "queued")
+        logger.warning("kafka_message_queued", message=message.name, waiting=self.get_fallback_queue_size())
+        await self._safe.kept(message)
 
     async def _send_the_rest(self) -> None:
-        if self._may_try():
+        if self._recovery.may_try():
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._process_queued_messages()
         left = self.fallback_handler.waiting()
-        if left and not await self._save(left):
-            self._count("unsent", len(left))
-            logger.error("kafka_messages_unsent", count=len(left), messages=[message.name for message in left])
-
-    async def _save(self, messages: Sequence[QueuedMessage[Any]]) -> bool:
-        """Spill exactly ``messages``; whether that worked."""
-        if self._spill is None:
-            return False
-        try:
-            await self._spill.save(messages)
-        except Exception as error:  # noqa: BLE001  # a stop must go on; the messages are reported by name
-            self._count("spill_error")
-            logger.error("kafka_spill_failed", error=_text(error))  # noqa: TRY400  # the text says it
-            return False
-        self._spilled = bool(messages)
-        if messages:
-            self._count("spilled", len(messages))
+        if not left:
+            return
+        if await self._safe.save(left):
             await self.fallback_handler.clear_queue()
-            logger.warning("kafka_messages_spilled", count=len(messages))
-        return True
-
-    def _count(self, fate: str, number: int = 1) -> None:
-        FALLBACK_MESSAGES.labels(client_id=str(getattr(self.delegate, "client_id", "")), fate=fate).inc(number)
-
-
-def _text(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+        else:
+            count_fate(self.delegate, "unsent", len(left))
+            logger.error("kafka_messages_unsent", count=len(left), messages=[message.name for message in left])

@@ -1,7 +1,7 @@
 """Where messages go that a publisher could not send before it was stopped.
 
-`FileSpill` keeps them for the next start; ``outbox.spill`` hands them to the outbox. Any object
-with the methods of `MessageSpill` will do.
+`FileSpill` keeps them for the next start, ``journal.FileJournal`` keeps them from the moment on in which they wait;
+``outbox.spill`` hands them to the outbox. Any object with the methods of `MessageSpill` will do.
 """
 
 import asyncio
@@ -15,11 +15,15 @@ from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs import _json
 from huleedu_service_libs.kafka.fallback_handler import QueuedMessage
 
-__all__ = ["FileSpill", "MessageSpill"]
+__all__ = ["FileSpill", "MessageSpill", "fields_of", "message_of"]
 
 
 class MessageSpill(Protocol):
-    """Keeps unsent messages beyond the life of a publisher."""
+    """Keeps unsent messages beyond the life of a publisher.
+
+    A class may do more: ``append(message)`` and ``remove(message)``, to survive a crash; ``take(message)`` and
+    ``holds(topic, key)``, to send them itself; ``close()``. All of these are async.
+    """
 
     async def save(self, messages: Sequence[QueuedMessage[Any]]) -> None:
         """Keep exactly these, in this order, in place of what was kept; none empties it."""
@@ -42,11 +46,11 @@ class FileSpill:
 
     async def save(self, messages: Sequence[QueuedMessage[Any]]) -> None:
         """See `MessageSpill`."""
-        await asyncio.to_thread(self._write, b"".join(_line(message) for message in messages))
+        await asyncio.to_thread(self._write, b"".join(_json.dumps(fields_of(message)) + b"\n" for message in messages))
 
     async def load(self) -> list[QueuedMessage[Any]]:
         """See `MessageSpill`."""
-        return [_message(line) for line in (await asyncio.to_thread(self._read)).splitlines()]
+        return [message_of(json.loads(line)) for line in (await asyncio.to_thread(self._read)).splitlines()]
 
     def _write(self, content: bytes) -> None:
         if not content:
@@ -63,8 +67,9 @@ class FileSpill:
             return b""
 
 
-def _line(message: QueuedMessage[Any]) -> bytes:
-    fields = {
+def fields_of(message: QueuedMessage[Any]) -> dict[str, Any]:
+    """A message as JSON data."""
+    return {
         "topic": message.topic,
         "envelope": message.envelope.model_dump(mode="json"),
         "key": message.key,
@@ -72,11 +77,16 @@ def _line(message: QueuedMessage[Any]) -> bytes:
         "retry_count": message.retry_count,
         "headers": message.headers,
     }
-    return _json.dumps(fields) + b"\n"
 
 
-def _message(line: bytes) -> QueuedMessage[Any]:
-    fields: dict[str, Any] = json.loads(line)
-    fields["envelope"] = EventEnvelope[Any].model_validate(fields["envelope"])
-    fields["queued_at"] = datetime.fromisoformat(fields["queued_at"])
-    return QueuedMessage(**fields)
+def message_of(fields: dict[str, Any]) -> QueuedMessage[Any]:
+    """The message that `fields_of` gave.
+
+    Raises:
+        KeyError: A field is missing.
+        TypeError: There is one too many.
+        ValueError: An envelope or a time makes no sense.
+    """
+    envelope = EventEnvelope[Any].model_validate(fields["envelope"])
+    queued_at = datetime.fromisoformat(fields["queued_at"])
+    return QueuedMessage(**{**fields, "envelope": envelope, "queued_at": queued_at})
