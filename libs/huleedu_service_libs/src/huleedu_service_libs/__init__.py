@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from huleedu_service_libs.observability.tracing import (
         extract_trace_context,
         get_current_trace_id,
+        init_tracing,
         inject_trace_context,
         trace_operation,
     )
@@ -26,6 +27,7 @@ __all__ = [
     "RedisClient",
     "extract_trace_context",
     "get_current_trace_id",
+    "init_tracing",
     "inject_trace_context",
     "trace_operation",
 ]
@@ -38,6 +40,7 @@ __getattr__, __dir__ = lazy_exports(
         "RedisClient": "huleedu_service_libs.redis_client",
         "extract_trace_context": "huleedu_service_libs.observability.tracing",
         "get_current_trace_id": "huleedu_service_libs.observability.tracing",
+        "init_tracing": "huleedu_service_libs.observability.tracing",
         "inject_trace_context": "huleedu_service_libs.observability.tracing",
         "trace_operation": "huleedu_service_libs.observability.tracing",
     },

@@ -1,8 +1,9 @@
 """Prometheus collectors that are made once for a process.
 
 Test suites of services unregister every collector between tests, and modules
-may be imported twice; neither may raise or lose a collector. A name that
-somebody else has taken is told in a `RuntimeWarning`.
+may be imported twice; neither may raise or lose a collector: whoever asks again
+gets the same one, back in its registry. A name that somebody else has taken is
+told in a `RuntimeWarning`.
 """
 
 import warnings
@@ -10,30 +11,53 @@ from bisect import bisect_left
 from collections import Counter as Counts
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import TypeVar
+from typing import Literal, TypeVar
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 __all__ = ["counter", "gauge", "histogram", "observe_many"]
 
 _Collector = TypeVar("_Collector", Counter, Gauge, Histogram)
-_made: dict[str, Counter | Gauge | Histogram] = {}
+_made: WeakKeyDictionary[CollectorRegistry, dict[str, Counter | Gauge | Histogram]] = WeakKeyDictionary()
 
 
-def counter(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Counter:
-    """The counter ``name`` of the default registry, made when it does not exist yet."""
-    return _once(Counter, name, lambda registry: Counter(name, documentation, labels, registry=registry))
+def counter(
+    name: str, documentation: str, labels: tuple[str, ...] = (), registry: CollectorRegistry = REGISTRY
+) -> Counter:
+    """The counter ``name`` of the registry, made when it does not exist yet."""
+    return _once(Counter, name, registry, lambda home: Counter(name, documentation, labels, registry=home))
 
 
-def gauge(name: str, documentation: str, labels: tuple[str, ...] = ()) -> Gauge:
-    """The gauge ``name`` of the default registry, made when it does not exist yet."""
-    return _once(Gauge, name, lambda registry: Gauge(name, documentation, labels, registry=registry))
-
-
-def histogram(name: str, documentation: str, labels: tuple[str, ...], buckets: tuple[float, ...]) -> Histogram:
-    """The histogram ``name`` of the default registry, made when it does not exist yet."""
+def gauge(
+    name: str,
+    documentation: str,
+    labels: tuple[str, ...] = (),
+    registry: CollectorRegistry = REGISTRY,
+    multiprocess_mode: Literal["all", "livesum"] = "all",
+) -> Gauge:
+    """The gauge ``name`` of the registry, made when it does not exist yet."""
     return _once(
-        Histogram, name, lambda registry: Histogram(name, documentation, labels, buckets=buckets, registry=registry)
+        Gauge,
+        name,
+        registry,
+        lambda home: Gauge(name, documentation, labels, registry=home, multiprocess_mode=multiprocess_mode),
+    )
+
+
+def histogram(
+    name: str,
+    documentation: str,
+    labels: tuple[str, ...],
+    buckets: tuple[float, ...],
+    registry: CollectorRegistry = REGISTRY,
+) -> Histogram:
+    """The histogram ``name`` of the registry, made when it does not exist yet."""
+    return _once(
+        Histogram,
+        name,
+        registry,
+        lambda home: Histogram(name, documentation, labels, buckets=buckets, registry=home),
     )
 
 
@@ -50,18 +74,24 @@ def observe_many(child: Histogram, values: Sequence[float]) -> None:
     child._sum.inc(sum(values))  # noqa: SLF001  # as above
 
 
-def _once(kind: type[_Collector], name: str, make: Callable[[CollectorRegistry | None], _Collector]) -> _Collector:
-    existing = _made.get(name)
+def _once(
+    kind: type[_Collector],
+    name: str,
+    registry: CollectorRegistry,
+    make: Callable[[CollectorRegistry | None], _Collector],
+) -> _Collector:
+    made = _made.setdefault(registry, {})
+    existing = made.get(name)
     if isinstance(existing, kind):
-        with suppress(ValueError):  # it is there already; a cleared registry gets it back
-            REGISTRY.register(existing)
+        with suppress(ValueError):  # it is still there
+            registry.register(existing)
         return existing
     try:
-        collector = make(REGISTRY)
+        collector = make(registry)
     except ValueError as error:  # somebody else holds the name: count on, unseen, rather than fail an import
-        collector = _made[name] = make(None)
+        collector = made[name] = make(None)
         # stacklevel: who asked for the collector
         warnings.warn(f"metric {name!r} is not exported: {error}", RuntimeWarning, stacklevel=3)
     else:
-        _made[name] = collector
+        made[name] = collector
     return collector

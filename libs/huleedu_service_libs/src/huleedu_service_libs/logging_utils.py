@@ -10,8 +10,7 @@ and its pipeline know structlog.
 import logging
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, Self
 
 import structlog
@@ -34,6 +33,7 @@ from huleedu_service_libs._log_pipeline import (
 )
 
 __all__ = [
+    "bind_log_context",
     "configure_service_logging",
     "create_service_logger",
     "current_log_context",
@@ -179,11 +179,29 @@ def current_log_context() -> dict[str, Any]:
     return dict(structlog.contextvars.get_contextvars())
 
 
-@contextmanager
-def log_context(**values: Any) -> Iterator[None]:
+def bind_log_context(**values: Any) -> None:
+    """Put ``values`` on every later line of this task."""
+    structlog.contextvars.bind_contextvars(**values)
+
+
+def log_context(**values: Any) -> AbstractContextManager[None]:
     """Put ``values`` on every line logged inside the block, then restore what was there."""
-    with structlog.contextvars.bound_contextvars(**values):
-        yield
+    return _Bound(values)
+
+
+class _Bound:
+    """By tokens: structlog's own way looks through every context variable there is, at each request."""
+
+    __slots__ = ("_tokens", "_values")
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        self._values = values
+
+    def __enter__(self) -> None:
+        self._tokens = structlog.contextvars.bind_contextvars(**self._values)
+
+    def __exit__(self, *_: object) -> None:
+        structlog.contextvars.reset_contextvars(**self._tokens)
 
 
 def log_event_processing(logger: Any, message: str, envelope: EventEnvelope[Any], **additional_context: Any) -> None:

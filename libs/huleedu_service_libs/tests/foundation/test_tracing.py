@@ -1,6 +1,7 @@
 """Trace context: carried with and without an SDK, and spans around operations."""
 
 from typing import Any
+from uuid import UUID
 
 import pytest
 from opentelemetry import trace
@@ -56,14 +57,17 @@ def test_a_carrier_without_a_context_changes_nothing(carrier: dict[str, Any]) ->
 
 
 def test_an_operation_is_a_span_below_the_context(tracer: trace.Tracer, exporter: InMemorySpanExporter) -> None:
-    """The span continues the carried trace; attribute values are stored as text."""
-    with use_trace_context(dict(CARRIER)), trace_operation(tracer, "work", {"n": 1, "none": None}) as span:
+    """The span continues the carried trace; numbers stay numbers, anything else is text."""
+    with (
+        use_trace_context(dict(CARRIER)),
+        trace_operation(tracer, "work", {"n": 1, "none": None, "id": UUID(int=1)}) as span,
+    ):
         assert get_current_span() is span
         add_event_to_span("halfway", {"k": "v"})
     (done,) = exporter.get_finished_spans()
     assert done.context is not None
     assert format(done.context.trace_id, "032x") == TRACE
-    assert dict(done.attributes or {}) == {"n": "1", "none": ""}
+    assert dict(done.attributes or {}) == {"n": 1, "none": "", "id": str(UUID(int=1))}
     assert [event.name for event in done.events] == ["halfway"]
 
 

@@ -7,6 +7,7 @@ The carrier in events is ``envelope.metadata``.
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from enum import Enum
 from typing import Any
 
 from opentelemetry import context as otel_context
@@ -16,6 +17,8 @@ from opentelemetry.trace import Span, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text
+from huleedu_service_libs.observability.current import CORRELATION_ID
+from huleedu_service_libs.observability.provider import init_tracing
 from huleedu_service_libs.observability.recording import record_exception_once
 
 __all__ = [
@@ -24,6 +27,7 @@ __all__ = [
     "get_current_span",
     "get_current_trace_id",
     "get_tracer",
+    "init_tracing",
     "inject_trace_context",
     "is_within_trace",
     "trace_operation",
@@ -73,14 +77,18 @@ def trace_operation(tracer: Tracer, operation_name: str, attributes: dict[str, A
     Args:
         tracer: Where the span is made.
         operation_name: The span's name.
-        attributes: Stored as strings without secrets, ``None`` as the empty string.
+        attributes: Numbers and truth values are stored as they are, anything else as text without secrets,
+            ``None`` as the empty string. Inside a request its ``correlation_id`` is added.
 
     Raises:
         Exception: Whatever the block raises, after it was recorded, unless an inner span has done so.
     """
-    texts = {name: _attribute(name, value) for name, value in (attributes or {}).items()}
+    given = {name: _attribute(name, value) for name, value in (attributes or {}).items()}
+    running = CORRELATION_ID.get()
+    if running is not None:
+        given.setdefault("correlation_id", running)
     with tracer.start_as_current_span(
-        operation_name, attributes=texts, record_exception=False, set_status_on_exception=False
+        operation_name, attributes=given, record_exception=False, set_status_on_exception=False
     ) as span:
         try:
             yield span
@@ -91,9 +99,11 @@ def trace_operation(tracer: Tracer, operation_name: str, attributes: dict[str, A
             raise
 
 
-def _attribute(name: str, value: Any) -> str:
+def _attribute(name: str, value: Any) -> str | bool | int | float:
     if is_sensitive_name(name, value):
         return MASK
+    if isinstance(value, bool | int | float) and not isinstance(value, Enum):
+        return value
     return "" if value is None else redact_text(str(value))
 
 

@@ -8,12 +8,14 @@ from huleedu_service_libs._extras import requires_extra
 
 with requires_extra("fastapi", module=__name__):
     from fastapi import FastAPI, Request, WebSocket
-    from fastapi.exception_handlers import http_exception_handler
+    from fastapi.exception_handlers import http_exception_handler, request_validation_exception_handler
     from fastapi.exceptions import RequestValidationError
+    from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
+    from starlette.routing import Mount
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
     from starlette.websockets import WebSocketDisconnect
 
@@ -28,8 +30,9 @@ from huleedu_service_libs.middleware.error_answers import (
     answer_unexpected,
     correlation_id_of,
 )
+from huleedu_service_libs.middleware.exchange import SCOPE_KEY
+from huleedu_service_libs.middleware.frameworks.fastapi_edge import edge_of
 from huleedu_service_libs.middleware.frameworks.fastapi_openapi import describe_errors
-from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestContextMiddleware
 
 __all__ = ["extract_correlation_id", "register_error_handlers"]
 
@@ -38,6 +41,7 @@ _INTERNAL_ERROR = 1011  # RFC 6455: the server met an unexpected condition
 # What comes after these cannot be repaired: of an HTTP answer its start, of a WebSocket its end.
 _BEGINNINGS = frozenset({"http.response.start", "websocket.close", "websocket.http.response.start"})
 _MARK = "_huleedu_error_handlers"
+_FRAMEWORKS_OWN = (http_exception_handler, request_validation_exception_handler)
 
 
 def register_error_handlers(app: FastAPI, *, http_exceptions: bool = False) -> None:
@@ -47,21 +51,19 @@ def register_error_handlers(app: FastAPI, *, http_exceptions: bool = False) -> N
     unexpected 500. The last is answered inside Starlette's outermost layer, which would lose the ids
     and, in debug mode, show the stack; it is logged here and not raised again. A WebSocket is closed with
     1011 instead. The application is wrapped
-    in `RequestContextMiddleware`. Its OpenAPI description shows the errors.
+    in `RequestContextMiddleware`. Its OpenAPI description shows the errors. FastAPI and Starlette applications that are
+    mounted inside answer likewise, where they have no handlers of their own.
 
     Args:
         app: Its title, in lower case with underscores, stands in the answers. Must not have served yet.
         http_exceptions: Give 404, 405 and other answers of FastAPI's own the same form; without it
             they stay as FastAPI makes them.
     """
-    app.add_exception_handler(HuleEduError, _handler(_on_known))
-    app.add_exception_handler(RequestValidationError, _handler(_on_invalid))
-    app.add_exception_handler(Exception, _handler(_on_unexpected))
-    if http_exceptions:
-        app.add_exception_handler(HTTPException, _handler(_on_http))
+    app.exception_handlers |= _handlers(http_exceptions=http_exceptions)
     if not getattr(app, _MARK, False):
         setattr(app, _MARK, True)
-        _wrap(app)
+        _wrap(app, http_exceptions=http_exceptions)
+        edge_of(app)
         describe_errors(app, own_errors=not http_exceptions)
 
 
@@ -108,17 +110,43 @@ class _UnexpectedErrors:
             await _response(sent)(scope, receive, send)
 
 
-def _wrap(app: FastAPI) -> None:
+def _handlers(*, http_exceptions: bool) -> dict[Any, Any]:
+    handlers: dict[Any, Any] = {
+        HuleEduError: _handler(_on_known),
+        RequestValidationError: _handler(_on_invalid),
+        Exception: _handler(_on_unexpected),
+    }
+    return handlers | {HTTPException: _handler(_on_http)} if http_exceptions else handlers
+
+
+def _wrap(app: Starlette, *, http_exceptions: bool) -> None:
     build: Callable[[], ASGIApp] = app.build_middleware_stack
     layer = Middleware(_UnexpectedErrors)
 
-    def build_with_context() -> ASGIApp:
+    def build_with_errors() -> ASGIApp:
         # In front of what the service added, and only now, so that the order of calls does not matter.
         if layer not in app.user_middleware:
             app.user_middleware.insert(0, layer)
-        return RequestContextMiddleware(build())
+        _adopt(app, http_exceptions=http_exceptions)
+        return build()
 
-    app.build_middleware_stack = build_with_context  # type: ignore[method-assign]  # the only place outside Starlette's outermost layer
+    app.build_middleware_stack = build_with_errors  # type: ignore[method-assign]  # when all routes are known
+
+
+def _adopt(app: Starlette, *, http_exceptions: bool) -> None:
+    """Applications mounted inside answer errors likewise, where they have no handlers of their own.
+
+    Their outermost layer would answer in Starlette's words and raise again, past everything of ours.
+    """
+    for mount in app.routes:
+        inner = getattr(mount, "app", None) if isinstance(mount, Mount) else None
+        if not isinstance(inner, Starlette) or getattr(inner, _MARK, False) or inner.middleware_stack is not None:
+            continue
+        setattr(inner, _MARK, True)
+        own = {kind: each for kind, each in inner.exception_handlers.items() if each not in _FRAMEWORKS_OWN}
+        inherited = _handlers(http_exceptions=http_exceptions)
+        inner.exception_handlers = inner.exception_handlers | inherited | own
+        _wrap(inner, http_exceptions=http_exceptions)
 
 
 def _handler(

@@ -7,7 +7,7 @@ from typing import Any
 from huleedu_service_libs._extras import requires_extra
 
 with requires_extra("quart", module=__name__):
-    from quart import Quart, Response, current_app, has_request_context
+    from quart import Quart, Response, current_app, has_request_context, has_websocket_context, websocket
     from quart import request as current_request
     from werkzeug.exceptions import HTTPException
 
@@ -24,11 +24,10 @@ from huleedu_service_libs.middleware.error_answers import (
     correlation_id_of,
     to_answer,
 )
-from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestContextMiddleware
+from huleedu_service_libs.middleware.exchange import SCOPE_KEY
+from huleedu_service_libs.middleware.frameworks.quart_edge import edge_of, mark_failed
 
 __all__ = ["create_error_response", "extract_correlation_id", "register_error_handlers"]
-
-_MARK = "huleedu_error_handlers"
 
 
 def register_error_handlers(app: Quart, *, http_exceptions: bool = True) -> None:
@@ -36,7 +35,7 @@ def register_error_handlers(app: Quart, *, http_exceptions: bool = True) -> None
 
     `HuleEduError` gets the status of its code, anything unexpected 500. What Quart itself refuses keeps
     its status. What fails while an answer is being streamed is logged, and the server closes the
-    connection. The application is wrapped in `RequestContextMiddleware`.
+    connection; a WebSocket is closed with 1011. The application is wrapped in `RequestContextMiddleware`.
 
     Args:
         app: Its ``config["SERVICE_NAME"]`` stands in the answers.
@@ -47,9 +46,7 @@ def register_error_handlers(app: Quart, *, http_exceptions: bool = True) -> None
     app.register_error_handler(Exception, _on_unexpected)
     if http_exceptions:
         app.register_error_handler(HTTPException, _on_http)
-    if _MARK not in app.extensions:
-        app.extensions[_MARK] = True
-        app.asgi_app = RequestContextMiddleware(_LateErrors(app, app.asgi_app))  # type: ignore[method-assign,assignment]  # Quart's own way, but typed closely
+    edge_of(app).on_error = partial(_late_error, app)
 
 
 def create_error_response(error_detail: ErrorDetail, status_code: int | None = None) -> tuple[Response, int]:
@@ -75,32 +72,20 @@ def extract_correlation_id(request: Any) -> str:
     )
 
 
-class _LateErrors:
-    """Logs what Quart's handlers do not see: errors of a generator whose first bytes are out. Then they go on."""
-
-    def __init__(self, app: Quart, inner: Any) -> None:
-        self._app = app
-        self._inner = inner
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
-            await self._inner(scope, receive, send)
-        except Exception as error:
-            if scope["type"] in {"http", "websocket"}:
-                answer_unexpected(error, self._view_of(scope))
-            raise
-
-    def _view_of(self, scope: Any) -> RequestView:
-        return RequestView(
-            method=str(scope.get("method", "WEBSOCKET")),
-            path=str(scope.get("path", "")),
-            accept=None,
-            correlation_id=correlation_id_of(scope.get(SCOPE_KEY)),
-            service=_service_of(self._app),
-        )
+def _late_error(app: Quart, scope: Any, error: Exception) -> None:
+    """Log what Quart's handlers do not see: errors of a generator whose first bytes are out."""
+    view = RequestView(
+        method=str(scope.get("method", "WEBSOCKET")),
+        path=str(scope.get("path", "")),
+        accept=None,
+        correlation_id=correlation_id_of(scope.get(SCOPE_KEY)),
+        service=_service_of(app),
+    )
+    answer_unexpected(error, view)
 
 
 def _on_known(error: HuleEduError) -> Response:
+    _fail_websocket()
     return _response(answer_known(error, _view()))
 
 
@@ -118,7 +103,13 @@ def _on_http(error: HTTPException) -> Response | HTTPException:
 def _on_unexpected(error: Exception) -> Response | HTTPException:
     if isinstance(error, HTTPException):  # Quart looks for handlers by base class: without this, 404 becomes 500
         return error
+    _fail_websocket()
     return _response(answer_unexpected(error, _view()))
+
+
+def _fail_websocket() -> None:
+    if has_websocket_context():
+        mark_failed(websocket)
 
 
 def _response(sent: Answer) -> Response:
@@ -130,7 +121,14 @@ def _response(sent: Answer) -> Response:
 
 def _view() -> RequestView:
     make = partial(RequestView, service=_service_of(current_app))
-    if not has_request_context():  # a WebSocket, or a job that builds an answer
+    if has_websocket_context():
+        return make(
+            method="WEBSOCKET",
+            path=websocket.path,
+            accept=None,
+            correlation_id=extract_correlation_id(websocket),
+        )
+    if not has_request_context():  # a job that builds an answer
         return make(method="", path="", accept=None, correlation_id=correlation_id_of())
     return make(
         method=current_request.method,

@@ -1,0 +1,69 @@
+"""Puts the one layer around a Quart application, and tells it the route of each request.
+
+The set-up functions for metrics, tracing and errors share it, so that an application is wrapped once. Works
+before and after the application has started serving: services set metrics up in ``before_serving``.
+"""
+
+from typing import Any
+
+from huleedu_service_libs._extras import requires_extra
+
+with requires_extra("quart", module=__name__):
+    from quart import Quart, got_websocket_exception, request, websocket
+
+from huleedu_service_libs.middleware.edge import Edge
+from huleedu_service_libs.middleware.exchange import EXCHANGE_KEY, Exchange
+from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
+
+__all__ = ["edge_of", "exchange_of", "mark_failed"]
+
+_MARK = "_huleedu_edge"
+
+
+def edge_of(app: Quart) -> Edge:
+    """What the layer around ``app`` does; ``app`` is wrapped when it was not yet."""
+    edge = getattr(app, _MARK, None)
+    if isinstance(edge, Edge):
+        return edge
+    edge = Edge()
+    setattr(app, _MARK, edge)
+    app.asgi_app = RequestContextMiddleware(app.asgi_app, edge)  # type: ignore[method-assign,assignment,arg-type]  # Quart's own way, but typed closely
+    # Into the lists themselves: the decorators refuse once the application has served. First, since a hook of the
+    # service may answer, and that answer has a route too.
+    app.before_request_funcs[None].insert(0, _on_request)
+    app.before_websocket_funcs[None].insert(0, _on_websocket)
+    got_websocket_exception.connect(_on_websocket_error, app)
+    return edge
+
+
+def exchange_of(connection: Any) -> Exchange | None:
+    """What the layer knows of a request or WebSocket."""
+    scope = getattr(connection, "scope", None)
+    found = scope.get(EXCHANGE_KEY) if isinstance(scope, dict) else None
+    return found if isinstance(found, Exchange) else None
+
+
+def mark_failed(connection: Any) -> None:
+    """Have a WebSocket closed with 1011: Quart would close it as if all were well."""
+    exchange = exchange_of(connection)
+    if exchange is not None and exchange.kind == "websocket":
+        exchange.failed = True
+
+
+async def _on_request() -> None:
+    _tell_route(request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  # the proxy looks it up at each access
+
+
+async def _on_websocket() -> None:
+    _tell_route(websocket._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  # as above
+
+
+async def _on_websocket_error(_app: Quart, **_: Any) -> None:
+    mark_failed(websocket)
+
+
+def _tell_route(connection: Any) -> None:
+    exchange, rule = exchange_of(connection), connection.url_rule
+    if exchange is not None and rule is not None:
+        prefix = connection.root_path.removeprefix(exchange.root_path)  # of a dispatcher in front of the application
+        exchange.route = prefix + rule.rule

@@ -1,0 +1,83 @@
+"""Server spans of a Quart application."""
+
+import time
+from typing import Any
+
+from huleedu_service_libs._extras import requires_extra
+
+with requires_extra("quart", module=__name__):
+    from quart import Quart, g, request
+
+from opentelemetry import trace
+from opentelemetry.trace import Tracer
+
+from huleedu_service_libs._ids import acceptable_correlation_id
+from huleedu_service_libs.logging_utils import bind_log_context
+from huleedu_service_libs.middleware.exchange import SCOPE_KEY
+from huleedu_service_libs.middleware.frameworks.quart_edge import edge_of, exchange_of
+from huleedu_service_libs.middleware.http_tracing import ServerSpans
+from huleedu_service_libs.observability.current import CORRELATION_ID
+
+__all__ = ["TracingMiddleware", "setup_tracing_middleware"]
+
+_MARK = "_huleedu_tracing"
+
+
+def setup_tracing_middleware(app: Quart, tracer: Tracer) -> None:
+    """Give each request and WebSocket of ``app`` a server span, and its ids to the answer.
+
+    The span ends however the request ends. Its name is the method and the route's template. 5xx mark it as failed,
+    4xx do not. The answer carries ``traceparent``, ``X-Trace-ID`` and ``X-Span-ID``; views find ``g.correlation_id``
+    and ``g.current_span``. A second call changes the tracer.
+
+    Args:
+        app: May have started serving.
+        tracer: Such as `init_tracing` returns.
+    """
+    edge_of(app).spans = ServerSpans(tracer)
+    if getattr(app, _MARK, None) is None:
+        shown = TracingMiddleware(tracer)
+        setattr(app, _MARK, shown)
+
+        async def show() -> None:
+            shown.before_request(request)
+
+        app.before_request_funcs[None].append(show)
+
+
+class TracingMiddleware:
+    """Shows the ids of a request where views look for them. The span itself is the layer's around the application.
+
+    Args:
+        tracer: For `tracer`.
+
+    Attributes:
+        tracer: As given.
+    """
+
+    def __init__(self, tracer: Tracer) -> None:
+        self.tracer = tracer
+
+    def before_request(self, req: Any) -> None:
+        """Fill ``g`` from what the layer knows of the request.
+
+        A ``g.request_id`` that a hook of the service has set wins over a correlation id that was made here.
+        """
+        exchange = exchange_of(req)
+        if exchange is None:
+            return
+        own = None if exchange.id_came_in else acceptable_correlation_id(g.get("request_id"))
+        if own is not None:
+            exchange.adopt(own)
+            req.scope[SCOPE_KEY] = own
+            CORRELATION_ID.set(own)
+            bind_log_context(correlation_id=own)
+            trace.get_current_span().set_attribute("correlation_id", own)
+        g.correlation_id = exchange.correlation_id
+        g.current_span = trace.get_current_span()
+        g.context_token = g.span_token = None  # nothing to detach: the layer does that
+        g.trace_start_time = time.time() - exchange.seconds
+
+    def after_request(self, resp: Any) -> Any:
+        """The response as it is: the layer puts the ids into every answer, also where no hook runs."""
+        return resp

@@ -1,0 +1,147 @@
+"""The server span of a request, in the words of OpenTelemetry's HTTP conventions and in those of the services.
+
+The layer around the application calls it. Attributes under ``http.request.``, ``url.`` and so on follow semantic
+conventions 1.44; ``http.method``, ``http.target`` and their like are what dashboards of the services look for. Knows no
+framework and no SDK.
+"""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from opentelemetry.context import Context
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from huleedu_service_libs._redaction import redact_text
+from huleedu_service_libs.middleware.exchange import Exchange, Scope
+from huleedu_service_libs.middleware.http_metrics import known_method
+from huleedu_service_libs.observability.recording import record_exception_once
+
+__all__ = ["ServerSpans"]
+
+_BAD_REQUEST, _SERVER_ERROR = 400, 500
+_GONE = 499
+_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
+
+
+class ServerSpans:
+    """Makes the server spans of one application.
+
+    Args:
+        tracer: Makes them.
+    """
+
+    __slots__ = ("_tracer",)
+
+    def __init__(self, tracer: Tracer) -> None:
+        self._tracer = tracer
+
+    def start(self, scope: Scope, exchange: Exchange, parent: Context) -> Span:
+        """A span below ``parent``. Its name is method and path until the route is known."""
+        method = _method(scope)
+        path = scope.get("path", "")
+        scheme = scope.get("scheme", "http")
+        # Samplers see these; the rest is only collected for spans that are recorded.
+        attributes = {"http.request.method": known_method(method), "url.path": path, "url.scheme": scheme}
+        span = self._tracer.start_span(f"{method} {path}", parent, SpanKind.SERVER, attributes)
+        if span.is_recording():
+            span.set_attributes(_attributes(scope, exchange, method, path, scheme))
+        return span
+
+    def end(self, span: Span, scope: Scope, exchange: Exchange) -> None:
+        """Write down how it went, and end the span."""
+        if span.is_recording():
+            _name(span, scope, exchange)
+            _judge(span, exchange)
+        span.end()
+
+
+def _method(scope: Scope) -> str:
+    return str(scope.get("method", "GET"))  # a WebSocket begins as a GET
+
+
+def _name(span: Span, scope: Scope, exchange: Exchange) -> None:
+    method = known_method(_method(scope))
+    name = "HTTP" if method == "_OTHER" else method
+    if exchange.route is not None:
+        span.set_attribute("http.route", exchange.route)
+        name = f"{name} {exchange.route}"
+    span.update_name(name)
+
+
+def _attributes(scope: Scope, exchange: Exchange, method: str, path: str, scheme: str) -> dict[str, Any]:
+    headers = exchange.headers
+    query = redact_text(scope.get("query_string", b"").decode("latin-1"))
+    host = headers.get(b"host", b"").decode("latin-1")
+    agent = headers.get(b"user-agent", b"").decode("latin-1")
+    target = f"{path}?{query}" if query else path
+    found: dict[str, Any] = {
+        "network.protocol.version": scope.get("http_version", "1.1"),
+        "correlation_id": exchange.correlation_id,
+        "http.method": method,
+        "http.scheme": scheme,
+        "http.host": host,
+        "http.target": target,
+        "http.url": f"{scheme}://{host}{target}",
+        "http.user_agent": agent,
+        **_server(scope, host, scheme),
+    }
+    if known_method(method) != method:
+        found["http.request.method_original"] = method
+    if agent:
+        found["user_agent.original"] = agent
+    if query:
+        found["url.query"] = found["http.query"] = query
+    client = scope.get("client")
+    if client:
+        found["client.address"] = client[0]
+    return found
+
+
+def _server(scope: Scope, host: str, scheme: str) -> dict[str, Any]:
+    try:
+        parts = urlsplit(f"//{host}")
+        address, port = parts.hostname, parts.port
+    except ValueError:  # what clients write there is theirs
+        return {}
+    if not address:
+        address, port = scope.get("server") or (None, None)
+    if not address:
+        return {}
+    port = port or _PORTS.get(scheme)
+    return {"server.address": address, "server.port": port} if port else {"server.address": address}
+
+
+def _judge(span: Span, exchange: Exchange) -> None:
+    status, error = exchange.outcome, exchange.error
+    attributes: dict[str, Any] = {"http.response_time_ms": round(exchange.seconds * 1000, 3)}
+    if exchange.status is not None or exchange.accepted:
+        attributes["http.response.status_code"] = attributes["http.status_code"] = status
+        attributes["http.response_content_length"] = attributes["http.response.body.size"] = exchange.sent
+    if isinstance(error, Exception):
+        record_exception_once(span, error)
+    if status >= _SERVER_ERROR:
+        attributes["error.type"] = _type(error) or str(status)
+        attributes["http.response.status_code"] = attributes["http.status_code"] = status
+    elif status == _GONE and exchange.status is None:
+        attributes["error.type"] = _type(error) or "client_disconnected"
+    span.set_attributes(attributes)
+    _set_status(span, status)
+
+
+def _type(error: BaseException | None) -> str | None:
+    return None if error is None else type(error).__qualname__
+
+
+def _set_status(span: Span, status: int) -> None:
+    known: Any = getattr(span, "status", None)
+    is_error = known is not None and known.status_code is StatusCode.ERROR
+    if status >= _SERVER_ERROR:
+        if not is_error:
+            span.set_status(Status(StatusCode.ERROR))
+    elif status >= _BAD_REQUEST:
+        # The client's fault is none of the server's. An error of ours that was answered has marked the span already,
+        # and only "OK" can take that back.
+        if is_error:
+            span.set_status(Status(StatusCode.OK))
+    elif not is_error:
+        span.set_status(Status(StatusCode.OK))
