@@ -53,7 +53,7 @@ async def test_events_without_a_relay_are_unhealthy(engine: AsyncEngine) -> None
     await _add(engine)
     status = await _status(engine)
     assert status.status == "unhealthy"
-    assert "1 events wait and no relay is alive" in status.problems[0]
+    assert "waiting events: 1, and no relay is alive" in status.problems[0]
 
 
 async def test_relays_and_their_lanes_are_seen_from_outside(engine: AsyncEngine) -> None:
@@ -81,7 +81,7 @@ async def test_the_oldest_waiting_event_and_the_parked_ones_are_told(engine: Asy
     assert 119 < status.oldest_age_seconds < 150
     old, parked = status.problems
     assert "the oldest of 2 waiting events is 12" in old
-    assert "1 events are parked" in parked
+    assert "parked events: 1" in parked
     measure_status(status)
     assert _gauge("outbox_parked_events") == 1
     assert _gauge("outbox_lanes_owned") == 64

@@ -281,8 +281,8 @@ def _warnings(mode: Mode, overtaken: dict[str, int], *, more: bool, bounds: Redr
     if overtaken and mode == "in-place":
         left = sum(overtaken.values())
         told.append(
-            f"{left} later events of {len(overtaken)} keys have left already: in place, the redriven ones arrive behind"
-            " them, out of the order of their key. Consumers see the old event last; appended says the same honestly"
+            f"later events have left already (events: {left}, keys: {len(overtaken)}): in place, the redriven ones arrive behind"
+            " them, out of the order of their key. Consumers see the old event last; appended gives them a new place instead"
         )
     if mode == "appended":
         told.append("created_at becomes the time of the redrive; event_id and the stored envelope stay")

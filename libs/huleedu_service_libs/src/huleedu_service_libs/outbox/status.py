@@ -154,14 +154,16 @@ def _problems(
 ) -> list[str]:
     told = []
     if waiting and not relays:
-        told.append(f"{waiting} events wait and no relay is alive: start EventRelayWorker in the service's lifecycle")
+        told.append(
+            f"waiting events: {waiting}, and no relay is alive: start EventRelayWorker in the service's lifecycle"
+        )
     elif waiting and age > limits.oldest_age_seconds:
         told.append(
             f"the oldest of {waiting} waiting events is {age:.0f} s old (limit {limits.oldest_age_seconds:.0f} s):"
             " see outbox_broker_outage and outbox_event_failed in the relay's log"
         )
     if parked:
-        told.append(f"{parked} events are parked: list them with their cause, then redrive them")
+        told.append(f"parked events: {parked}; list them with their cause, then redrive them")
     if limits.strict_order and writer is not None and (writer.age_seconds or 0.0) > limits.writer_age_seconds:
         told.append(f"strict order: nothing younger leaves before {writer} has ended")
     return told
