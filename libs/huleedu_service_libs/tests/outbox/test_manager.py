@@ -7,10 +7,11 @@ from uuid import UUID, uuid4
 import pytest
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from common_core import ErrorCode, EventEnvelope
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
-from huleedu_service_libs.outbox.manager import OutboxManager, resolve_partition_key
+from huleedu_service_libs.outbox.manager import NewEvent, OutboxManager, resolve_partition_key
 from huleedu_service_libs.outbox.protocols import OutboxRepositoryProtocol
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
@@ -47,6 +48,36 @@ async def test_the_repository_gets_everything_by_keyword() -> None:
         event_key="essay-1",
         session=None,
     )
+
+
+def _new(number: int, **changes: Any) -> NewEvent:
+    arguments: dict[str, Any] = {"event_data": ENVELOPE, "topic": "topic", **changes}
+    return NewEvent(aggregate_type="essay", aggregate_id=f"essay-{number}", event_type="e.v1", **arguments)
+
+
+async def test_many_are_added_one_by_one_where_the_repository_can_do_no_better() -> None:
+    """In the session given, in order; without one nothing is added, as a part could remain."""
+    manager, repository, redis = _manager()
+    session = AsyncMock(spec=AsyncSession)
+    await manager.publish_many_to_outbox([_new(1), _new(2)], session=session)
+    calls = repository.add_event.await_args_list
+    assert [call.kwargs["aggregate_id"] for call in calls] == ["essay-1", "essay-2"]
+    assert all(call.kwargs["session"] is session for call in calls)
+    redis.lpush.assert_awaited_once_with("outbox:wake:my-service", "wake")
+    with pytest.raises(HuleEduError) as raised:
+        await manager.publish_many_to_outbox([_new(1), _new(2)])
+    assert "many at once need a session" in raised.value.error_detail.details["error_details"]
+    assert repository.add_event.await_count == 2
+    await manager.publish_many_to_outbox([])
+    assert redis.lpush.await_count == 1
+
+
+async def test_a_faulty_one_among_many_is_told() -> None:
+    """The typed error of a single publication, and nothing is woken."""
+    manager, _, redis = _manager()
+    with pytest.raises(HuleEduError, match="ValueError"):
+        await manager.publish_many_to_outbox([_new(1, event_data={"no": "envelope"})], session=AsyncMock())
+    redis.lpush.assert_not_called()
 
 
 async def test_headers_are_stored_when_given() -> None:

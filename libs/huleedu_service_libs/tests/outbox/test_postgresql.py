@@ -1,7 +1,7 @@
 """The repository, the manager and the lanes on a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -11,17 +11,19 @@ from uuid import uuid4
 import pytest
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
-from sqlalchemy import Connection, bindparam, func, select, text
+from sqlalchemy import Connection, bindparam, event, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.types import Integer, Text, Uuid
 
 from common_core import EventEnvelope
+from huleedu_service_libs._ids import uuid7
 from huleedu_service_libs.outbox import statements
 from huleedu_service_libs.outbox.delivery import BatchSender
+from huleedu_service_libs.outbox.insertion import NewRow
 from huleedu_service_libs.outbox.lanes import LANES, LanesLostError, PostgreSQLBatchStore
-from huleedu_service_libs.outbox.manager import OutboxManager
+from huleedu_service_libs.outbox.manager import NewEvent, OutboxManager
 from huleedu_service_libs.outbox.models import Base, EventOutbox
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.protocols import FailedEvent
@@ -111,6 +113,85 @@ async def test_events_of_one_transaction_keep_their_order(
         second = [await repository.add_event(**ADD, session=late) for _ in range(5)]
         await late.commit()
     assert [event.id for event in await repository.get_unpublished_events()] == first + second
+
+
+@pytest.fixture(name="statements_seen")
+def _statements_seen(engine: AsyncEngine) -> Iterator[list[str]]:
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        seen.append(statement)
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    yield seen
+    event.remove(engine.sync_engine, "before_cursor_execute", note)
+
+
+def _new_events(count: int) -> list[NewEvent]:
+    return [
+        NewEvent(
+            aggregate_type="essay",
+            aggregate_id=f"a{number % 3}",
+            event_type="e.v1",
+            event_data=EventEnvelope(event_type="e.v1", source_service="svc", data={"n": number, "ord": "Ärtsoppa"}),
+            topic="t",
+            headers={"x-n": str(number)} if number % 2 else None,
+        )
+        for number in range(count)
+    ]
+
+
+async def test_an_addition_is_one_statement(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, statements_seen: list[str]
+) -> None:
+    """One INSERT in the business transaction, for one event as for five hundred; nothing is committed by it."""
+    manager = OutboxManager(repository, None, "svc")
+    async with AsyncSession(engine) as session:
+        await _publish(manager, session)
+        assert [statement.split()[0] for statement in statements_seen] == ["INSERT"]
+        await manager.publish_many_to_outbox(_new_events(500), session=session)
+        assert [statement.split()[0] for statement in statements_seen] == ["INSERT", "INSERT"]
+        assert await _count(engine) == 0
+        await session.commit()
+    assert await _count(engine) == 501
+
+
+async def test_many_at_once_keep_their_order_and_their_content(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine
+) -> None:
+    """Rows of one bulk addition sort as they were given, with headers, keys and text; without a session they commit."""
+    await OutboxManager(repository, None, "svc").publish_many_to_outbox(_new_events(100))
+    events = await repository.get_unpublished_events(limit=200)
+    assert [one.event_data["data"]["n"] for one in events] == list(range(100))
+    assert {one.event_key for one in events} == {"a0", "a1", "a2"}
+    assert events[1].event_data["headers"] == {"x-n": "1"}
+    assert "headers" not in events[0].event_data
+    assert (events[0].retry_count, events[0].event_data["data"]["ord"]) == (0, "Ärtsoppa")
+
+
+async def test_business_rows_are_flushed_before_the_event(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, statements_seen: list[str]
+) -> None:
+    """What the session holds goes to the database first, so that its errors show where they are made."""
+    async with AsyncSession(engine) as session:
+        session.add(EventOutbox(**{**ADD, "aggregate_id": "business"}))
+        await repository.add_event(**ADD, session=session)
+        assert len(statements_seen) == 2
+        await session.commit()
+    assert [one.aggregate_id for one in await repository.get_unpublished_events()] == ["business", "essay-1"]
+
+
+async def test_a_payload_without_a_json_form_is_refused_before_the_database(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, statements_seen: list[str]
+) -> None:
+    """The transaction is not broken by it: nothing was sent."""
+    async with AsyncSession(engine) as session:
+        with pytest.raises(TypeError, match="not JSON serializable"):
+            await repository.add_event(**ADD | {"event_data": {"data": object()}}, session=session)
+        assert statements_seen == []
+        await repository.add_event(**ADD, session=session)
+        await session.commit()
+    assert await _count(engine) == 1
 
 
 async def test_metrics_count_additions(engine: AsyncEngine) -> None:
@@ -491,11 +572,14 @@ async def test_every_table_that_services_have(postgres_database: str, ddl: str) 
             await connection.execute(text(statement))
     repository = PostgreSQLOutboxRepository(engine, "svc")
     store = repository.batch_store()
-    ids = [await repository.add_event(**ADD) for _ in range(3)]
+    ids = [await repository.add_event(**ADD) for _ in range(2)]
+    rows = [NewRow(id=uuid7(), **ADD) for _ in range(2)]
+    await repository.add_events(rows)
+    ids += [row.id for row in rows]
     await repository.mark_event_published(ids[0])
     events = await store.fetch(limit=10, max_retries=5, held_keys=[], held_topics=[])
     assert [event.id for event in events] == ids[1:]
-    assert events[0].event_data == ADD["event_data"]
+    assert {str(event.event_data) for event in events} == {str(ADD["event_data"])}
     assert abs(datetime.now(UTC) - events[0].created_at) < timedelta(seconds=30)  # the moment, whatever the zone
     await store.settle(published=events[:1], failed=[FailedEvent(event=events[1], error="no")], max_retries=5)
     assert [event.id for event in await repository.get_unpublished_events()] == ids[2:]

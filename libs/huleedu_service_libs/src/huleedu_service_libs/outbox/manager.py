@@ -3,6 +3,9 @@
 The relay does the rest. Knows the repository and Redis only through their ports.
 """
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -10,18 +13,33 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common_core.error_enums import ErrorCode
 from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs._ids import uuid7
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import inject_trace_context
+from huleedu_service_libs.outbox.insertion import NewRow
 from huleedu_service_libs.outbox.protocols import OutboxRepositoryProtocol
 from huleedu_service_libs.outbox.wakeup import WakeSender
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from huleedu_service_libs.protocols import AtomicRedisClientProtocol, concrete_capability
 
-__all__ = ["OutboxManager", "resolve_partition_key"]
+__all__ = ["NewEvent", "OutboxManager", "resolve_partition_key"]
 
 _NO_CORRELATION_ID = UUID(int=0)
 
 logger = create_service_logger("huleedu.outbox.manager")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event that is to be stored; see `OutboxManager.publish_to_outbox` for the fields."""
+
+    aggregate_type: str
+    aggregate_id: str
+    event_type: str
+    event_data: EventEnvelope[Any]
+    topic: str
+    message_key: str | None = None
+    headers: dict[str, str] | None = None
 
 
 class OutboxManager:
@@ -76,40 +94,18 @@ class OutboxManager:
             HuleEduError: ``EXTERNAL_SERVICE_ERROR``, when there is no repository, the envelope is none,
                 or storing failed. A `HuleEduError` of the repository is passed on as it is.
         """
-        if self.outbox_repository is None:
-            self._fail(
-                "Outbox repository not configured",
-                event_data,
-                {"aggregate_id": aggregate_id, "event_type": event_type},
-            )
-        try:
-            payload = _payload_of(event_data, topic, headers)
-            await self.outbox_repository.add_event(
-                aggregate_id=aggregate_id,
-                aggregate_type=aggregate_type,
-                event_type=event_type,
-                event_data=payload,
-                topic=topic,
-                event_key=_event_key(payload, message_key, aggregate_id),
-                session=session,
-            )
-        except HuleEduError:
-            raise
-        except Exception as error:  # noqa: BLE001  # becomes the typed error that services know
-            self._fail(
-                f"Failed to store event in outbox: {type(error).__name__}",
-                event_data,
-                {
-                    "aggregate_id": aggregate_id,
-                    "event_type": event_type,
-                    "error_type": type(error).__name__,
-                    "error_details": str(error),
-                },
-                cause=error,
-            )
-        # In the business transaction nothing is visible yet: the relay is woken by its commit.
-        if session is None or not self._wake.send_after_commit(session):
-            await self._wake.send()
+        event = NewEvent(
+            aggregate_type=aggregate_type,
+            aggregate_id=aggregate_id,
+            event_type=event_type,
+            event_data=event_data,
+            topic=topic,
+            message_key=message_key,
+            headers=headers,
+        )
+        with self._typed_errors(event):
+            await self._add(event, session)
+        await self._wake_up(session)
         logger.debug(
             "outbox_event_stored",
             service=self.service_name,
@@ -117,6 +113,73 @@ class OutboxManager:
             aggregate_id=aggregate_id,
             topic=topic,
         )
+
+    async def publish_many_to_outbox(self, events: Sequence[NewEvent], *, session: AsyncSession | None = None) -> None:
+        """Store many events, by one statement where the repository can; all of them or none.
+
+        They leave in the order given, key by key; see `publish_to_outbox`.
+
+        Args:
+            events: What to store.
+            session: The business transaction. It is flushed, never committed.
+
+        Raises:
+            HuleEduError: As for `publish_to_outbox`; ids in it are the first event's.
+        """
+        if not events:
+            return
+        with self._typed_errors(events[0]):
+            await self._add_all(events, session)
+        await self._wake_up(session)
+        logger.debug("outbox_events_stored", service=self.service_name, count=len(events))
+
+    async def _add(self, event: NewEvent, session: AsyncSession | None) -> None:
+        payload = _payload_of(event.event_data, event.topic, event.headers)
+        await self.outbox_repository.add_event(
+            aggregate_id=event.aggregate_id,
+            aggregate_type=event.aggregate_type,
+            event_type=event.event_type,
+            event_data=payload,
+            topic=event.topic,
+            event_key=_event_key(payload, event.message_key, event.aggregate_id),
+            session=session,
+        )
+
+    async def _add_all(self, events: Sequence[NewEvent], session: AsyncSession | None) -> None:
+        add_events = concrete_capability(self.outbox_repository, "add_events", beside=["add_event"])
+        if add_events is not None:
+            await add_events([_row_of(event) for event in events], session=session)
+        elif session is not None:
+            for event in events:
+                await self._add(event, session)
+        else:
+            raise ValueError(
+                f"{type(self.outbox_repository).__name__} adds events one by one: many at once need a session,"
+                " or a part of them could be stored"
+            )
+
+    async def _wake_up(self, session: AsyncSession | None) -> None:
+        # In the business transaction nothing is visible yet: the relay is woken by its commit.
+        if session is None or not self._wake.send_after_commit(session):
+            await self._wake.send()
+
+    @contextmanager
+    def _typed_errors(self, event: NewEvent) -> Iterator[None]:
+        """Whatever goes wrong becomes the typed error that services know."""
+        details = {"aggregate_id": event.aggregate_id, "event_type": event.event_type}
+        if self.outbox_repository is None:
+            self._fail("Outbox repository not configured", event.event_data, details)
+        try:
+            yield
+        except HuleEduError:
+            raise
+        except Exception as error:  # noqa: BLE001  # as the docstring says
+            self._fail(
+                f"Failed to store event in outbox: {type(error).__name__}",
+                event.event_data,
+                details | {"error_type": type(error).__name__, "error_details": str(error)},
+                cause=error,
+            )
 
     def _fail(self, message: str, event_data: Any, details: dict[str, Any], cause: Exception | None = None) -> NoReturn:
         raise HuleEduError(
@@ -151,6 +214,19 @@ def resolve_partition_key(event_type: str, aggregate_id: str, metadata: dict[str
         if value:
             return str(value)
     return aggregate_id
+
+
+def _row_of(event: NewEvent) -> NewRow:
+    payload = _payload_of(event.event_data, event.topic, event.headers)
+    return NewRow(
+        id=uuid7(),
+        aggregate_id=event.aggregate_id,
+        aggregate_type=event.aggregate_type,
+        event_type=event.event_type,
+        event_data=payload,
+        topic=event.topic,
+        event_key=_event_key(payload, event.message_key, event.aggregate_id),
+    )
 
 
 def _payload_of(event_data: Any, topic: str, headers: dict[str, str] | None) -> dict[str, Any]:

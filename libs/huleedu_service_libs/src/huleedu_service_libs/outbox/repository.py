@@ -5,7 +5,7 @@ batch store from it. Works with every variant of the table that services have,
 with and without time zones, JSON or JSONB, and needs no column beyond the eleven.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from huleedu_service_libs._ids import uuid7
+from huleedu_service_libs.outbox.insertion import NewRow, insert_rows
 from huleedu_service_libs.outbox.lanes import PostgreSQLBatchStore
 from huleedu_service_libs.outbox.models import EventOutbox
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
@@ -71,7 +72,7 @@ class PostgreSQLOutboxRepository:
         Raises:
             sqlalchemy.exc.SQLAlchemyError: The database refused it or is out of reach.
         """
-        row = EventOutbox(
+        row = NewRow(
             id=uuid7(),
             aggregate_id=aggregate_id,
             aggregate_type=aggregate_type,
@@ -80,19 +81,28 @@ class PostgreSQLOutboxRepository:
             event_key=event_key,
             topic=topic,
         )
+        await self.add_events([row], session=session)
+        return row.id
+
+    async def add_events(self, rows: Sequence[NewRow], *, session: AsyncSession | None = None) -> None:
+        """Add many events by one statement; they leave in the order given.
+
+        Args:
+            rows: The events.
+            session: As for `add_event`.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: The database refused it or is out of reach; none is added.
+        """
         if session is not None:
-            session.add(row)
-            await session.flush()
-            row_id = row.id
+            await insert_rows(session, rows)
         else:
             async with self._session_factory() as own:
-                own.add(row)
-                await own.flush()
-                row_id = row.id
+                await insert_rows(own, rows)
                 await own.commit()
         if self.metrics is not None:
-            self.metrics.increment_events_added(event_type)
-        return row_id
+            for row in rows:
+                self.metrics.increment_events_added(row.event_type)
 
     async def get_unpublished_events(self, limit: int = 100) -> list[OutboxEvent]:
         """The oldest unpublished events, in the order in which they were added."""
