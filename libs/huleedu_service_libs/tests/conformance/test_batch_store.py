@@ -113,6 +113,25 @@ async def test_held_topics_are_passed_over(subject: Subject) -> None:
     assert await subject.fetch(limit=1, topics=("away",)) == [free]
 
 
+async def test_a_key_waits_behind_its_event_of_a_held_topic(subject: Subject) -> None:
+    """What comes before that event goes, what comes after it does not, whatever its topic; other keys go."""
+    before = await subject.add("k")
+    await subject.add("k", topic="away")
+    await subject.add("k")
+    other = await subject.add("other")
+    assert await subject.fetch(topics=("away",)) == [before, other]
+
+
+async def test_what_is_in_flight_is_not_handed_out_again(subject: Subject) -> None:
+    """Later events of its keys are: they are sent when it has arrived."""
+    ids = [await subject.add("k") for _ in range(4)]
+    sending = await subject.events(limit=2)
+    following = await subject.store.fetch(
+        limit=100, max_retries=MAX_RETRIES, held_keys=(), held_topics=(), in_flight=sending
+    )
+    assert [event.id for event in following] == ids[2:]
+
+
 async def test_a_failed_event_counts_and_comes_again(subject: Subject) -> None:
     """One attempt more, the error stored, still in its place."""
     ids = [await subject.add("k") for _ in range(2)]

@@ -106,9 +106,11 @@ async def _drain(repository: Repository, publisher: OneByOne, batch_size: int) -
         jitter=lambda: 0.5,
     )
     store, wake = RepositoryBatchStore(repository), WakeListener(None, "key", None)
+    pipeline = worker._pipeline(store)
+    worker._running = True  # or nothing would be read ahead; without a listener its back-offs end at once
     for _ in range(500):
-        await worker._cycle(store, wake)  # not started, so its back-offs end at once
-        now += 60.0
+        await worker._cycle(pipeline, store, wake)
+        now += 0.001 if pipeline.has_read_ahead else 60.0  # what was read ahead would be stale a minute later
         if all(event.published_at or event.retry_count >= MAX_RETRIES for event in repository.rows.values()):
             return
     pytest.fail("the relay did not come to an end")

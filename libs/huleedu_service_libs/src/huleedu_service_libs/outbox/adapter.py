@@ -48,11 +48,7 @@ class RepositoryBatchStore:
         window = limit + len(self._parked) + len(sending)
         while True:
             rows = await self._repository.get_unpublished_events(limit=window)
-            ready = [
-                row
-                for row in await self._unparked(rows, max_retries)
-                if row.id not in sending and key_of(row) not in held_keys and row.topic not in held_topics
-            ]
+            ready = _ready(await self._unparked(rows, max_retries), sending, held_keys, held_topics)
             if ready or len(rows) < window or window >= WINDOW_LIMIT:
                 return ready[:limit]
             window = min(WINDOW_LIMIT, 4 * window)
@@ -137,6 +133,21 @@ class FencedAdapter(RepositoryBatchStore):
     async def close(self) -> None:
         """Give up what the shared store owns."""
         await self._shared_store.close()
+
+
+def _ready(
+    rows: Sequence[OutboxEvent], sending: Collection[UUID], held_keys: Collection[str], held_topics: Collection[str]
+) -> list[OutboxEvent]:
+    """The rows that may go now: a key that has an event of a held topic waits behind it."""
+    waiting = set(held_keys)
+    ready = []
+    for row in rows:
+        key = key_of(row)
+        if row.topic in held_topics:
+            waiting.add(key)
+        elif key not in waiting and row.id not in sending:
+            ready.append(row)
+    return ready
 
 
 def _last_error(row: OutboxEvent) -> str:

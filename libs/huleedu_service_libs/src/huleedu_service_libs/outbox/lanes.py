@@ -64,7 +64,9 @@ class PostgreSQLBatchStore:
             engine, OutboxMetrics(service_name), clock=clock, idle_limit_seconds=idle_limit_seconds
         )
         self._gate = gate
-        self._fetch = statements.fetch_statement(before_cutoff=gate is not None)
+        self._fetches = {
+            held: statements.fetch_statement(before_cutoff=gate is not None, topics_held=held) for held in (False, True)
+        }
 
     @property
     def shared(self) -> bool:
@@ -111,7 +113,8 @@ class PostgreSQLBatchStore:
         return await self._read(parameters)
 
     async def _read(self, parameters: Mapping[str, Any]) -> list[Row]:
-        return [Row._make(row) for row in await self._session.execute(self._fetch, parameters)]
+        fetch = self._fetches[bool(parameters["held_topics"])]
+        return [Row._make(row) for row in await self._session.execute(fetch, parameters)]
 
     async def settle(
         self, *, published: Sequence[OutboxEvent], failed: Sequence[FailedEvent], max_retries: int

@@ -160,16 +160,7 @@ class EventRelayWorker:
 
     async def _run(self, wake: WakeListener) -> None:
         store = _store_of(self.outbox_repository, self.settings)
-        pipeline = Pipeline(
-            store=store,
-            sender=self._sender,
-            settings=self.settings,
-            setbacks=self._setbacks,
-            reporter=self._reporter,
-            metrics=self.metrics,
-            keep_going=lambda: self._running,
-            clock=self._clock,
-        )
+        pipeline = self._pipeline(store)
         chores = self._chores(store)
         if chores is not None:
             chores.start()
@@ -185,6 +176,18 @@ class EventRelayWorker:
             await store.close()
             if chores is not None:
                 await chores.stop()
+
+    def _pipeline(self, store: OutboxBatchStore) -> Pipeline:
+        return Pipeline(
+            store=store,
+            sender=self._sender,
+            settings=self.settings,
+            setbacks=self._setbacks,
+            reporter=self._reporter,
+            metrics=self.metrics,
+            keep_going=lambda: self._running,
+            clock=self._clock,
+        )
 
     def _chores(self, store: OutboxBatchStore) -> OutboxMaintenance | None:
         """What is done beside relaying, where the table is within reach; the owner of the first lane purges."""

@@ -67,7 +67,17 @@ _COLUMNS = (
 )
 
 
-def fetch_statement(*, before_cutoff: bool = False) -> TextClause:
+# A key that has an event of a held topic waits behind it, whatever the topics of its later events are.
+_NOT_BEHIND_A_HELD_TOPIC = (
+    "NOT EXISTS (SELECT 1 FROM event_outbox AS earlier WHERE earlier.published_at IS NULL"
+    " AND coalesce(earlier.retry_count, 0) < :max_retries AND earlier.topic = ANY(:held_topics)"
+    " AND coalesce(nullif(earlier.event_key, ''), earlier.aggregate_id)"
+    " = coalesce(nullif(event_outbox.event_key, ''), event_outbox.aggregate_id)"
+    " AND (earlier.created_at, earlier.id) < (event_outbox.created_at, event_outbox.id))"
+)
+
+
+def fetch_statement(*, before_cutoff: bool = False, topics_held: bool = False) -> TextClause:
     """The look for a batch, oldest first.
 
     Parameters: ``max_retries``, ``all_lanes``, ``lanes``, ``held_keys``, ``held_topics``, ``in_flight`` (ids that are
@@ -75,6 +85,8 @@ def fetch_statement(*, before_cutoff: bool = False) -> TextClause:
 
     Args:
         before_cutoff: Whether only rows that are older than the parameter ``cutoff`` are looked for.
+        topics_held: Whether there are held topics. Then every look goes through all that waits for them, which
+            only an outage is worth.
     """
     where = [
         "published_at IS NULL",
@@ -90,6 +102,8 @@ def fetch_statement(*, before_cutoff: bool = False) -> TextClause:
         bindparam("held_topics", type_=ARRAY(Text)),
         bindparam("in_flight", type_=ARRAY(Uuid)),
     ]
+    if topics_held:
+        where.append(_NOT_BEHIND_A_HELD_TOPIC)
     if before_cutoff:
         where.append("event_outbox.created_at < :cutoff")
         parameters.append(bindparam("cutoff", type_=DateTime(timezone=True)))
