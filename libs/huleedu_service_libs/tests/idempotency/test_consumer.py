@@ -700,6 +700,7 @@ async def test_renewal_stops_with_the_handler(time: FakeTime) -> None:
     redis.values.clear()
     with pytest.raises(RuntimeError):
         await deliver(EVENT)
+    await asyncio.sleep(0)
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import uuid4
 
+import orjson
+
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity
 from huleedu_service_libs.idempotency_v2.records import (
     DEFAULT_PROCESSING_TTL_SECONDS,
@@ -218,10 +220,10 @@ class Claim:
         record = {"status": IDEMPOTENCY_STATUS_PROCESSING, "started_at": self._now(), **self._about}
         if self._scripts.available:  # only scripts can ask for it; the format stays the services' otherwise
             record["owner"] = self.token
-        return json.dumps(record)
+        return self._text_of(record)
 
     def _completed_record(self) -> str:
-        return json.dumps(
+        return self._text_of(
             {
                 "status": IDEMPOTENCY_STATUS_COMPLETED,
                 "started_at": self._started_at,
@@ -229,3 +231,11 @@ class Claim:
                 "completed_at": self._now(),
             }
         )
+
+    def _text_of(self, record: dict[str, Any]) -> str:
+        if self._scripts.available:
+            try:
+                return orjson.dumps(record).decode()
+            except orjson.JSONEncodeError:  # stricter: a lone surrogate in an id from a body
+                pass
+        return json.dumps(record)  # with the spaces that doubles of services may look for

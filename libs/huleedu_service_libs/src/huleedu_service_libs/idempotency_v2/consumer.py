@@ -17,7 +17,7 @@ from huleedu_service_libs.idempotency_v2.claiming import Claimer
 from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, context_of, coordinates, position
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity, header_texts, identify
 from huleedu_service_libs.idempotency_v2.records import IdempotencyConfig
-from huleedu_service_libs.idempotency_v2.renewal import Renewal
+from huleedu_service_libs.idempotency_v2.renewal import Renewals
 from huleedu_service_libs.idempotency_v2.scripts import OwnerScripts
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import use_trace_context
@@ -72,7 +72,7 @@ class Consumer:
         self._claimer = Claimer(config, self._tally, now=now, clock=clock, sleep=sleep)
         self._now = now
         self._clock = clock
-        self._sleep = sleep
+        self._renewals = Renewals(sleep)
 
     def _epoch(self) -> float:
         return self._now().timestamp()
@@ -179,16 +179,12 @@ class Consumer:
 
     async def _run_claimed(self, delivery: Delivery, run: Run[_T]) -> _T:
         claim = delivery.claim
-        renewal = Renewal(functools.partial(self._renew, delivery), self._sleep) if claim.renewable else None
-
-        async def stop_renewal() -> None:
-            if renewal is not None:
-                await renewal.stop()
-
+        if claim.renewable:
+            self._renewals.hold(claim.token, functools.partial(self._renew, delivery))
         started = self._clock()
 
         async def confirm() -> None:
-            await stop_renewal()
+            self._renewals.drop(claim.token)
             await self._confirm(delivery)
 
         try:
@@ -197,7 +193,6 @@ class Consumer:
             self._tally.outcome("cancelled")  # the event stays claimed: how far the handler came is unknown
             raise
         except Exception as error:
-            await stop_renewal()
             self._tally.outcome("failed")
             logger.warning(
                 "PROCESSING_FAILED: handler raised",
@@ -206,7 +201,7 @@ class Consumer:
             await self._release(delivery)
             raise
         finally:
-            await stop_renewal()
+            self._renewals.drop(claim.token)
         await self._finish(delivery, started)
         return result
 
@@ -235,6 +230,8 @@ class Consumer:
                 "REDIS_ERROR: claim not renewed", **delivery.fields("retry", **error_fields(error.__cause__ or error))
             )
             return True
+        if not self._renewals.holds(delivery.claim.token):
+            return False  # confirmed or given back meanwhile
         self._tally.error("claim_lost")
         logger.warning("CLAIM_LOST: another worker may process the event too", **delivery.fields("none"))
         return False
@@ -258,6 +255,7 @@ class Consumer:
             logger.debug("IDEMPOTENCY_CONFIRMED", **delivery.fields("none", ttl_seconds=ttl_seconds))
 
     async def _release(self, delivery: Delivery) -> None:
+        self._renewals.drop(delivery.claim.token)
         if delivery.claim.confirmed:
             return  # the handler's effect is committed: giving the event back would repeat it
         failure = {"error": "the claim is another worker's by now", "error_type": "ClaimLost"}

@@ -6,6 +6,8 @@ from uuid import UUID
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from huleedu_service_libs.store_policy import DeferredError
+
 __all__ = ["InboxBusyError", "InboxTableMissingError", "PayloadMismatchError", "is_missing_table", "is_outage"]
 
 _UNDEFINED_TABLE = "42P01"
@@ -15,7 +17,7 @@ _UNDEFINED_TABLE = "42P01"
 _OUTAGE_STATES = ("08", "57P", "53", "58", "25006")
 
 
-class InboxBusyError(Exception):
+class InboxBusyError(DeferredError):
     """Another worker's transaction has held the event for too long; do not commit the offset, deliver it again.
 
     Attributes:
