@@ -8,7 +8,7 @@ batches. It owns the driver (aiokafka) together with its parts in ``kafka/``:
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -38,6 +38,13 @@ from huleedu_service_libs.kafka.errors import (
 from huleedu_service_libs.kafka.producer_host import ProducerHost
 from huleedu_service_libs.kafka.validation import find_fault
 from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.observability.messaging import (
+    CONVERSATION,
+    now_ns,
+    record_sends,
+    send_span,
+    spans_are_recorded,
+)
 from huleedu_service_libs.protocols import DeliveryOutcome, KafkaPublisherProtocol, OutgoingMessage, T_EventPayload
 
 with requires_extra("kafka", module=__name__):
@@ -195,7 +202,7 @@ class KafkaBus(KafkaPublisherProtocol):
             topic: Where to.
             envelope: The event; sent as the JSON of ``model_dump(mode="json")``.
             key: Events of one key keep their order; an empty one is none.
-            headers: Sent as UTF-8.
+            headers: Sent as UTF-8. The current trace is added, unless they or the envelope's metadata carry one.
 
         Raises:
             EnvelopeEncodingError: The envelope has no JSON form.
@@ -208,9 +215,10 @@ class KafkaBus(KafkaPublisherProtocol):
             aiokafka.errors.KafkaError: Anything else, as the driver raises it.
         """
         try:
-            message = self._encode(topic, envelope, key, headers)
-            await self._ensure_running(topic)
-            await self._send(message)
+            with send_span(topic, _carrier_of(envelope, headers), self._span_attributes(envelope, key)) as added:
+                message = self._encode(topic, envelope, key, headers, added)
+                await self._ensure_running(topic)
+                await self._send(message)
         except Exception as error:
             self._log_failure(
                 "Event not published",
@@ -246,17 +254,34 @@ class KafkaBus(KafkaPublisherProtocol):
             await self._ensure_running(messages[0].topic)
         except KafkaUnreachableError as error:
             return [DeliveryOutcome(error=error, transient=True) for _ in messages]
-        return await self._batches.send(messages)
+        started = now_ns()
+        outcomes = await self._batches.send(messages)
+        if spans_are_recorded():
+            record_sends(messages, outcomes, client_id=self.client_id, started_ns=started)
+        return outcomes
+
+    def _span_attributes(self, envelope: Any, key: str | None) -> dict[str, str | int]:
+        found: dict[str, str | int] = {
+            "messaging.client.id": self.client_id,
+            "messaging.message.id": str(getattr(envelope, "event_id", "")),
+            CONVERSATION: str(getattr(envelope, "correlation_id", "")),
+        }
+        return {**found, "messaging.kafka.message.key": key} if isinstance(key, str) and key else found
 
     def _encode(
-        self, topic: str, envelope: EventEnvelope[Any], key: str | None, headers: dict[str, str] | None
+        self,
+        topic: str,
+        envelope: EventEnvelope[Any],
+        key: str | None,
+        headers: dict[str, str] | None,
+        added: dict[str, str],
     ) -> OutgoingMessage:
         try:
             message = OutgoingMessage(
                 topic=topic,
                 value=encode_envelope(envelope),
                 key=key.encode("utf-8") if key else None,
-                headers=[(name, value.encode("utf-8")) for name, value in (headers or {}).items()],
+                headers=[(name, value.encode("utf-8")) for name, value in {**(headers or {}), **added}.items()],
             )
         except (AttributeError, UnicodeEncodeError) as error:
             raise InvalidMessageError(topic, f"key and header values must be text ({error})") from error
@@ -316,3 +341,11 @@ class KafkaBus(KafkaPublisherProtocol):
 
     def _log_failure(self, event: str, error: Exception, **fields: Any) -> None:
         logger.error(event, client_id=self.client_id, error=error_text(error), **fields)
+
+
+def _carrier_of(envelope: Any, headers: Any) -> Mapping[str, Any]:
+    """Where the event carries the trace of whoever caused it: its headers, else the envelope's metadata."""
+    if isinstance(headers, Mapping) and "traceparent" in headers:
+        return headers
+    metadata = getattr(envelope, "metadata", None)
+    return metadata if isinstance(metadata, Mapping) else {}

@@ -90,7 +90,7 @@ class Consumer:
         if identity is None:
             with use_trace_context(dict(header_texts(msg))):
                 return await run(_confirm_nothing)
-        with context_of(identity), operation_scope(self._config.service_name, coordinates=coordinates(msg)):
+        with context_of(identity, msg), operation_scope(self._config.service_name, coordinates=coordinates(msg)):
             delivery = self._delivery(msg, identity)
             claimed = await self._claim_or_fail_open(delivery)
             if claimed is None:

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from huleedu_service_libs import _metrics
 from huleedu_service_libs.idempotency_v2.claim import Claim
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity
 from huleedu_service_libs.logging_utils import log_context
-from huleedu_service_libs.observability import is_within_trace, use_trace_context
+from huleedu_service_libs.observability import get_tracer, is_within_trace, use_trace_context
+from huleedu_service_libs.observability.messaging import CONVERSATION, is_processing, process_span, spans_are_recorded
 
 __all__ = ["Delivery", "Tally", "context_of", "coordinates", "position"]
 
@@ -94,14 +95,42 @@ def coordinates(msg: Any) -> dict[str, Any]:
 
 
 @contextmanager
-def context_of(identity: EventIdentity) -> Iterator[None]:
-    """Make the event's trace current, unless a span of it is, and put its identity on every line logged inside."""
+def context_of(identity: EventIdentity, msg: Any = None) -> Iterator[None]:
+    """Put the event's identity on every line logged inside, and run in a span of its trace.
+
+    Args:
+        identity: Of the event.
+        msg: The message; its place stands on the span. A runner that has made the span already makes it the only one.
+    """
     known = {
         "correlation_id": identity.correlation_id,
         "event_id": identity.event_id,
         "event_type": identity.event_type,
         "source_service": identity.source_service,
     }
-    trace = nullcontext() if is_within_trace(identity.trace_carrier) else use_trace_context(identity.trace_carrier)
-    with log_context(**{name: value for name, value in known.items() if value is not None}), trace:
+    with log_context(**{name: value for name, value in known.items() if value is not None}), _span_of(identity, msg):
         yield
+
+
+def _span_of(identity: EventIdentity, msg: Any) -> AbstractContextManager[Any]:
+    carrier, topic = identity.trace_carrier, getattr(msg, "topic", None)
+    if isinstance(topic, str) and spans_are_recorded():
+        attributes = _span_attributes(identity, msg)
+        if is_processing(topic, attributes):
+            return nullcontext()
+        return process_span(get_tracer("huleedu_service_libs.consumer"), topic, carrier, attributes)
+    return nullcontext() if is_within_trace(carrier) else use_trace_context(carrier)
+
+
+def _span_attributes(identity: EventIdentity, msg: Any) -> dict[str, str | int]:
+    found: dict[str, str | int] = {"huleedu.event_type": identity.event_type}
+    partition, offset = getattr(msg, "partition", None), getattr(msg, "offset", None)
+    if isinstance(partition, int):
+        found["messaging.destination.partition.id"] = str(partition)
+    if isinstance(offset, int):
+        found["messaging.kafka.offset"] = offset
+    if identity.event_id is not None:
+        found["messaging.message.id"] = identity.event_id
+    if identity.correlation_id is not None:
+        found[CONVERSATION] = identity.correlation_id
+    return found

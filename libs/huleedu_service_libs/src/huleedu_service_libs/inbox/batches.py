@@ -86,7 +86,7 @@ class Batches:
         return outcomes
 
     async def _run(self, msg: Any, event: InboxEvent, run: Run, session: AsyncSession) -> InboxOutcome:
-        with context_of(event.identity), operation_scope(self._consumer, coordinates=coordinates(msg)):
+        with context_of(event.identity, msg), operation_scope(self._consumer, coordinates=coordinates(msg)):
             return InboxOutcome(status="processed", result=await run(msg, session))
 
     def _count(self, outcomes: Sequence[InboxOutcome]) -> None:

@@ -136,7 +136,7 @@ class Inbox:
     async def _process(self, msg: Any, run: Callable[[AsyncSession], Awaitable[_T]]) -> tuple[bool, _T | None]:
         """Whether the handler ran, and its result."""
         event = self._claims.event_of(msg)
-        with context_of(event.identity), operation_scope(self.config.consumer, coordinates=coordinates(msg)):
+        with context_of(event.identity, msg), operation_scope(self.config.consumer, coordinates=coordinates(msg)):
             if self._front is not None and (await self._front.known([event]))[0]:
                 self._note_duplicate(event, msg, "redis")
                 return False, None

@@ -24,7 +24,7 @@ from huleedu_service_libs.kafka.consumer.registry import Registration, Registry,
 from huleedu_service_libs.kafka.consumer.retry import Again, Later, delay_after, plan_retry
 from huleedu_service_libs.logging_utils import create_service_logger, log_context
 from huleedu_service_libs.observability import get_tracer
-from huleedu_service_libs.observability.messaging import process_span
+from huleedu_service_libs.observability.messaging import CONVERSATION, process_span
 from huleedu_service_libs.protocols import BatchPublisher
 from huleedu_service_libs.store_policy import DeferredError, StoreDownError
 
@@ -164,7 +164,10 @@ class Handling:
                 source_service=envelope.source_service,
             ),
             process_span(
-                get_tracer("huleedu_service_libs.consumer"), job.record.topic, _carrier(delivery), self._attributes(job)
+                get_tracer("huleedu_service_libs.consumer"),
+                job.record.topic,
+                _carrier(delivery),
+                self._attributes(job, delivery),
             ),
         ):
             await proceed()
@@ -183,15 +186,15 @@ class Handling:
         finally:
             self._metrics.duration(job.record.topic, registration.event_type, self._clock() - started)
 
-    def _attributes(self, job: Job) -> dict[str, str | int]:
-        record = job.record
+    def _attributes(self, job: Job, delivery: Delivery[Any]) -> dict[str, str | int]:
+        record, envelope = job.record, delivery.envelope
         return {
-            "messaging.system": "kafka",
-            "messaging.operation.type": "process",
-            "messaging.destination.name": record.topic,
             "messaging.destination.partition.id": str(record.partition),
             "messaging.kafka.offset": record.offset,
             "messaging.consumer.group.name": self._config.group_id,
+            "messaging.message.id": str(envelope.event_id),
+            CONVERSATION: str(envelope.correlation_id),
+            "huleedu.event_type": envelope.event_type,
         }
 
     # --- failures
