@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from aiokafka import partitioner as reference
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import MessageSizeTooLargeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from common_core import EventEnvelope
+from huleedu_service_libs.kafka.driver_errors import InvalidRecordError
 from huleedu_service_libs.kafka.partitioning import murmur2
 from huleedu_service_libs.kafka_client import (
     InvalidMessageError,
@@ -162,6 +165,55 @@ async def test_what_the_broker_refuses_is_found(bus: KafkaBus, limited_topic: An
     assert _numbers(await read_back(topic)) == arrived
     # the refusal has left no trace: the rest goes out
     assert all(outcome.acknowledged for outcome in await bus.publish_batch([messages[index] for index in held_back]))
+
+
+async def test_many_refusals_cost_no_new_producer(bus: KafkaBus, limited_topic: Any, read_back: Any) -> None:
+    """A quarter of a batch is refused by the broker: the rest arrives, in order, through the same producer."""
+    topic = await limited_topic(4_000)
+    messages = _messages(topic, [f"k{number}" for number in range(100)])
+    for index in range(0, 100, 4):
+        messages[index] = OutgoingMessage(topic=topic, key=f"k{index}".encode(), value=b"x" * 9_000)
+    producer = bus.producer
+    outcomes = await bus.publish_batch(messages)
+    assert [index for index, outcome in enumerate(outcomes) if not outcome.acknowledged] == list(range(0, 100, 4))
+    assert all(isinstance(outcomes[index].error, MessageSizeTooLargeError) for index in range(0, 100, 4))
+    assert bus.producer is producer
+    again = _messages(topic, ["later"] * 3)
+    assert all(outcome.acknowledged for outcome in await bus.publish_batch(again))
+    assert _numbers(await read_back(topic)) == [index for index in range(100) if index % 4] + [0, 1, 2]
+
+
+async def test_a_refusal_beside_single_sends_is_healed(bus: KafkaBus, limited_topic: Any, read_back: Any) -> None:
+    """Sequence numbers that others have taken meanwhile are not given back: whatever happens, all arrive once."""
+    topic = await limited_topic(4_000)
+    refused = OutgoingMessage(topic=topic, key=b"bad", value=b"x" * 9_000)
+    single: EventEnvelope[Any] = EventEnvelope(event_type="e.v1", source_service="s", data={})
+    for _ in range(10):
+        refusing = asyncio.create_task(bus.publish_batch([refused]))
+        await asyncio.gather(*(bus.publish(topic, single, key="k") for _ in range(5)))
+        (outcome,) = await refusing
+        assert not outcome.transient
+    assert len(await read_back(topic)) == 50
+
+
+async def test_a_record_that_the_topic_does_not_take_is_refused(
+    bus: KafkaBus, real_kafka: KafkaServer, unique_name: str, read_back: Any
+) -> None:
+    """A compacted topic takes none without key: that is the record's fault, and the others go."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=real_kafka.address)
+    await admin.start()
+    topic_configs = {"cleanup.policy": "compact"}
+    await admin.create_topics([NewTopic(unique_name, 1, 1, topic_configs=topic_configs)])
+    await admin.close()
+    messages = [OutgoingMessage(topic=unique_name, value=b"0"), *_messages(unique_name, ["k", "k"])]
+    outcomes = await bus.publish_batch(messages)
+    assert isinstance(outcomes[0].error, InvalidRecordError)
+    assert [(outcome.acknowledged, outcome.transient) for outcome in outcomes] == [
+        (False, False),
+        (True, False),
+        (True, False),
+    ]
+    assert _numbers(await read_back(unique_name)) == [0, 1]
 
 
 async def test_batches_too_large_only_together_are_split(bus: KafkaBus, limited_topic: Any, read_back: Any) -> None:

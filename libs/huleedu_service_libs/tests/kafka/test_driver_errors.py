@@ -6,7 +6,12 @@ import pytest
 from aiokafka import errors as driver
 
 from huleedu_service_libs.kafka import errors as ours
-from huleedu_service_libs.kafka.driver_errors import KafkaUnreachableError, PublishTimeoutError, is_transient
+from huleedu_service_libs.kafka.driver_errors import (
+    InvalidRecordError,
+    KafkaUnreachableError,
+    PublishTimeoutError,
+    is_transient,
+)
 
 CONTENT = {
     driver.MessageSizeTooLargeError,
@@ -18,7 +23,7 @@ CONTENT = {
     driver.InvalidRequestError,
     driver.UnsupportedForMessageFormatError,
     driver.PolicyViolationError,
-    driver.UnknownError,
+    InvalidRecordError,
 }
 MISTAKES_OF_A_CALLER = {driver.ConsumerStoppedError, driver.IllegalOperation}
 DRIVERS = sorted(
@@ -31,6 +36,13 @@ DRIVERS = sorted(
 def test_errors_of_the_driver(kind: type[Exception]) -> None:
     """What the broker refuses for its content stays refused; anything else may be over later."""
     assert is_transient(kind()) == (kind not in CONTENT | MISTAKES_OF_A_CALLER)
+
+
+def test_a_refused_record_is_told_from_the_brokers_general_error() -> None:
+    """Code 87 is the record's own fault; -1 says nothing of it, and may be over later."""
+    assert driver.for_code(87) is InvalidRecordError
+    assert not is_transient(driver.for_code(87)())
+    assert is_transient(driver.for_code(-1)())
 
 
 OURS: list[tuple[Exception, bool]] = [

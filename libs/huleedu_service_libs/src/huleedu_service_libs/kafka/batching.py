@@ -11,6 +11,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
@@ -18,6 +19,7 @@ from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
 from huleedu_service_libs.kafka.driver_errors import (
     PublishTimeoutError,
+    is_content_refusal,
     is_sequence_error,
     is_transient,
     needs_new_producer,
@@ -111,6 +113,7 @@ class BatchSender:
         self._config = config
         self._turns: defaultdict[TopicPartition, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._in_doubt: dict[TopicPartition, _InDoubt] = {}
+        self._given_back: set[TopicPartition] = set()
 
     async def send(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
         """Deliver ``messages``; one outcome each, in the same order. See `BatchPublisher`."""
@@ -249,7 +252,7 @@ class BatchSender:
         except ProducerClosed as error:  # replaced between two steps
             return taken, error, producer is not None
         except Exception as error:  # noqa: BLE001  # as above
-            if not needs_new_producer(error):
+            if not needs_new_producer(error) or (is_content_refusal(error) and lane in self._given_back):
                 return taken, error, False
             try:
                 await self._host.replace(producer, reason=type(error).__name__)
@@ -262,12 +265,14 @@ class BatchSender:
         self, producer: Any, batch: Any, lane: TopicPartition, messages: list[OutgoingMessage]
     ) -> None:
         timeout_s = self._config.publish_timeout_s
+        self._given_back.discard(lane)
+        numbers = _SequenceNumbers.before(producer, lane, len(messages))
         try:
             async with asyncio.timeout(timeout_s):
                 future = await producer.send_batch(batch, lane.topic, partition=lane.partition)
         except (TimeoutError, KafkaTimeoutError) as error:
             raise PublishTimeoutError(lane.topic, timeout_s) from error
-        future.add_done_callback(_failure_of)
+        future.add_done_callback(partial(self._give_back, lane, numbers))
         try:
             await asyncio.wait({future}, timeout=timeout_s)
         finally:
@@ -276,6 +281,40 @@ class BatchSender:
         if not future.done():
             raise PublishTimeoutError(lane.topic, timeout_s)
         await future
+
+    def _give_back(self, lane: TopicPartition, numbers: "_SequenceNumbers | None", future: asyncio.Future[Any]) -> None:
+        """Take back the sequence numbers of a batch that the broker has refused, before anything else is sent.
+
+        Otherwise each refusal would cost a new producer, and a batch with many refused messages many.
+        """
+        error = _failure_of(future)
+        if error is not None and is_content_refusal(error) and numbers is not None and numbers.give_back():
+            self._given_back.add(lane)
+
+
+@dataclass(frozen=True, slots=True)
+class _SequenceNumbers:
+    """Those that aiokafka takes for one batch."""
+
+    manager: Any
+    lane: TopicPartition
+    first: int
+    count: int
+
+    @classmethod
+    def before(cls, producer: Any, lane: TopicPartition, count: int) -> "_SequenceNumbers | None":
+        """The numbers that a batch which is about to be sent will take; ``None`` where there are none."""
+        manager = getattr(producer, "_txn_manager", None)
+        if manager is None:
+            return None
+        return cls(manager, lane, manager.sequence_number(lane), count)
+
+    def give_back(self) -> bool:
+        """Let the next batch take them; ``False`` when others were taken since, or a part was taken before."""
+        if self.manager.sequence_number(self.lane) != self.first + self.count:
+            return False
+        self.manager._sequence_numbers[self.lane] = self.first  # noqa: SLF001  # no public way, see aiokafka issue 1017
+        return True
 
 
 def _fill(producer: Any, chunk: list[_Item]) -> tuple[Any, list[_Item]]:

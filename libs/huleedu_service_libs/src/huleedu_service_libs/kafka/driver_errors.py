@@ -16,6 +16,7 @@ with requires_extra("kafka", module=__name__):
     from aiokafka import errors as driver
 
 __all__ = [
+    "InvalidRecordError",
     "KafkaError",
     "KafkaUnreachableError",
     "PublishTimeoutError",
@@ -66,6 +67,20 @@ class PublishTimeoutError(KafkaPublishError, driver.KafkaTimeoutError, TimeoutEr
         return f"Topic {self.topic!r}: no acknowledgement within {self.timeout_s:g} s; the message may still arrive"
 
 
+class InvalidRecordError(driver.BrokerResponseError):  # type: ignore[misc]  # untyped base
+    """A record that the broker's topic does not take, as one without key for a compacted topic (``INVALID_RECORD``).
+
+    aiokafka does not know this code, and would report the broker's general error in its place, which
+    says nothing about the message.
+    """
+
+    errno = 87
+    message = "INVALID_RECORD"
+    description = "The broker refused the record; a compacted topic takes none without a key."
+
+
+driver.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
+
 _CONTENT_REFUSALS = (
     driver.MessageSizeTooLargeError,
     driver.RecordListTooLargeError,
@@ -76,7 +91,7 @@ _CONTENT_REFUSALS = (
     driver.InvalidRequestError,
     driver.UnsupportedForMessageFormatError,
     driver.PolicyViolationError,
-    driver.UnknownError,  # INVALID_RECORD (87) is unknown to aiokafka, and arrives as this one
+    InvalidRecordError,
 )
 
 _FAULTY_CONTENT = (EnvelopeEncodingError, InvalidMessageError, InvalidTopicError, MessageTooLargeError)
@@ -119,7 +134,8 @@ def needs_new_producer(error: BaseException) -> bool:
 
     aiokafka counts a batch's sequence numbers when it is taken for sending. When such a batch
     fails for good, the broker misses those numbers and refuses everything that follows on the
-    partition (aiokafka issue 1017), so any final refusal asks for a new producer id.
+    partition (aiokafka issue 1017), so any final refusal asks for a new producer id, unless the
+    numbers were given back (see ``batching``).
     """
     if not isinstance(error, driver.KafkaError) or isinstance(error, _HARMLESS):
         return False

@@ -9,6 +9,7 @@ write to one topic.
 import random
 import struct
 from collections.abc import Sequence
+from functools import lru_cache
 
 __all__ = ["murmur2", "partition_for"]
 
@@ -19,11 +20,13 @@ _R = 24
 _WORD = 4
 
 
+@lru_cache(maxsize=16_384)
 def murmur2(data: bytes) -> int:
     """MurmurHash2 with Kafka's seed (``org.apache.kafka.common.utils.Utils.murmur2``), unsigned.
 
     Equal to ``aiokafka.partitioner.murmur2`` (a property test holds it), and faster, because it
-    reads whole words: otherwise hashing would be a large part of what a batched message costs.
+    reads whole words: otherwise hashing would be a large part of what a batched message costs. Keys
+    come again, hence the cache.
     """
     length = len(data)
     words = length // _WORD
