@@ -1,6 +1,7 @@
 """Order of a key whose transactions overlap: lost without strict mode, kept with it; and who stands in the way is named."""
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 
 from huleedu_service_libs.outbox.lanes import PostgreSQLBatchStore
 from huleedu_service_libs.outbox.models import Base
-from huleedu_service_libs.outbox.protocols import OutboxBatchStore
+from huleedu_service_libs.outbox.protocols import OutboxBatchStore, OutboxEvent
 from huleedu_service_libs.outbox.relay import EventRelayWorker
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.settings import OutboxSettings
@@ -349,6 +350,50 @@ def test_the_property_can_fail(postgres_database: str) -> None:
 
     sent, stored = asyncio.run(run())
     assert sent == stored[::-1]
+
+
+async def _write(engine: AsyncEngine, writer: int, transactions: int) -> None:
+    """Transactions of one to three events on two keys, each open for a moment; some are rolled back."""
+    chance = random.Random(writer)  # noqa: S311  # repeatable, not secret
+    repository = PostgreSQLOutboxRepository(engine, "svc")
+    for _ in range(transactions):
+        async with AsyncSession(engine) as session:
+            for _ in range(chance.randint(1, 3)):
+                await _add(repository, session, chance.choice("ab"))
+                await asyncio.sleep(chance.random() * 0.01)
+            await (session.rollback if chance.random() < 0.2 else session.commit)()
+
+
+async def _out_of_order(engine: AsyncEngine, *, strict: bool) -> tuple[int, int]:
+    """Send while six writers write; how many events, and how many of them left behind a younger one of their key."""
+    repository = PostgreSQLOutboxRepository(engine, "svc")
+    store = repository.batch_store(strict_order_limit_seconds=60.0) if strict else repository.batch_store()
+    writers = asyncio.gather(*(_write(engine, number, 25) for number in range(6)))
+    sent: list[OutboxEvent] = []
+    last_look = False
+    while not last_look:
+        last_look = writers.done()
+        events = await store.fetch(limit=20, max_retries=5, held_keys=[], held_topics=[])
+        sent.extend(events)
+        await store.settle(published=events, failed=[], max_retries=5)
+        last_look = last_look and not events
+    await writers
+    await store.close()
+    late = 0
+    for key in "ab":
+        places = [(one.created_at, one.id) for one in sent if one.aggregate_id == key]
+        late += sum(place < max(places[:index]) for index, place in enumerate(places) if index)
+    return len(sent), late
+
+
+@pytest.mark.integration
+async def test_many_writers_at_once(engine: AsyncEngine) -> None:
+    """Six writers whose transactions overlap all the time: strictly no event leaves behind a younger one, none is missing."""
+    sent, late = await _out_of_order(engine, strict=True)
+    async with engine.connect() as connection:
+        stored = await connection.scalar(text("SELECT count(*) FROM event_outbox"))
+    assert (sent, late) == (stored, 0)
+    assert sent > 100
 
 
 async def _fresh(address: str) -> AsyncEngine:

@@ -11,11 +11,14 @@ from huleedu_service_libs._lazy import lazy_exports
 if TYPE_CHECKING:
     from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider, OutboxSettingsProvider
     from huleedu_service_libs.outbox.manager import OutboxManager
+    from huleedu_service_libs.outbox.migration import create_outbox_table
     from huleedu_service_libs.outbox.models import EventOutbox
     from huleedu_service_libs.outbox.protocols import EventTypeMapperProtocol, OutboxEvent, OutboxRepositoryProtocol
     from huleedu_service_libs.outbox.relay import EventRelayWorker
     from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
+    from huleedu_service_libs.outbox.schema import check_schema, require_schema
     from huleedu_service_libs.outbox.settings import OutboxSettings
+    from huleedu_service_libs.outbox.status import OutboxStatus, read_status
 
 check_extra("outbox", package="sqlalchemy", module=__name__)
 
@@ -30,7 +33,12 @@ __all__ = [
     "OutboxRepositoryProtocol",
     "OutboxSettings",
     "OutboxSettingsProvider",
+    "OutboxStatus",
     "PostgreSQLOutboxRepository",
+    "check_schema",
+    "create_outbox_table",
+    "read_status",
+    "require_schema",
 ]
 
 __getattr__, __dir__ = lazy_exports(
@@ -46,6 +54,11 @@ __getattr__, __dir__ = lazy_exports(
         "OutboxRepositoryProtocol": "huleedu_service_libs.outbox.protocols",
         "OutboxSettings": "huleedu_service_libs.outbox.settings",
         "OutboxSettingsProvider": "huleedu_service_libs.outbox.di",
+        "OutboxStatus": "huleedu_service_libs.outbox.status",
         "PostgreSQLOutboxRepository": "huleedu_service_libs.outbox.repository",
+        "check_schema": "huleedu_service_libs.outbox.schema",
+        "create_outbox_table": "huleedu_service_libs.outbox.migration",
+        "read_status": "huleedu_service_libs.outbox.status",
+        "require_schema": "huleedu_service_libs.outbox.schema",
     },
 )

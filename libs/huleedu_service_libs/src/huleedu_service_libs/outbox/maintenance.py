@@ -94,7 +94,7 @@ class OutboxMaintenance:
                     "outbox_maintenance_failed",
                     service=self._service_name,
                     chore=chore,
-                    error=str(error),
+                    error=str(error) or "no answer in time",
                     error_type=told,
                 )
         else:
