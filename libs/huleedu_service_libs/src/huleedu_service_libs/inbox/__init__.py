@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from huleedu_service_libs.inbox.outcomes import InboxOutcome
     from huleedu_service_libs.inbox.processing import Inbox
     from huleedu_service_libs.inbox.purge import InboxPurger
+    from huleedu_service_libs.inbox.step import InboxStep
 
 check_extra("outbox", package="sqlalchemy", module=__name__)
 
@@ -26,6 +27,7 @@ __all__ = [
     "InboxOutcome",
     "InboxPurger",
     "InboxRecord",
+    "InboxStep",
     "InboxTableMissingError",
     "PayloadMismatchError",
 ]
@@ -41,6 +43,7 @@ __getattr__, __dir__ = lazy_exports(
         "InboxOutcome": f"{_HOME}outcomes",
         "InboxPurger": f"{_HOME}purge",
         "InboxRecord": f"{_HOME}models",
+        "InboxStep": f"{_HOME}step",
         "InboxTableMissingError": f"{_HOME}errors",
         "PayloadMismatchError": f"{_HOME}errors",
     },
