@@ -1,0 +1,298 @@
+"""Idempotent consumption beside its peers: messages a second, with trivial handlers and with handlers that wait.
+
+Run by ``make bench SUBJECT=consume``. Servers and all subjects share the machine; each subject reads the same events in
+a consumer group of its own, in turn, and only the ratios of one run mean something. A round counts from the first
+handled event to the last, so joining the group is left out. The ceiling is a bare loop that claims and marks whole
+batches with pipelines and runs handlers one after the other: it keeps no order after a failure, retries nothing,
+and waits for the slowest.
+"""
+
+import asyncio
+import statistics
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import uuid4
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from faststream.kafka import KafkaBroker
+from faststream.kafka.annotations import KafkaMessage
+from pydantic import BaseModel
+from redis.asyncio import Redis
+
+from common_core.events.envelope import EventEnvelope
+from harness import versions_of, write_result
+from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, IdempotentStep
+from huleedu_service_libs.kafka.consumer import ConsumerConfig, Delivery, EventConsumer
+from huleedu_service_libs.logging_utils import configure_service_logging
+from huleedu_service_libs.redis_client import RedisClient
+from huleedu_service_libs.testing.devstack.stack import DevStack
+
+EVENT_TYPE = "huleedu.bench.consumed.v1"
+KEYS = 1_000
+PARTITIONS = 4
+EVENT_BYTES = 600
+TRIVIAL_EVENTS = 30_000
+WAITING_EVENTS = 4_000
+WAIT_S = 0.005
+ROUNDS = 1
+LIMIT_S = 120.0
+BATCH = 500
+TTL_S = 3_600
+
+OURS = "EventConsumer, Redis"
+UNPROTECTED = "EventConsumer, no step"
+PLAIN = "aiokafka loop, SET NX each"
+FASTSTREAM = "FastStream, SET NX each"
+CEILING = "aiokafka loop, pipelined SET NX"
+
+
+class Consumed(BaseModel):
+    """The event."""
+
+    number: int
+    filling: str
+
+
+class Counted:
+    """A handler: counts, waits if told to, and knows when the first and the last event came."""
+
+    def __init__(self, events: int, wait_s: float) -> None:
+        self.left = events
+        self.done = asyncio.Event()
+        self.first = 0.0
+        self.last = 0.0
+        self._wait_s = wait_s
+
+    async def handle(self, _: Consumed) -> None:
+        """One event."""
+        if not self.first:
+            self.first = time.perf_counter()
+        if self._wait_s:
+            await asyncio.sleep(self._wait_s)  # noqa: TID251  # the work that is measured
+        self.left -= 1
+        if self.left <= 0:
+            self.last = time.perf_counter()
+            self.done.set()
+
+
+class Servers:
+    """Where everything is."""
+
+    def __init__(self, kafka: str, redis: str, topic: str) -> None:
+        self.kafka = kafka
+        self.redis = redis
+        self.topic = topic
+
+
+Subject = Callable[[Servers, Counted], Awaitable[None]]
+
+
+async def ours(servers: Servers, counted: Counted) -> None:
+    """The consumer with idempotency in Redis."""
+    async with RedisClient(client_id="bench", redis_url=servers.redis) as redis:
+        step = IdempotentStep(redis, IdempotencyConfig("bench", key_prefix=uuid4().hex, in_progress="wait"))
+        await _run_ours(servers, counted, steps=(step,))
+
+
+async def unprotected(servers: Servers, counted: Counted) -> None:
+    """The consumer alone."""
+    await _run_ours(servers, counted, steps=())
+
+
+async def _run_ours(servers: Servers, counted: Counted, steps: Any) -> None:
+    config = ConsumerConfig(group_id=uuid4().hex, topics=(servers.topic,), concurrency=1_000)
+    consumer = EventConsumer(config, bootstrap_servers=servers.kafka, steps=steps)
+
+    @consumer.on(EVENT_TYPE, model=Consumed)
+    async def handle(delivery: Delivery[Consumed]) -> None:
+        await counted.handle(delivery.data)
+
+    async with consumer:
+        await counted.done.wait()
+
+
+async def plain(servers: Servers, counted: Counted) -> None:
+    """What services write by hand: one event after the other, a claim and a mark for each, a commit after a batch."""
+    async with Redis.from_url(servers.redis) as redis, _plain_consumer(servers) as consumer:
+        prefix = uuid4().hex
+        while not counted.done.is_set():
+            for records in (await consumer.getmany(timeout_ms=500, max_records=BATCH)).values():
+                for record in records:
+                    key = f"{prefix}:{dict(record.headers)['event_id'].decode()}"
+                    if await redis.set(key, "processing", nx=True, ex=TTL_S):
+                        await counted.handle(_data_of(record.value))
+                        await redis.set(key, "completed", ex=TTL_S)
+            await consumer.commit()
+
+
+async def ceiling(servers: Servers, counted: Counted) -> None:
+    """See the module."""
+    async with Redis.from_url(servers.redis) as redis, _plain_consumer(servers) as consumer:
+        prefix = uuid4().hex
+        while not counted.done.is_set():
+            batches = await consumer.getmany(timeout_ms=500, max_records=BATCH)
+            records = [record for batch in batches.values() for record in batch]
+            keys = [f"{prefix}:{dict(record.headers)['event_id'].decode()}" for record in records]
+            if not records:
+                continue
+            async with redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.set(key, "processing", nx=True, ex=TTL_S)
+                claimed = await pipe.execute()
+            for record, mine in zip(records, claimed, strict=True):
+                if mine:
+                    await counted.handle(_data_of(record.value))
+            async with redis.pipeline(transaction=False) as pipe:
+                for key in keys:
+                    pipe.set(key, "completed", ex=TTL_S)
+                await pipe.execute()
+            await consumer.commit()
+
+
+async def faststream(servers: Servers, counted: Counted) -> None:
+    """FastStream as its documentation has it, acknowledging after the handler, with the same claim and mark."""
+    broker = KafkaBroker(servers.kafka, logger=None)
+    prefix = uuid4().hex
+    async with Redis.from_url(servers.redis) as redis:
+
+        @broker.subscriber(servers.topic, group_id=uuid4().hex, auto_offset_reset="earliest")
+        async def handle(body: EventEnvelope[Any], message: KafkaMessage) -> None:
+            key = f"{prefix}:{message.headers['event_id']}"
+            if await redis.set(key, "processing", nx=True, ex=TTL_S):
+                await counted.handle(Consumed.model_validate(body.data))
+                await redis.set(key, "completed", ex=TTL_S)
+
+        await broker.start()
+        try:
+            await counted.done.wait()
+        finally:
+            await broker.stop()
+
+
+def _plain_consumer(servers: Servers) -> AIOKafkaConsumer:
+    return AIOKafkaConsumer(
+        servers.topic,
+        bootstrap_servers=servers.kafka,
+        group_id=uuid4().hex,
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+    )
+
+
+def _data_of(value: bytes) -> Consumed:
+    return Consumed.model_validate(EventEnvelope[Any].model_validate_json(value).data)
+
+
+SUBJECTS: dict[str, Subject] = {
+    OURS: ours,
+    UNPROTECTED: unprotected,
+    FASTSTREAM: faststream,
+    PLAIN: plain,
+    CEILING: ceiling,
+}
+
+
+async def produce(bootstrap: str, topic: str, events: int) -> None:
+    """Fill the topic: events of about `EVENT_BYTES` bytes over `KEYS` keys, with the standard headers."""
+    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, linger_ms=5)
+    await producer.start()
+    try:
+        sent = []
+        for number in range(events):
+            envelope = EventEnvelope[Consumed](
+                event_type=EVENT_TYPE, source_service="bench", data=Consumed(number=number, filling="x" * 300)
+            )
+            headers = {"event_id": str(envelope.event_id), "event_type": EVENT_TYPE, "source_service": "bench"}
+            sent.append(
+                await producer.send(
+                    topic,
+                    envelope.model_dump_json().encode(),
+                    key=b"key-%d" % (number % KEYS),
+                    headers=[(name, text.encode()) for name, text in headers.items()],
+                )
+            )
+        await asyncio.gather(*sent)
+    finally:
+        await producer.stop()
+
+
+async def rate(subject: Subject, servers: Servers, events: int, wait_s: float) -> float:
+    """Messages a second of one round."""
+    counted = Counted(events, wait_s)
+    async with asyncio.timeout(LIMIT_S):
+        await subject(servers, counted)
+    return events / (counted.last - counted.first)
+
+
+async def compare(
+    names: list[str], servers: Servers, events: int, wait_s: float, rounds: int
+) -> dict[str, dict[str, float]]:
+    """Rounds in turn over the subjects; median, worst and best of each, messages a second."""
+    samples: dict[str, list[float]] = {name: [] for name in names}
+    for _ in range(rounds):
+        for name in names:
+            samples[name].append(await rate(SUBJECTS[name], servers, events, wait_s))
+    return {n: {"median": statistics.median(s), "worst": min(s), "best": max(s)} for n, s in samples.items()}
+
+
+def show(title: str, figures: dict[str, dict[str, float]], first: str) -> None:
+    """Print messages a second, and how many times faster ``first`` is."""
+    print(f"\n{title}")
+    print(f"  {'':<36}{'median/s':>10}{'worst':>9}{'best':>9}{'ours is':>10}")
+    for name, figure in figures.items():
+        ratio = figures[first]["median"] / figure["median"]
+        print(f"  {name:<36}{figure['median']:>10.0f}{figure['worst']:>9.0f}{figure['best']:>9.0f}{ratio:>9.2f}x")
+
+
+async def run(kafka: str, redis: str, prepare: Callable[[str, int], None]) -> None:
+    """All measurements on running servers."""
+    configure_service_logging("bench", log_level="ERROR")
+    trivial, waiting = f"trivial-{uuid4().hex[:8]}", f"waiting-{uuid4().hex[:8]}"
+    for topic, events in ((trivial, TRIVIAL_EVENTS), (waiting, WAITING_EVENTS)):
+        prepare(topic, PARTITIONS)
+        await produce(kafka, topic, events)
+    only = [name for name in SUBJECTS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
+    quick = await compare(only, Servers(kafka, redis, trivial), TRIVIAL_EVENTS, 0.0, ROUNDS)
+    show(f"handlers that do nothing, {TRIVIAL_EVENTS} events of {EVENT_BYTES} bytes, {KEYS} keys", quick, only[0])
+    slow_names = [name for name in only if name in {OURS, FASTSTREAM, PLAIN}]
+    slow = await compare(slow_names, Servers(kafka, redis, waiting), WAITING_EVENTS, WAIT_S, 1)
+    show(f"handlers that wait {WAIT_S * 1000:.0f} ms, {WAITING_EVENTS} events", slow, only[0])
+    if set(only) != set(SUBJECTS):
+        return
+    path = write_result(
+        "consume",
+        {
+            "unit": "messages/s",
+            "ours": {"trivial": quick[OURS], "unprotected": quick[UNPROTECTED], "waiting": slow[OURS]},
+            "peers": {
+                FASTSTREAM: {"trivial": quick[FASTSTREAM], "waiting": slow[FASTSTREAM]},
+                PLAIN: {"trivial": quick[PLAIN], "waiting": slow[PLAIN]},
+            },
+            "ceiling": quick[CEILING],
+            "ratios": {
+                "to_ceiling": quick[OURS]["median"] / quick[CEILING]["median"],
+                "to_faststream": quick[OURS]["median"] / quick[FASTSTREAM]["median"],
+                "to_plain": quick[OURS]["median"] / quick[PLAIN]["median"],
+                "waiting_to_plain": slow[OURS]["median"] / slow[PLAIN]["median"],
+                "waiting_to_faststream": slow[OURS]["median"] / slow[FASTSTREAM]["median"],
+            },
+            "versions": versions_of(["aiokafka", "faststream", "pydantic", "redis"]),
+        },
+    )
+    print(f"\n{path}")
+
+
+def main() -> None:
+    """Start the servers and measure."""
+    with DevStack(("redis", "kafka"), progress=print) as stack:
+        asyncio.run(
+            run(
+                stack.kafka.address, stack.redis.address, lambda topic, n: stack.kafka.create_topic(topic, partitions=n)
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
