@@ -33,10 +33,10 @@ EVENT_TYPE = "huleedu.bench.consumed.v1"
 KEYS = 1_000
 PARTITIONS = 4
 EVENT_BYTES = 600
-TRIVIAL_EVENTS = 30_000
-WAITING_EVENTS = 4_000
+TRIVIAL_EVENTS = 12_000
+WAITING_EVENTS = 2_000
 WAIT_S = 0.005
-ROUNDS = 1
+ROUNDS = 3
 LIMIT_S = 120.0
 BATCH = 500
 TTL_S = 3_600
@@ -102,7 +102,7 @@ async def unprotected(servers: Servers, counted: Counted) -> None:
 
 
 async def _run_ours(servers: Servers, counted: Counted, steps: Any) -> None:
-    config = ConsumerConfig(group_id=uuid4().hex, topics=(servers.topic,), concurrency=1_000)
+    config = ConsumerConfig(group_id=uuid4().hex, topics=(servers.topic,), concurrency=200)
     consumer = EventConsumer(config, bootstrap_servers=servers.kafka, steps=steps)
 
     @consumer.on(EVENT_TYPE, model=Consumed)

@@ -10,7 +10,8 @@ and its pipeline know structlog.
 import logging
 import os
 import sys
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Self
 
 import structlog
@@ -37,6 +38,7 @@ __all__ = [
     "configure_service_logging",
     "create_service_logger",
     "current_log_context",
+    "event_log_context",
     "log_context",
     "log_event_processing",
     "swallowed_failures",
@@ -202,6 +204,39 @@ class _Bound:
 
     def __exit__(self, *_: object) -> None:
         structlog.contextvars.reset_contextvars(**self._tokens)
+
+
+def event_log_context(event_id: str | None, **identity: str | None) -> AbstractContextManager[None]:
+    """Put an event's identity on every line logged inside the block, unless that is done already.
+
+    Consumer and idempotency both do it, one inside the other.
+
+    Args:
+        event_id: The event; ``None`` is always another one.
+        **identity: What else is known; ``None`` is left out.
+    """
+    if event_id is not None and _event.get() == event_id:
+        return nullcontext()
+    return _BoundEvent(
+        {name: value for name, value in (("event_id", event_id), *identity.items()) if value is not None}
+    )
+
+
+class _BoundEvent(_Bound):
+    """Remembers which event it is."""
+
+    __slots__ = ("_event_token",)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        self._event_token = _event.set(self._values.get("event_id"))
+
+    def __exit__(self, *_: object) -> None:
+        _event.reset(self._event_token)
+        super().__exit__()
+
+
+_event: ContextVar[str | None] = ContextVar("huleedu_logged_event", default=None)
 
 
 def log_event_processing(logger: Any, message: str, envelope: EventEnvelope[Any], **additional_context: Any) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from huleedu_service_libs import _metrics
 from huleedu_service_libs.idempotency_v2.claim import Claim
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity
-from huleedu_service_libs.logging_utils import log_context
+from huleedu_service_libs.logging_utils import event_log_context
 from huleedu_service_libs.observability import get_tracer, is_within_trace, use_trace_context
 from huleedu_service_libs.observability.messaging import CONVERSATION, is_processing, process_span, spans_are_recorded
 
@@ -102,13 +102,13 @@ def context_of(identity: EventIdentity, msg: Any = None) -> Iterator[None]:
         identity: Of the event.
         msg: The message; its place stands on the span. A runner that has made the span already makes it the only one.
     """
-    known = {
-        "correlation_id": identity.correlation_id,
-        "event_id": identity.event_id,
-        "event_type": identity.event_type,
-        "source_service": identity.source_service,
-    }
-    with log_context(**{name: value for name, value in known.items() if value is not None}), _span_of(identity, msg):
+    lines = event_log_context(
+        identity.event_id,
+        correlation_id=identity.correlation_id,
+        event_type=identity.event_type,
+        source_service=identity.source_service,
+    )
+    with lines, _span_of(identity, msg):
         yield
 
 

@@ -8,6 +8,7 @@ neither Kafka's consumer nor lanes.
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC
 from functools import partial
 from typing import Any
@@ -22,9 +23,9 @@ from huleedu_service_libs.kafka.consumer.partitions import HANDLING, PUBLISHING,
 from huleedu_service_libs.kafka.consumer.ports import Delivery, Proceed, ProcessingStep
 from huleedu_service_libs.kafka.consumer.registry import Registration, Registry, data_of, envelope_of
 from huleedu_service_libs.kafka.consumer.retry import Again, Later, delay_after, plan_retry
-from huleedu_service_libs.logging_utils import create_service_logger, log_context
-from huleedu_service_libs.observability import get_tracer
-from huleedu_service_libs.observability.messaging import CONVERSATION, process_span
+from huleedu_service_libs.logging_utils import create_service_logger, event_log_context
+from huleedu_service_libs.observability import get_tracer, use_trace_context
+from huleedu_service_libs.observability.messaging import CONVERSATION, process_span, spans_are_recorded
 from huleedu_service_libs.protocols import BatchPublisher
 from huleedu_service_libs.store_policy import DeferredError, StoreDownError
 
@@ -75,6 +76,7 @@ class Handling:
         self._now = now
         self._jitter = jitter
         self._retry_topics = frozenset[str]()
+        self._tracer = get_tracer("huleedu_service_libs.consumer")
 
     def read_retry_topics(self, topics: Sequence[str]) -> None:
         """In records of these topics the headers about failures are believed."""
@@ -157,20 +159,21 @@ class Handling:
         for step in registration.steps:
             proceed = partial(_through, step, delivery, proceed)
         with (
-            log_context(
+            event_log_context(
+                str(envelope.event_id),
                 correlation_id=str(envelope.correlation_id),
-                event_id=str(envelope.event_id),
                 event_type=envelope.event_type,
                 source_service=envelope.source_service,
             ),
-            process_span(
-                get_tracer("huleedu_service_libs.consumer"),
-                job.record.topic,
-                _carrier(delivery),
-                self._attributes(job, delivery),
-            ),
+            self._span(job, delivery),
         ):
             await proceed()
+
+    def _span(self, job: Job, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
+        carrier = _carrier(delivery)
+        if spans_are_recorded():
+            return process_span(self._tracer, job.record.topic, carrier, self._attributes(job, delivery))
+        return use_trace_context(carrier) if carrier else nullcontext()
 
     async def _call(self, job: Job, registration: Registration, delivery: Delivery[Any], **offered: Any) -> None:
         job.ran = True

@@ -1,5 +1,7 @@
 """Prometheus metrics of a consumer. Labels have few values: event types without a handler share one."""
 
+from prometheus_client import Counter
+
 from huleedu_service_libs._metrics import counter, gauge, histogram
 
 __all__ = ["UNDECODED", "UNREGISTERED", "ConsumerMetrics"]
@@ -43,7 +45,7 @@ class _OfType:
 
     def __init__(self, group: str, topic: str, event_type: str) -> None:
         self.labels = (group, topic, event_type)
-        self.outcomes: dict[str, object] = {}
+        self.outcomes: dict[str, Counter] = {}
         self.duration = _DURATION.labels(*self.labels)
 
 
@@ -68,7 +70,11 @@ class ConsumerMetrics:
 
     def outcome(self, topic: str, event_type: str, outcome: str) -> None:
         """A record ended so."""
-        _RECORDS.labels(self._group, topic, event_type, outcome).inc()
+        of_type = self._of(topic, event_type)
+        found = of_type.outcomes.get(outcome)
+        if found is None:
+            found = of_type.outcomes[outcome] = _RECORDS.labels(*of_type.labels, outcome)
+        found.inc()
 
     def failure(self, topic: str, event_type: str, kind: str) -> None:
         """A run did not succeed."""
