@@ -139,14 +139,14 @@ async def ceiling(servers: Servers, counted: Counted) -> None:
                 continue
             async with redis.pipeline(transaction=False) as pipe:
                 for key in keys:
-                    pipe.set(key, "processing", nx=True, ex=TTL_S)
+                    _ = pipe.set(key, "processing", nx=True, ex=TTL_S)
                 claimed = await pipe.execute()
             for record, mine in zip(records, claimed, strict=True):
                 if mine:
                     await counted.handle(_data_of(record.value))
             async with redis.pipeline(transaction=False) as pipe:
                 for key in keys:
-                    pipe.set(key, "completed", ex=TTL_S)
+                    _ = pipe.set(key, "completed", ex=TTL_S)
                 await pipe.execute()
             await consumer.commit()
 
