@@ -30,8 +30,8 @@ async def _make_engine(postgres_database: str) -> AsyncIterator[MakeEngine]:
 
 @pytest.fixture(name="engine")
 async def _engine(make_engine: MakeEngine) -> AsyncEngine:
-    """Two connections and one of overflow; whoever waits gives up after 0.3 s. With a table ``essays`` of two rows."""
-    engine = make_engine(pool_size=2, max_overflow=1, pool_timeout=0.3)
+    """Two connections and one of overflow; whoever waits gives up after a second. With a table ``essays`` of two rows."""
+    engine = make_engine(pool_size=2, max_overflow=1, pool_timeout=1)
     async with engine.begin() as connection:
         await connection.execute(text("CREATE TABLE essays (id int PRIMARY KEY, title text)"))
         await connection.execute(text("INSERT INTO essays VALUES (1, 'one'), (2, 'two')"))

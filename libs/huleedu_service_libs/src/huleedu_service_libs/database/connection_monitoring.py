@@ -2,7 +2,7 @@
 
 One `_PoolWatch` belongs to an engine, however often monitoring is set up; whoever wants figures joins it. The
 events survive ``engine.dispose()``, for SQLAlchemy hands them to the new pool; the timing of ``pool.connect()``
-is put onto the new pool when the engine tells of it.
+is put onto the new pool when the old one makes it.
 """
 
 from collections.abc import Callable
@@ -123,10 +123,9 @@ class _PoolWatch:
             ("invalidate", self._on_invalidate),
             ("soft_invalidate", self._on_invalidate),
             ("do_connect", self._on_do_connect),
-            ("engine_disposed", self._on_disposed),
         ):
             event.listen(engine, name, _survive(listener))
-        self._time_waits(engine.pool)
+        self._observe(engine.pool)
 
     def join(self, metrics: DatabaseMetricsProtocol) -> None:
         key = _key_of(metrics)
@@ -134,26 +133,33 @@ class _PoolWatch:
         _sharing.setdefault(key, WeakSet()).add(self)
         self._refresh()
 
-    def figures(self, *, returning: bool = False) -> tuple[int, int, int]:
-        """Connections in use, idle, beyond the size; ``returning``: as if one more were back in the pool already."""
+    def figures(self) -> tuple[int, int, int]:
+        """Connections in use, idle, and the pool's size."""
         engine = self._engine()
-        if engine is None:
-            return 0, 0, 0
-        status = get_pool_status_safe(engine.pool)
-        active, idle = status["active_connections"], status["idle_connections"]
+        return _figures_of(engine.pool) if engine is not None else (0, 0, 0)
+
+    def _refresh(self, *, returning: bool = False, pool: Any = None) -> tuple[int, int]:
+        """Set the gauges; ``returning``: as if one more were back in the pool already. Size and overflow."""
+        active, idle, size = self.figures() if pool is None else _figures_of(pool)
         if returning and active:
             active -= 1
-            idle += idle < status["pool_size"]  # a full pool closes what comes back
-        return active, idle, max(0, active + idle - status["pool_size"]) if status["pool_size"] else 0
+            idle += idle < size  # a full pool closes what comes back
+        overflow = _beyond(active, idle, size)
+        for key, metrics in self.metrics.items():
+            if len(_sharing[key]) == 1:
+                metrics.set_connection_pool_status(active, idle, active + idle, overflow)
+            else:
+                self._add_up(key, metrics, (active, idle, overflow))
+        return size, overflow
 
-    def _refresh(self, *, returning: bool = False) -> None:
-        mine = self.figures(returning=returning)
-        for key, metrics in list(self.metrics.items()):
-            active, idle, overflow = mine
-            for other in _sharing[key]:
-                if other is not self:
-                    active, idle, overflow = map(sum, zip((active, idle, overflow), other.figures(), strict=True))
-            metrics.set_connection_pool_status(active, idle, active + idle, overflow)
+    def _add_up(self, key: object, metrics: DatabaseMetricsProtocol, mine: tuple[int, int, int]) -> None:
+        """Set the gauges of a service with several engines."""
+        active, idle, overflow = mine
+        for other in _sharing[key]:
+            if other is not self:
+                out, waiting, size = other.figures()
+                active, idle, overflow = active + out, idle + waiting, overflow + _beyond(out, waiting, size)
+        metrics.set_connection_pool_status(active, idle, active + idle, overflow)
 
     def _on_connect(self, _connection: Any, record: Any) -> None:
         self.invalid.discard(record)
@@ -169,16 +175,14 @@ class _PoolWatch:
 
     def _on_checkout(self, _connection: Any, record: Any, _proxy: Any) -> None:
         record.info[_OUT_SINCE] = self._clock()
-        self._refresh()
-        size, overflow = self._size_and_overflow()
-        for metrics in list(self.metrics.values()):
+        size, overflow = self._refresh()
+        for metrics in self.metrics.values():
             metrics.record_connection_acquired(size, overflow)
 
     def _on_checkin(self, _connection: Any, record: Any) -> None:
         since = record.info.pop(_OUT_SINCE, None)
-        self._refresh(returning=True)  # the event comes before the pool has it back
-        size, overflow = self._size_and_overflow()
-        for metrics in list(self.metrics.values()):
+        size, overflow = self._refresh(returning=True)  # the event comes before the pool has it back
+        for metrics in self.metrics.values():
             metrics.record_connection_released(size, overflow)
         if since is not None:
             held = self._clock() - since
@@ -193,15 +197,30 @@ class _PoolWatch:
             for metrics in list(self.metrics.values()):
                 metrics.record_database_error(type(error).__name__, "connection_invalidate")
 
-    def _on_disposed(self, engine: Engine) -> None:
-        self.invalid.clear()
-        self._time_waits(engine.pool)
-        self._refresh()
+    def _follow(self, pool: Any) -> None:
+        """Watch whatever takes the place of this pool too: ``engine.dispose()`` has it made by the pool itself.
 
-    def _size_and_overflow(self) -> tuple[int, int]:
-        engine = self._engine()
-        status = get_pool_status_safe(engine.pool if engine else None)
-        return status["pool_size"], status["overflow_connections"]
+        There is an event for it, ``engine_disposed``; but one listener to any event of connections makes SQLAlchemy
+        join two dispatchers for each connection object, which costs more than all of this.
+        """
+        recreate: Callable[[], Any] = pool.recreate
+
+        def recreate_watched() -> Any:
+            successor = recreate()
+            if not PROBING.get():
+                _survive(self._take_over)(successor)
+            return successor
+
+        pool.recreate = recreate_watched
+
+    def _take_over(self, pool: Any) -> None:
+        self.invalid.clear()
+        self._observe(pool)
+        self._refresh(pool=pool)
+
+    def _observe(self, pool: Any) -> None:
+        self._time_waits(pool)
+        self._follow(pool)
 
     def _time_waits(self, pool: Any) -> None:
         """Put the timing onto this very pool; a new pool comes without it."""
@@ -211,15 +230,20 @@ class _PoolWatch:
             if PROBING.get():
                 return connect()
             since = self._clock()
-            self._pend(1)
+            # With one idle nobody waits: the gauge is left alone.
+            pends = not _figures_of(pool)[1]
+            if pends:
+                self._pend(1)
             try:
                 connection = connect()
             except PoolTimeoutError:
-                _survive(self._count_timeout)()
+                self._count_timeout()
                 raise
             finally:
-                self._pend(-1)
-            _survive(self._observe_wait)(self._clock() - since)
+                if pends:
+                    self._pend(-1)
+            for further in self.further.values():
+                further.wait.observe(self._clock() - since)
             return connection
 
         pool.connect = timed_connect
@@ -233,9 +257,17 @@ class _PoolWatch:
         for further in self.further.values():
             further.timeouts.inc()
 
-    def _observe_wait(self, seconds: float) -> None:
-        for further in self.further.values():
-            further.wait.observe(seconds)
+
+def _figures_of(pool: Any) -> tuple[int, int, int]:
+    try:
+        return pool.checkedout(), pool.checkedin(), pool.size()
+    except Exception:  # noqa: BLE001  # NullPool has none of them
+        status = get_pool_status_safe(pool)
+        return status["active_connections"], status["idle_connections"], status["pool_size"]
+
+
+def _beyond(active: int, idle: int, size: int) -> int:
+    return max(0, active + idle - size) if size else 0
 
 
 def _survive(listener: Callable[..., None]) -> Callable[..., None]:

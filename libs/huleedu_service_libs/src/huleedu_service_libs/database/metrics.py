@@ -7,7 +7,7 @@ what its text format shows anyhow. Made once in a process for each service name.
 from collections.abc import Callable, MutableMapping
 from typing import Any, TypeAlias
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -30,6 +30,7 @@ __all__ = [
 
 _MAX_SERIES = 1_000
 _OTHER = "other"
+_LAST_SET: dict[Gauge, int] = {}  # one for all, for collectors are shared
 
 
 class PrometheusDatabaseMetrics:
@@ -63,7 +64,8 @@ class PrometheusDatabaseMetrics:
         )
         self._errors = named.counter("database_errors_total", "Failed operations", ("error_type", "operation"))
         self._own = named.made
-        self._status: tuple[int, int, int, int] | None = None
+        self._gauges = (self._active, self._idle, self._total, self._overflow)
+        self._last = _LAST_SET
         self._children: dict[tuple[object, ...], Any] = {}
         for name, collector in self._own.items():
             self.metrics.setdefault(name, collector)
@@ -91,14 +93,14 @@ class PrometheusDatabaseMetrics:
 
     def set_connection_pool_status(self, active: int, idle: int, total: int, overflow: int) -> None:
         """So many connections are in use, idle, open at all, and open beyond the pool's size."""
-
-        def _set() -> None:
-            self._active.set(active)
-            self._idle.set(idle)
-            self._total.set(total)
-            self._overflow.set(overflow)
-
-        self._safely(_set)
+        try:
+            last = self._last
+            for gauge, value in zip(self._gauges, (active, idle, total, overflow), strict=True):
+                if last.get(gauge) != value:  # most changes concern two of the four
+                    gauge.set(value)
+                    last[gauge] = value
+        except Exception as error:  # noqa: BLE001  # a figure is not worth a failed query
+            note_survived("metrics", error)
 
     def get_metrics(self) -> dict[str, Any]:
         """The collectors by logical name, and whatever else the service's mapping holds."""

@@ -1,8 +1,12 @@
 """Times every statement and transaction of an engine by SQLAlchemy's events, so that nobody has to decorate.
 
 Tells metrics, the slow-query log and spans. Shapes of statements are bounded here, for all of them.
+Listens to the dialect's events. Those of connections, ``before_cursor_execute`` and its kind, would cost each new
+connection object more than all the rest of the watching: SQLAlchemy joins two dispatchers for it.
+For a transaction's begin and end a dialect has no events; there its methods are wrapped.
 """
 
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from time import time_ns
 from typing import Any
@@ -28,8 +32,8 @@ __all__ = ["TABLES_SEEN", "watch_statements"]
 TABLES_SEEN: ContextVar[list[str] | None] = ContextVar("huleedu_database_tables_seen", default=None)
 """Where the tables of statements are noted, for a tracker that was told none."""
 
-_SINCE = "_huleedu_since"
-_BEGUN = "_huleedu_begun"
+_STYLES = ("do_execute", "do_executemany", "do_execute_no_params")
+_BEGUN = "huleedu_begun"
 _OTHER_TABLE = "other"
 
 _watches: "WeakKeyDictionary[Engine, _StatementWatch]" = WeakKeyDictionary()
@@ -72,38 +76,47 @@ class _StatementWatch:
         if self._listening:
             return
         self._listening = True
-        event.listen(engine, "before_cursor_execute", self._before)
-        event.listen(engine, "after_cursor_execute", self._after)
+        dialect: Any = engine.dialect
+        for name in _STYLES:
+            event.listen(engine, name, self._timed(dialect, name, getattr(dialect, name)))
         event.listen(engine, "handle_error", self._on_error)
-        event.listen(engine, "begin", self._on_begin)
-        event.listen(engine, "commit", self._on_commit)
-        event.listen(engine, "rollback", self._on_rollback)
+        event.listen(engine, "invalidate", self._on_invalidate)
+        dialect.do_begin = self._noting_begin(dialect.do_begin)
+        dialect.do_commit = self._noting_end(dialect.do_commit, "commit")
+        dialect.do_rollback = self._noting_end(dialect.do_rollback, "rollback")
 
-    def _before(self, _c: Any, _cursor: Any, _statement: str, _parameters: Any, context: Any, _many: bool) -> None:  # noqa: FBT001  # SQLAlchemy's signature
-        if context is not None:
-            setattr(context, _SINCE, self._clock())
+    def _timed(self, dialect: Any, name: str, execute: Callable[..., None]) -> Callable[..., bool | None]:
+        """A listener that executes, itself, so that it knows both ends; listeners after it have their turn within."""
+        listeners: Any = getattr(dialect.dispatch, name)
 
-    def _after(self, _c: Any, _cursor: Any, statement: str, parameters: Any, context: Any, many: bool) -> None:  # noqa: FBT001  # as above
-        since = getattr(context, _SINCE, None)
-        if since is None or not self.config.statements:
-            return
+        def run(cursor: Any, statement: str, *rest: Any) -> bool | None:
+            if PROBING.get() or not self.config.statements:
+                return None
+            since = self._clock()
+            try:
+                if not _handled_later(listeners, run, cursor, statement, rest):
+                    execute(cursor, statement, *rest)
+            except BaseException as error:
+                self._tell(statement, self._clock() - since, error, None)
+                raise
+            self._tell(statement, self._clock() - since, None, rest[0] if name == "do_execute" else None)
+            return True
+
+        return run
+
+    def _tell(self, statement: str, seconds: float, error: BaseException | None, parameters: Any) -> None:
         try:
-            self._told(statement, self._clock() - since, None, None if many else parameters)
-        except Exception as error:  # noqa: BLE001  # a figure is not worth a failed query
-            note_survived("statements", error)
+            self._told(statement, seconds, error, parameters)
+        except Exception as failure:  # noqa: BLE001  # a figure is not worth a failed query
+            note_survived("statements", failure)
 
     def _on_error(self, context: Any) -> None:
-        if PROBING.get() or not self.config.statements:
+        """Errors of connecting, beginning and ending; a statement's own are told where it is executed."""
+        if PROBING.get() or not self.config.statements or context.statement is not None:
             return
         try:
-            if context.statement is None:
-                self._count_error(
-                    "connect" if context.connection is None else "transaction", context.original_exception
-                )
-                return
-            since = getattr(context.execution_context, _SINCE, None)
-            seconds = 0.0 if since is None else self._clock() - since
-            self._told(context.statement, seconds, context.original_exception, None)
+            operation = "connect" if context.connection is None else "transaction"
+            self._count_error(operation, context.original_exception)
         except Exception as error:  # noqa: BLE001  # as above
             note_survived("statements", error)
 
@@ -137,26 +150,49 @@ class _StatementWatch:
             return shape
         return Shape(shape.operation, _OTHER_TABLE)
 
-    def _on_begin(self, connection: Any) -> None:
+    def _noting_begin(self, do_begin: Callable[[Any], None]) -> Callable[[Any], None]:
+        def begin(connection: Any) -> None:
+            do_begin(connection)
+            try:
+                # In autocommit mode nothing stays open between statements, however long the connection is held.
+                if getattr(connection.dbapi_connection, "autocommit", None) is not True and not PROBING.get():
+                    connection.info[_BEGUN] = self._clock()
+            except Exception as error:  # noqa: BLE001  # a figure is not worth a failed query
+                note_survived("transactions", error)
+
+        return begin
+
+    def _noting_end(self, do_end: Callable[[Any], None], outcome: str) -> Callable[[Any], None]:
+        def end(connection: Any) -> None:
+            try:
+                do_end(connection)
+            finally:
+                self._ended(connection, outcome)
+
+        return end
+
+    def _on_invalidate(self, _connection: Any, record: Any, _error: BaseException | None) -> None:
+        self._ended(record, "rollback")
+
+    def _ended(self, holder: Any, outcome: str) -> None:
         try:
-            if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
-                setattr(connection, _BEGUN, self._clock())
-        except Exception as error:  # noqa: BLE001  # as above
-            note_survived("transactions", error)
-
-    def _on_commit(self, connection: Any) -> None:
-        self._on_end(connection, "commit")
-
-    def _on_rollback(self, connection: Any) -> None:
-        self._on_end(connection, "rollback")
-
-    def _on_end(self, connection: Any, outcome: str) -> None:
-        try:
-            # On the connection object: the pooled connection's own notes are out of reach once it is broken.
-            since = getattr(connection, _BEGUN, None)
+            since = getattr(holder, "info", {}).pop(_BEGUN, None)
             if since is not None and self.config.statements:
-                setattr(connection, _BEGUN, None)
                 for metrics in self.metrics.values():
                     metrics.observe_transaction(outcome, self._clock() - since)
+        except NotImplementedError:  # SQLAlchemy's own look at a new connection, which belongs to no pool yet
+            return
         except Exception as error:  # noqa: BLE001  # as above
             note_survived("transactions", error)
+
+
+def _handled_later(
+    listeners: Iterable[Callable[..., bool | None]], ours: object, cursor: Any, statement: str, rest: tuple[Any, ...]
+) -> bool:
+    """Whether a listener that stands behind ours has executed the statement."""
+    behind = False
+    for listener in listeners:
+        if behind and listener(cursor, statement, *rest):
+            return True
+        behind = behind or listener is ours
+    return False
