@@ -206,3 +206,17 @@ async def test_health_and_metrics(pipeline: PipelineProcesses) -> None:
             assert health.json()["checks"] == dict.fromkeys(names, "ok")
             assert "python_info" in metrics.text
             assert metrics.headers["Content-Type"].startswith("text/plain")
+
+
+async def test_database_health_and_figures(pipeline: PipelineProcesses) -> None:
+    """Both services with a database tell how it is, and what they did with it, without a line of theirs for it."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+        for url in (pipeline.intake_url, pipeline.spellcheck_url):
+            report = await client.get(f"{url}/healthz/database")
+            metrics = await client.get(f"{url}/metrics")
+
+            assert report.status_code == 200
+            assert report.json()["overall_status"] == "healthy"
+            assert report.json()["checks"]["connection_pool"]["total_capacity"] == 20
+            assert 'database_statement_duration_seconds_count{operation="select"' in metrics.text
+            assert "_database_connections_active" in metrics.text

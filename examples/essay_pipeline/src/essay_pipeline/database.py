@@ -5,12 +5,15 @@ the tables are created at the start when they are missing.
 """
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 from dishka import Provider, Scope, provide
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-__all__ = ["DatabaseProvider", "check_database", "create_tables", "make_engine"]
+from huleedu_service_libs.database import DatabaseHealthChecker, setup_database_monitoring
+
+__all__ = ["DatabaseProvider", "check_database", "create_tables", "database_report", "make_engine"]
 
 _CONNECT_LIMIT_S = 10
 _TABLES_LOCK = 0x655A  # key of a PostgreSQL advisory lock; any number does, if all take the same
@@ -41,10 +44,16 @@ class DatabaseProvider(Provider):
 
     @provide
     async def provide_engine(self) -> AsyncIterator[AsyncEngine]:
-        """The engine, disposed of at the end."""
+        """The engine, watched from its first connection and disposed of at the end."""
         engine = make_engine(self._url)
+        setup_database_monitoring(engine, self._service_name)
         yield engine
         await engine.dispose()
+
+    @provide
+    def provide_health_checker(self, engine: AsyncEngine) -> DatabaseHealthChecker:
+        """What tells how the database is."""
+        return DatabaseHealthChecker(engine, self._service_name)
 
     @provide
     def provide_sessions(self, engine: AsyncEngine) -> async_sessionmaker[AsyncSession]:
@@ -60,7 +69,18 @@ async def create_tables(engine: AsyncEngine, metadata: Sequence[MetaData]) -> No
             await connection.run_sync(each.create_all)
 
 
-async def check_database(engine: AsyncEngine) -> None:
-    """Ask for one row."""
-    async with engine.connect() as connection:
-        await connection.execute(text("SELECT 1"))
+async def check_database(checker: DatabaseHealthChecker) -> None:
+    """Ask for one row, on a connection of the check's own.
+
+    Raises:
+        ConnectionError: There was no answer.
+    """
+    summary = await checker.get_health_summary()
+    if summary["status"] not in {"healthy", "warning"}:
+        raise ConnectionError(str(summary.get("error", summary["status"])))
+
+
+async def database_report(checker: DatabaseHealthChecker) -> tuple[int, dict[str, Any]]:
+    """HTTP status and body of ``/healthz/database``: everything that is known of the database."""
+    report = await checker.comprehensive_health_check()
+    return (503 if report["overall_status"] in {"unhealthy", "error"} else 200), report

@@ -15,6 +15,7 @@ from essay_pipeline.intake.models import Base
 from essay_pipeline.intake.routes import routes
 from essay_pipeline.intake.service import EssayIntake
 from essay_pipeline.intake.settings import IntakeSettings
+from huleedu_service_libs.database import DatabaseHealthChecker
 from huleedu_service_libs.error_handling import ErrorContext
 from huleedu_service_libs.error_handling.quart import create_error_response, register_error_handlers
 from huleedu_service_libs.kafka_client import KafkaBus
@@ -62,9 +63,11 @@ async def _start(app: HuleEduApp, settings: IntakeSettings) -> None:
         relay = await app.container.get(EventRelayWorker)
         await relay.start()
         app.relay_worker = relay
+        checker = await app.container.get(DatabaseHealthChecker)
+        app.extensions["health_checker"] = checker
         app.extensions["circuit_breakers"] = await app.container.get(CircuitBreakerRegistry)
         app.extensions["health_checks"] = {
-            "database": partial(check_database, engine),
+            "database": partial(check_database, checker),
             "redis": partial(check_redis, await app.container.get(AtomicRedisClientProtocol)),
             "kafka": partial(check_kafka, await app.container.get(KafkaBus)),
             "relay": partial(check_running, relay),

@@ -9,6 +9,7 @@ from quart import Blueprint, Response, current_app, jsonify, request
 
 from essay_pipeline.clock import utc_now
 from essay_pipeline.contracts import moment_text
+from essay_pipeline.database import database_report
 from essay_pipeline.errors import ConflictError
 from essay_pipeline.health import METRICS_CONTENT_TYPE, Check, health_report, metrics_text
 from essay_pipeline.intake.models import EssayRequest
@@ -62,6 +63,13 @@ async def healthz() -> tuple[Response, int]:
     status, body = await health_report(
         settings.SERVICE_NAME, checks, breakers=current_app.extensions.get("circuit_breakers")
     )
+    return jsonify(body), status
+
+
+@routes.get("/healthz/database")
+async def healthz_database() -> tuple[Response, int]:
+    """Connectivity, pool, answer times and sessions of the database; 503 when it does not answer."""
+    status, body = await database_report(current_app.extensions["health_checker"])
     return jsonify(body), status
 
 

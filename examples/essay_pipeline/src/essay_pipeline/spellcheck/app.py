@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from essay_pipeline.consumer import EventConsumer
-from essay_pipeline.database import check_database, create_tables
+from essay_pipeline.database import check_database, create_tables, database_report
 from essay_pipeline.health import (
     METRICS_CONTENT_TYPE,
     Check,
@@ -23,6 +23,7 @@ from essay_pipeline.health import (
 from essay_pipeline.spellcheck.di import make_container
 from essay_pipeline.spellcheck.models import Base
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
+from huleedu_service_libs.database import DatabaseHealthChecker
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -39,11 +40,12 @@ def create_app(settings: SpellcheckSettings) -> FastAPI:
     checks: dict[str, Check] = {}
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         container = make_container(settings)
         try:
             async with _running(container):
                 checks.update(await _health_checks(container))
+                app.state.health_checker = await container.get(DatabaseHealthChecker)
                 _logger.info("service_started", host=settings.HOST, port=settings.PORT)
                 yield
         finally:
@@ -56,6 +58,12 @@ def create_app(settings: SpellcheckSettings) -> FastAPI:
     async def healthz() -> JSONResponse:
         """200 when database, Redis and Kafka answer and consumer and relay run; else 503 with the reasons."""
         status, body = await health_report(settings.SERVICE_NAME, checks)
+        return JSONResponse(body, status)
+
+    @app.get("/healthz/database")
+    async def healthz_database() -> JSONResponse:
+        """Connectivity, pool, answer times and sessions of the database; 503 when it does not answer."""
+        status, body = await database_report(app.state.health_checker)
         return JSONResponse(body, status)
 
     @app.get("/metrics")
@@ -85,7 +93,7 @@ async def _running(container: AsyncContainer) -> AsyncIterator[None]:
 
 async def _health_checks(container: AsyncContainer) -> dict[str, Check]:
     return {
-        "database": partial(check_database, await container.get(AsyncEngine)),
+        "database": partial(check_database, await container.get(DatabaseHealthChecker)),
         "redis": partial(check_redis, await container.get(AtomicRedisClientProtocol)),
         "kafka": partial(check_kafka, await container.get(KafkaBus)),
         "consumer": (await container.get(EventConsumer)).ping,
