@@ -10,7 +10,7 @@ from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from huleedu_service_libs.outbox.models import Base
-from huleedu_service_libs.outbox.purge import OutboxPurgeError, PurgeLimits, purge
+from huleedu_service_libs.outbox.purge import _DELETE, OutboxPurgeError, PurgeLimits, purge
 
 from .tables import VARIANTS
 
@@ -88,6 +88,18 @@ async def test_each_statement_is_small(engine: AsyncEngine) -> None:
     assert (result.deleted, sum(deleted), max(deleted)) == (3000, 3000, 100)
     assert waits == [1 / 40] * (len(deleted) - 1)
     assert REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "purged"}) == before + 3000
+
+
+async def test_a_batch_reads_its_pages_alone(engine: AsyncEngine) -> None:
+    """The plan goes to the pages and rows by their places; nothing walks the whole table."""
+    await _fill(engine, 3000, "now() - interval '2 hours'", pad=90)
+    async with engine.connect() as connection:
+        plan = await connection.scalars(
+            text(f"EXPLAIN {_DELETE.text}"), {"first": "(4,0)", "behind": "(8,0)", "retention": HOUR, "most": 1000}
+        )
+        lines = list(plan)
+    assert any("Tid Range Scan" in line for line in lines), lines
+    assert not any("Seq Scan" in line for line in lines), lines
 
 
 async def test_rows_that_somebody_holds_are_passed_over(engine: AsyncEngine) -> None:
