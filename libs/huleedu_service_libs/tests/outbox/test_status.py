@@ -178,13 +178,36 @@ async def test_who_keeps_vacuum_from_its_work_is_named(engine: AsyncEngine) -> N
 # --- chores of a relay
 
 
+class Time:
+    """A clock that jumps ahead at each sleep."""
+
+    def __init__(self, step: float) -> None:
+        self.now = 0.0
+        self.turns = 0
+        self._step = step
+
+    def clock(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        assert seconds >= 0.05
+        self.turns += 1
+        self.now += self._step
+        await asyncio.sleep(0)
+
+
+def _chores(engine: AsyncEngine, service: str, time: Time, *, turn: bool = True, **settings: Any) -> OutboxMaintenance:
+    return OutboxMaintenance(
+        engine, OutboxSettings(**settings), service, is_turn=lambda: turn, clock=time.clock, sleep=time.sleep
+    )
+
+
 async def test_maintenance_measures_and_purges(engine: AsyncEngine) -> None:
-    """Gauges are set at once; published events go when the interval has passed; stop ends it, twice if need be."""
+    """Gauges are set and published events go when their times have come; start and stop may be said twice."""
     await _add(engine)
     await _add(engine, retry_count=5)
     await _run(engine, "UPDATE event_outbox SET published_at = now() - interval '1 hour' WHERE retry_count = 0")
-    settings = OutboxSettings(retention_seconds=60.0, purge_interval_seconds=0.02)
-    chores = OutboxMaintenance(engine, settings, "chores")
+    chores = _chores(engine, "chores", Time(1.0), retention_seconds=60.0, purge_interval_seconds=5.0)
     chores.start()
     chores.start()
     await eventually(lambda: REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "chores"}) == 1)
@@ -193,28 +216,27 @@ async def test_maintenance_measures_and_purges(engine: AsyncEngine) -> None:
     await chores.stop()
 
 
+async def test_maintenance_runs_on_the_real_clock(engine: AsyncEngine) -> None:
+    """Nothing of it needs a test's clock, and no setting makes it spin."""
+    await _add(engine)
+    await _run(engine, "UPDATE event_outbox SET published_at = now() - interval '1 hour'")
+    settings = OutboxSettings(retention_seconds=0.0, purge_interval_seconds=0.0)
+    chores = OutboxMaintenance(engine, settings, "real")
+    chores.start()
+    await eventually(lambda: REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "real"}) == 1)
+    await chores.stop()
+
+
 async def test_without_retention_nothing_is_purged_and_only_in_turn(engine: AsyncEngine) -> None:
     """By default published events stay; with a retention, only the relay whose turn it is purges."""
     await _add(engine)
     await _run(engine, "UPDATE event_outbox SET published_at = now() - interval '1 hour'")
-    turns: list[int] = []
-
-    async def sleep(_: float) -> None:
-        turns.append(1)
-        await asyncio.sleep(0)
-
-    keeps = OutboxMaintenance(engine, OutboxSettings(purge_interval_seconds=0.0), "keeps", sleep=sleep)
-    waits = OutboxMaintenance(
-        engine,
-        OutboxSettings(retention_seconds=0.0, purge_interval_seconds=0.0),
-        "waits",
-        is_turn=lambda: False,
-        sleep=sleep,
-    )
-    for chores in (keeps, waits):
-        turns.clear()
+    times = [Time(1000.0), Time(1000.0)]
+    keeps = _chores(engine, "keeps", times[0])
+    waits = _chores(engine, "waits", times[1], turn=False, retention_seconds=0.0)
+    for chores, time in zip((keeps, waits), times, strict=True):
         chores.start()
-        await eventually(lambda: len(turns) > 3)
+        await eventually(lambda seen=time: seen.turns > 3)
         await chores.stop()
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM event_outbox")) == 1
@@ -223,16 +245,11 @@ async def test_without_retention_nothing_is_purged_and_only_in_turn(engine: Asyn
 async def test_trouble_of_a_chore_is_counted_logged_once_and_tried_again(engine: AsyncEngine) -> None:
     """A missing table: the schema check names it, each failed look counts, and the log has one line of it."""
     await _run(engine, "DROP TABLE event_outbox")
-    turns: list[int] = []
-
-    async def sleep(_: float) -> None:
-        turns.append(1)
-        await asyncio.sleep(0)
-
+    time = Time(20.0)
     with capture_logs() as logs:
-        chores = OutboxMaintenance(engine, OutboxSettings(), "troubled", sleep=sleep)
+        chores = _chores(engine, "troubled", time)
         chores.start()
-        await eventually(lambda: len(turns) >= 3)
+        await eventually(lambda: time.turns >= 4)
         await chores.stop()
     assert [line["subject"] for line in logs if line["event"] == "outbox_schema_finding"] == ["table event_outbox"]
     assert len([line for line in logs if line["event"] == "outbox_maintenance_failed"]) == 1

@@ -20,6 +20,8 @@ from huleedu_service_libs.outbox.status import measure_status, read_status
 __all__ = ["OutboxMaintenance"]
 
 STATUS_INTERVAL_SECONDS = 15.0  # between two settings of the gauges
+FIRST_STATUS_SECONDS = 2.0  # by then the relay has its lanes
+LEAST_PAUSE_SECONDS = 0.05  # whatever the settings say
 STOP_GRACE_SECONDS = 2.0  # for a statement in flight; it is cancelled afterwards
 
 logger = create_service_logger("huleedu.outbox.maintenance")
@@ -55,6 +57,7 @@ class OutboxMaintenance:
         self._sleep = sleep
         self._metrics = OutboxMetrics(service_name)
         self._troubles: dict[str, str] = {}
+        self._next_status = clock() + FIRST_STATUS_SECONDS
         self._next_purge = clock() + settings.purge_interval_seconds  # not all at once, right at the start
         self._task: asyncio.Task[None] | None = None
 
@@ -73,13 +76,21 @@ class OutboxMaintenance:
     async def _run(self) -> None:
         await self._guarded("schema_check", self._check_schema)
         while True:
-            if self._settings.enable_metrics:
+            if self._settings.enable_metrics and self._clock() >= self._next_status:
+                self._next_status = self._clock() + STATUS_INTERVAL_SECONDS
                 await self._guarded("status", self._measure)
             if self._settings.retention_seconds is not None and self._clock() >= self._next_purge:
                 self._next_purge = self._clock() + self._settings.purge_interval_seconds
                 if self._is_turn():
                     await self._guarded("purge", self._purge)
-            await self._sleep(min(STATUS_INTERVAL_SECONDS, self._settings.purge_interval_seconds))
+            await self._sleep(self._until_next())
+
+    def _until_next(self) -> float:
+        """Seconds until a chore is due, looked at again every second because settings may change."""
+        due = [1.0, self._next_status - self._clock()]
+        if self._settings.retention_seconds is not None:
+            due.append(self._next_purge - self._clock())
+        return max(LEAST_PAUSE_SECONDS, min(due))
 
     async def _guarded(self, chore: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do a chore; its trouble is counted, and logged when it is not the same as last time."""
