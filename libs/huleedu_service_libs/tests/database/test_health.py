@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from huleedu_service_libs.database import DatabaseHealthChecker, setup_database_monitoring
 from huleedu_service_libs.database.health_checks import get_pool_status_safe
+from huleedu_service_libs.testing.chaos.proxy import FaultProxy
 from huleedu_service_libs.testing.devstack import PostgresServer
 
 from .conftest import MakeEngine
@@ -251,3 +252,22 @@ async def test_a_restart_is_seen_and_over(engine: AsyncEngine, postgres_server: 
     finally:
         await asyncio.to_thread(postgres_server.start)
     assert (await checker.get_health_summary())["status"] == "healthy"
+
+
+@pytest.mark.integration
+async def test_a_silent_network_costs_the_time_limit(engine: AsyncEngine, postgres_server: PostgresServer) -> None:
+    """When no byte comes back every check ends within its limit; once the network is back so is health."""
+    async with FaultProxy(f"{engine.url.host}:{engine.url.port}") as proxy:
+        host, port = proxy.address.split(":")
+        behind = create_async_engine(engine.url.set(host=host, port=int(port)))
+        checker = DatabaseHealthChecker(behind, "svc")
+        assert (await checker.get_health_summary())["status"] == "healthy"
+        proxy.silence()
+        began = time.monotonic()
+        summary = await checker.get_health_summary()
+        assert (summary["status"], summary["error"]) == ("unhealthy", "Connection timeout")
+        assert (await checker.check_query_performance(timeout=0.2))["status"] == "unhealthy"
+        assert time.monotonic() - began < 10
+        proxy.heal()
+        assert (await checker.get_health_summary())["status"] == "healthy"
+        await behind.dispose()

@@ -1,10 +1,13 @@
 """Prometheus metrics of a service's database, without a database."""
 
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
 from prometheus_client import REGISTRY, Counter, generate_latest
-from sqlalchemy import create_engine
+from sqlalchemy import QueuePool, create_engine, event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs.database import (
@@ -15,6 +18,7 @@ from huleedu_service_libs.database import (
     PrometheusDatabaseMetrics,
     setup_database_monitoring,
 )
+from huleedu_service_libs.database.engines import pool_label
 
 from .figures import sample
 
@@ -160,6 +164,45 @@ def test_a_synchronous_engine_is_watched(service: str) -> None:
     assert sample(f"{service}_database_statement_duration_seconds_count", **labels) == 1
     assert sample(f"{service}_database_transaction_open_seconds_count", outcome="commit") == 1
     assert sample(f"{service}_database_connections_acquired_total") == 1
+
+
+def test_other_listeners_have_their_turn(service: str) -> None:
+    """A listener behind ours is still asked, and one that executes the statement itself is the only one to do so."""
+    engine = create_engine("sqlite://")
+    setup_database_monitoring(engine, service)
+    asked: list[str] = []
+
+    @event.listens_for(engine, "do_execute")
+    def execute(cursor: Any, statement: str, parameters: Any, _context: Any) -> bool:
+        asked.append(statement)
+        cursor.execute(statement.replace("1", "2"), parameters)
+        return True
+
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT 1 + ?", (5,)).scalar_one() == 7
+    engine.dispose()
+    assert asked[-1] == "SELECT 1 + ?"
+    labels = {"operation": "select", "table": "unknown", "result": "success"}
+    assert sample(f"{service}_database_statement_duration_seconds_count", **labels) >= 1
+
+
+def test_many_threads_on_one_engine(tmp_path: Path, service: str) -> None:
+    """Connections in use are none in the end, and each was counted."""
+    engine = create_engine(f"sqlite:///{tmp_path / 'essays'}", poolclass=QueuePool, pool_size=3, max_overflow=2)
+    setup_database_monitoring(engine, service)
+
+    def work(_: int) -> None:
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SELECT 1")
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(200)))
+    with engine.connect():
+        assert sample(f"{service}_database_connections_active") == 1
+    assert sample(f"{service}_database_connections_active") == 0
+    assert sample(f"{service}_database_connections_acquired_total") == 201
+    assert sample(f"{service}_database_connection_pending", pool=pool_label(engine)) == 0
+    engine.dispose()
 
 
 @pytest.mark.parametrize(

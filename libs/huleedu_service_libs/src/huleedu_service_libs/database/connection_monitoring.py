@@ -8,7 +8,7 @@ is put onto the new pool when the old one makes it.
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet, ref
+from weakref import WeakKeyDictionary, WeakSet
 
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -107,11 +107,12 @@ def _key_of(metrics: DatabaseMetricsProtocol) -> object:
 
 
 class _PoolWatch:
-    """The listeners of one engine's pool. Holds the engine weakly, for the engine holds its listeners."""
+    """The listeners of one engine's pool. Knows the pool, but not the engine, which holds its listeners."""
 
     def __init__(self, engine: Engine, clock: Clock = monotonic) -> None:
-        self._engine = ref(engine)
         self._clock = clock
+        self._pool: Any = engine.pool
+        self.adds_up = False  # with other engines of one service
         self.pending = 0
         self.invalid: WeakSet[Any] = WeakSet()
         self.metrics: dict[object, DatabaseMetricsProtocol] = {}
@@ -129,27 +130,29 @@ class _PoolWatch:
 
     def join(self, metrics: DatabaseMetricsProtocol) -> None:
         key = _key_of(metrics)
-        self.metrics[key] = metrics
-        _sharing.setdefault(key, WeakSet()).add(self)
+        self.metrics = {**self.metrics, key: metrics}  # another one, for threads may be looking through the old one
+        sharing = _sharing.setdefault(key, WeakSet())
+        sharing.add(self)
+        for watch in sharing:
+            watch.adds_up = watch.adds_up or len(sharing) > 1
         self._refresh()
 
     def figures(self) -> tuple[int, int, int]:
         """Connections in use, idle, and the pool's size."""
-        engine = self._engine()
-        return _figures_of(engine.pool) if engine is not None else (0, 0, 0)
+        return _figures_of(self._pool)
 
-    def _refresh(self, *, returning: bool = False, pool: Any = None) -> tuple[int, int]:
+    def _refresh(self, *, returning: bool = False) -> tuple[int, int]:
         """Set the gauges; ``returning``: as if one more were back in the pool already. Size and overflow."""
-        active, idle, size = self.figures() if pool is None else _figures_of(pool)
+        active, idle, size = _figures_of(self._pool)
         if returning and active:
             active -= 1
             idle += idle < size  # a full pool closes what comes back
-        overflow = _beyond(active, idle, size)
+        overflow = max(0, active + idle - size) if size else 0
         for key, metrics in self.metrics.items():
-            if len(_sharing[key]) == 1:
-                metrics.set_connection_pool_status(active, idle, active + idle, overflow)
-            else:
+            if self.adds_up:
                 self._add_up(key, metrics, (active, idle, overflow))
+            else:
+                metrics.set_connection_pool_status(active, idle, active + idle, overflow)
         return size, overflow
 
     def _add_up(self, key: object, metrics: DatabaseMetricsProtocol, mine: tuple[int, int, int]) -> None:
@@ -216,22 +219,25 @@ class _PoolWatch:
     def _take_over(self, pool: Any) -> None:
         self.invalid.clear()
         self._observe(pool)
-        self._refresh(pool=pool)
+        self._refresh()
 
     def _observe(self, pool: Any) -> None:
+        self._pool = pool
         self._time_waits(pool)
         self._follow(pool)
 
     def _time_waits(self, pool: Any) -> None:
         """Put the timing onto this very pool; a new pool comes without it."""
         connect: Callable[[], Any] = pool.connect
+        idle: Callable[[], int] = getattr(pool, "checkedin", int)
+        further = self.further
 
         def timed_connect() -> Any:
             if PROBING.get():
                 return connect()
             since = self._clock()
             # With one idle nobody waits: the gauge is left alone.
-            pends = not _figures_of(pool)[1]
+            pends = not idle()
             if pends:
                 self._pend(1)
             try:
@@ -242,8 +248,8 @@ class _PoolWatch:
             finally:
                 if pends:
                     self._pend(-1)
-            for further in self.further.values():
-                further.wait.observe(self._clock() - since)
+            for each in further.values():
+                each.wait.observe(self._clock() - since)
             return connection
 
         pool.connect = timed_connect

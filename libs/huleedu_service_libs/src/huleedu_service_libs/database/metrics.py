@@ -4,7 +4,9 @@ Named ``<service>_database_...``; characters that Prometheus would have quoted b
 what its text format shows anyhow. Made once in a process for each service name.
 """
 
+from collections import Counter as Counts
 from collections.abc import Callable, MutableMapping
+from threading import Lock
 from typing import Any, TypeAlias
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -30,7 +32,8 @@ __all__ = [
 
 _MAX_SERIES = 1_000
 _OTHER = "other"
-_LAST_SET: dict[Gauge, int] = {}  # one for all, for collectors are shared
+_LAST_SET: dict[Gauge, dict[str, int]] = {}  # by the first gauge of the four, for collectors are shared
+_SETTING = Lock()  # engines that are not asynchronous are used by many threads
 
 
 class PrometheusDatabaseMetrics:
@@ -64,9 +67,9 @@ class PrometheusDatabaseMetrics:
         )
         self._errors = named.counter("database_errors_total", "Failed operations", ("error_type", "operation"))
         self._own = named.made
-        self._gauges = (self._active, self._idle, self._total, self._overflow)
-        self._last = _LAST_SET
+        self._last = _LAST_SET.setdefault(self._active, dict.fromkeys(("active", "idle", "total", "overflow"), 0))
         self._children: dict[tuple[object, ...], Any] = {}
+        self._series: Counts[Counter | Histogram] = Counts()
         for name, collector in self._own.items():
             self.metrics.setdefault(name, collector)
 
@@ -95,10 +98,16 @@ class PrometheusDatabaseMetrics:
         """So many connections are in use, idle, open at all, and open beyond the pool's size."""
         try:
             last = self._last
-            for gauge, value in zip(self._gauges, (active, idle, total, overflow), strict=True):
-                if last.get(gauge) != value:  # most changes concern two of the four
-                    gauge.set(value)
-                    last[gauge] = value
+            with _SETTING:  # most changes concern two of the four
+                if last["active"] != active:
+                    self._active.set(active)
+                if last["idle"] != idle:
+                    self._idle.set(idle)
+                if last["total"] != total:
+                    self._total.set(total)
+                if last["overflow"] != overflow:
+                    self._overflow.set(overflow)
+                last["active"], last["idle"], last["total"], last["overflow"] = active, idle, total, overflow
         except Exception as error:  # noqa: BLE001  # a figure is not worth a failed query
             note_survived("metrics", error)
 
@@ -111,9 +120,10 @@ class PrometheusDatabaseMetrics:
         child = self._children.get(key)
         if child is None:
             texts = tuple(str(value) for value in values)
-            if sum(1 for known in self._children if known[0] is collector) >= _MAX_SERIES:
+            if self._series[collector] >= _MAX_SERIES:
                 texts = (*(_OTHER for _ in texts[:-1]), texts[-1] if texts[-1] in _RESULTS else _OTHER)
                 return collector.labels(*texts)
+            self._series[collector] += 1
             child = self._children[key] = collector.labels(*texts)
         return child
 

@@ -87,14 +87,14 @@ class _StatementWatch:
 
     def _timed(self, dialect: Any, name: str, execute: Callable[..., None]) -> Callable[..., bool | None]:
         """A listener that executes, itself, so that it knows both ends; listeners after it have their turn within."""
-        listeners: Any = getattr(dialect.dispatch, name)
+        dispatch = dialect.dispatch
 
         def run(cursor: Any, statement: str, *rest: Any) -> bool | None:
             if PROBING.get() or not self.config.statements:
                 return None
             since = self._clock()
             try:
-                if not _handled_later(listeners, run, cursor, statement, rest):
+                if not _handled_later(getattr(dispatch, name), run, cursor, statement, rest):
                     execute(cursor, statement, *rest)
             except BaseException as error:
                 self._tell(statement, self._clock() - since, error, None)
