@@ -55,8 +55,8 @@ async def settle(pipeline: PipelineProcesses, *users: User) -> None:
 
 
 def lines_about(log: str, correlation_id: str) -> list[dict[str, Any]]:
-    """The log lines that carry a correlation id."""
-    lines = (json.loads(line) for line in log.splitlines() if line.startswith("{"))
+    """The log lines that carry a correlation id; one that is still being written has no end yet."""
+    lines = (json.loads(line) for line in log.rpartition("\n")[0].splitlines() if line.startswith("{"))
     return [line for line in lines if line.get("correlation_id") == correlation_id]
 
 

@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/metrics``, the same for all services.
+"""``/healthz``, the same for all services.
 
 A check is an async function that returns when its dependency answers and raises
 when it does not. Knows no web framework.
@@ -8,25 +8,19 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.protocols import RedisClientProtocol
 from huleedu_service_libs.resilience import CircuitBreakerRegistry
 
 __all__ = [
-    "METRICS_CONTENT_TYPE",
     "Check",
     "check_kafka",
     "check_redis",
     "check_running",
     "health_report",
-    "metrics_text",
 ]
 
 Check = Callable[[], Awaitable[None]]
-
-METRICS_CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _LIMIT_S = 2.0
 
@@ -94,11 +88,6 @@ async def check_running(part: Runs) -> None:
     """
     if not part.is_running:
         raise RuntimeError("not running")
-
-
-def metrics_text() -> bytes:
-    """The process's collectors in Prometheus' text format."""
-    return generate_latest()
 
 
 async def _outcome(check: Check, limit: float) -> str:

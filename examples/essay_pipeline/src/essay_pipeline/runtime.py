@@ -24,6 +24,7 @@ from quart import Quart
 
 from essay_pipeline.settings import PipelineSettings
 from huleedu_service_libs.logging_utils import configure_service_logging, create_service_logger
+from huleedu_service_libs.observability import shutdown_tracing
 
 __all__ = ["run_service", "serve_fastapi", "serve_quart"]
 
@@ -49,6 +50,7 @@ def run_service(settings: PipelineSettings, serve: Serve) -> None:
     )
     logging.getLogger("aiokafka").setLevel(logging.WARNING)  # noqa: TID251  # a level, not a logger of ours
     asyncio.run(_until_stopped(settings, serve, arguments.parent_pipe))
+    shutdown_tracing()
 
 
 async def serve_fastapi(app: FastAPI, settings: PipelineSettings, stop: asyncio.Event) -> None:

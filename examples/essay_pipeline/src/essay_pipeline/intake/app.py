@@ -15,11 +15,14 @@ from essay_pipeline.intake.models import Base
 from essay_pipeline.intake.routes import routes
 from essay_pipeline.intake.service import EssayIntake
 from essay_pipeline.intake.settings import IntakeSettings
+from essay_pipeline.traces import start_tracing
 from huleedu_service_libs.database import DatabaseHealthChecker
 from huleedu_service_libs.error_handling import ErrorContext
 from huleedu_service_libs.error_handling.quart import create_error_response, register_error_handlers
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.metrics_middleware import setup_standard_service_metrics_middleware
+from huleedu_service_libs.middleware.frameworks.quart_middleware import setup_tracing_middleware
 from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.quart_app import HuleEduApp
@@ -47,6 +50,8 @@ def create_app(settings: IntakeSettings) -> HuleEduApp:
     app.after_serving(partial(_stop, app))
     app.after_request(partial(_add_headers, settings))
     register_error_handlers(app)
+    setup_standard_service_metrics_middleware(app, settings.SERVICE_NAME)
+    setup_tracing_middleware(app, start_tracing(settings.SERVICE_NAME))
     for kind in _DATABASE_IS_AWAY:
         app.register_error_handler(kind, _answer_database_is_away)
     app.register_error_handler(RequestEntityTooLarge, partial(_answer_too_large, settings))

@@ -11,12 +11,13 @@ from essay_pipeline.clock import utc_now
 from essay_pipeline.contracts import moment_text
 from essay_pipeline.database import database_report
 from essay_pipeline.errors import ConflictError
-from essay_pipeline.health import METRICS_CONTENT_TYPE, Check, health_report, metrics_text
+from essay_pipeline.health import Check, health_report
 from essay_pipeline.intake.models import EssayRequest
 from essay_pipeline.intake.service import EssayIntake, Submission, TransactionRolledBackError
 from essay_pipeline.intake.settings import IntakeSettings
 from essay_pipeline.tokens import InvalidTokenError, verify_token
 from huleedu_service_libs.error_handling import ErrorContext, raise_authentication_error, raise_validation_error
+from huleedu_service_libs.middleware.exposition import render_metrics
 from huleedu_service_libs.middleware.request_context import CORRELATION_HEADER, SCOPE_KEY
 
 __all__ = ["routes"]
@@ -76,7 +77,8 @@ async def healthz_database() -> tuple[Response, int]:
 @routes.get("/metrics")
 async def metrics() -> Response:
     """The collectors, for Prometheus."""
-    return Response(metrics_text(), content_type=METRICS_CONTENT_TYPE)
+    body, content_type = render_metrics(request.headers.get("Accept"))
+    return Response(body, content_type=content_type)
 
 
 def _correlation_id() -> UUID:

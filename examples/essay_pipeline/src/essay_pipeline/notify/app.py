@@ -15,16 +15,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from essay_pipeline.consumer import EventConsumer
 from essay_pipeline.contracts import LEAST_CHARACTERS, MOST_BODY_BYTES, MOST_CHARACTERS
-from essay_pipeline.health import METRICS_CONTENT_TYPE, check_redis, health_report, metrics_text
+from essay_pipeline.health import check_redis, health_report
 from essay_pipeline.notify.di import make_container
 from essay_pipeline.notify.settings import NotifySettings
 from essay_pipeline.notify.sockets import UserSockets
 from essay_pipeline.slips import make_slips
 from essay_pipeline.texts import Essay, load_essays
 from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
+from essay_pipeline.traces import start_tracing
 from huleedu_service_libs.error_handling import ErrorContext, raise_resource_not_found
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers
 from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.middleware.exposition import render_metrics
+from huleedu_service_libs.middleware.frameworks.fastapi_metrics_middleware import (
+    setup_standard_service_metrics_middleware,
+)
+from huleedu_service_libs.middleware.frameworks.fastapi_middleware import setup_tracing_middleware
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
 __all__ = ["create_app"]
@@ -48,6 +54,8 @@ def create_app(settings: NotifySettings) -> FastAPI:
     app.state.settings = settings
     app.add_middleware(_SecurityHeaders, intake_url=settings.INTAKE_URL)
     register_error_handlers(app, http_exceptions=True)
+    setup_standard_service_metrics_middleware(app, settings.SERVICE_NAME)
+    setup_tracing_middleware(app, start_tracing(settings.SERVICE_NAME))
     app.include_router(_routes)
     return app
 
@@ -154,9 +162,10 @@ async def healthz(request: Request) -> JSONResponse:
 
 
 @_routes.get("/metrics")
-async def metrics() -> Response:
+async def metrics(request: Request) -> Response:
     """The collectors, for Prometheus."""
-    return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
+    body, content_type = render_metrics(request.headers.get("Accept"))
+    return Response(body, headers={"Content-Type": content_type})
 
 
 def _page_file(name: str) -> Response:

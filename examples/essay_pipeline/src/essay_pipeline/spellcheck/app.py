@@ -5,28 +5,32 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from dishka import AsyncContainer
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from essay_pipeline.consumer import EventConsumer
 from essay_pipeline.database import check_database, create_tables, database_report
 from essay_pipeline.health import (
-    METRICS_CONTENT_TYPE,
     Check,
     check_kafka,
     check_redis,
     check_running,
     health_report,
-    metrics_text,
 )
 from essay_pipeline.spellcheck.di import make_container
 from essay_pipeline.spellcheck.models import Base
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
+from essay_pipeline.traces import start_tracing
 from huleedu_service_libs.database import DatabaseHealthChecker
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.middleware.exposition import render_metrics
+from huleedu_service_libs.middleware.frameworks.fastapi_metrics_middleware import (
+    setup_standard_service_metrics_middleware,
+)
+from huleedu_service_libs.middleware.frameworks.fastapi_middleware import setup_tracing_middleware
 from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
@@ -53,6 +57,8 @@ def create_app(settings: SpellcheckSettings) -> FastAPI:
 
     app = FastAPI(title=settings.SERVICE_NAME, lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     register_error_handlers(app, http_exceptions=True)
+    setup_standard_service_metrics_middleware(app, settings.SERVICE_NAME)
+    setup_tracing_middleware(app, start_tracing(settings.SERVICE_NAME))
 
     @app.get("/healthz")
     async def healthz() -> JSONResponse:
@@ -67,9 +73,10 @@ def create_app(settings: SpellcheckSettings) -> FastAPI:
         return JSONResponse(body, status)
 
     @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         """The collectors, for Prometheus."""
-        return Response(metrics_text(), media_type=METRICS_CONTENT_TYPE)
+        body, content_type = render_metrics(request.headers.get("Accept"))
+        return Response(body, headers={"Content-Type": content_type})
 
     return app
 
