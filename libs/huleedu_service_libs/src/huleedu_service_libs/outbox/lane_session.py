@@ -7,10 +7,11 @@ that is frozen or whose host has vanished: it is told to by settings, and a hear
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import CursorResult, Executable
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs import _clock
@@ -27,6 +28,7 @@ HEARTBEATS = 4  # within that time
 STATEMENT_TIMEOUT_SECONDS = 30.0  # a session that answers nothing for so long is given up
 CLOSE_TIMEOUT_SECONDS = 5.0
 PROBE_TIMEOUT_SECONDS = 2.0
+PROBES = 4  # sessions that are opened to see whether one of them gets the relay's server process
 
 T = TypeVar("T")
 
@@ -49,8 +51,9 @@ class SharedSessionError(RuntimeError):
 
     def __init__(self, *pids: int) -> None:
         self.pids = pids
+        which = f" ({', '.join(map(str, pids))})" if pids else ""
         super().__init__(
-            f"The outbox relay needs a database session of its own, but its statements share server processes {pids} "
+            f"The outbox relay needs a database session of its own, but shares its server process{which} "
             "with others: a pooler in transaction or statement mode (PgBouncer's pool_mode) stands in between, where "
             "advisory locks are lost. Give the relay an engine that goes to PostgreSQL itself, or to a pool in session mode"
         )
@@ -157,7 +160,7 @@ class LaneSession:
         relays, member = tuple((await self.execute(statements.COUNT_RELAYS, membership)).one())
         if not member:
             await self.close()
-            raise SharedSessionError
+            raise LanesLostError
         await self._take_share(-(-LANES // max(1, int(relays))), relays, in_flight=in_flight)
         self._next_rebalance = self._clock() + REBALANCE_SECONDS
 
@@ -211,21 +214,30 @@ class LaneSession:
             raise
 
     async def _refuse_a_shared_one(self, connection: AsyncConnection) -> None:
-        """Look whether the server process stays ours while another session is in a transaction.
+        """Look whether the server process stays ours while other sessions are in transactions.
 
-        A pooler in transaction mode has taken it back after the statement: the other session gets it, or this one
-        gets another one next time.
+        A pooler in transaction mode has taken it back after the statement: one of the other sessions gets it, or
+        this one gets another one next time. Who is connected to the server itself need not ask.
         """
-        own = int(await connection.scalar(statements.WHO_SERVES) or 0)
         try:
-            async with asyncio.timeout(PROBE_TIMEOUT_SECONDS), self._engine.connect() as other:
-                pids = [int(await other.scalar(statements.WHO_SERVES) or 0)]
-                pids.append(int(await connection.scalar(statements.WHO_SERVES) or 0))
-        except TimeoutError:  # a pool of one connection
-            logger.warning("outbox_pooler_check_skipped", reason="the engine has no second connection to spare")
-            return
-        if pids[0] == own or pids[1] != own:
-            raise SharedSessionError(own, *pids)
+            own, port = tuple((await connection.execute(statements.WHO_SERVES)).one())
+            if port is None or port != await _local_port(connection):
+                await self._probe(connection, own)
+        except TimeoutError:  # a small pool
+            logger.warning("outbox_pooler_check_cut_short", reason="the engine has too few connections to spare")
+        except DBAPIError as error:
+            if "prepared statement" in str(error):  # one that this session never made, or that another made here
+                raise SharedSessionError from error
+            raise
+
+    async def _probe(self, connection: AsyncConnection, own: int) -> None:
+        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS), AsyncExitStack() as others:
+            for _ in range(PROBES):
+                other = await others.enter_async_context(self._engine.connect())
+                taken = int(await other.scalar(statements.WHO_SERVES) or 0)
+                now = int(await connection.scalar(statements.WHO_SERVES) or 0)
+                if taken == own or now != own:
+                    raise SharedSessionError(own, taken, now)
 
     async def _beat(self) -> None:
         """Keep the server from ending the session while a batch takes long or nothing happens."""
@@ -237,6 +249,14 @@ class LaneSession:
                 self._metrics.increment_errors("heartbeat")
                 logger.warning("outbox_session_lost", error=str(error), error_type=type(error).__name__)
                 return
+
+
+async def _local_port(connection: AsyncConnection) -> int | None:
+    """The port from which this process is connected, where the driver tells."""
+    driver = (await connection.get_raw_connection()).driver_connection
+    transport = getattr(driver, "_transport", None)  # asyncpg has no public way
+    name = transport.get_extra_info("sockname") if transport is not None else None
+    return int(name[1]) if isinstance(name, tuple) else None
 
 
 def _settings(idle_limit_seconds: float) -> dict[str, str]:
