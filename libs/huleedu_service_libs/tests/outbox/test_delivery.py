@@ -1,10 +1,15 @@
 """Senders: what becomes of each event of a batch, and the order within a key."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
 from aiokafka import errors
 from aiokafka.errors import KafkaConnectionError
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from huleedu_service_libs.kafka.errors import (
     EnvelopeEncodingError,
@@ -12,6 +17,8 @@ from huleedu_service_libs.kafka.errors import (
     KafkaBusStoppedError,
     MessageTooLargeError,
 )
+from huleedu_service_libs.observability.links import MOST_LINKS
+from huleedu_service_libs.outbox import delivery
 from huleedu_service_libs.outbox.delivery import BatchSender, OneByOneSender, is_transient, sender_for
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 
@@ -95,6 +102,70 @@ async def test_a_publisher_that_raises_is_an_outage() -> None:
 
     outcomes = await BatchSender(Broken(), "svc").deliver([Event()])
     assert [outcome.transient for outcome in outcomes] == [True]
+
+
+@pytest.fixture(name="spans")
+def _spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    monkeypatch.setattr(delivery, "get_tracer", provider.get_tracer)
+    yield exporter
+    provider.shutdown()
+
+
+def _traced(number: int, **changes: Any) -> Event:
+    parent = f"00-{number:032x}-{number:016x}-01"
+    return Event(event_data={"data": {}, "metadata": {"traceparent": parent}}, **changes)
+
+
+async def test_a_batch_is_a_span_with_links_to_the_traces_of_its_events(spans: InMemorySpanExporter) -> None:
+    """One span whatever the number of events, each trace linked once; what was not acknowledged is counted."""
+    publisher = BatchingPublisher()
+    publisher.poison.add(b"bad")
+    events = [_traced(1), _traced(2), _traced(2), Event(), _traced(3, event_key="bad")]
+    await BatchSender(publisher, "svc").deliver(events)
+    (span,) = spans.get_finished_spans()
+    assert [link.context.trace_id for link in span.links] == [1, 2, 3]
+    assert span.attributes is not None
+    assert span.attributes["messaging.batch.message_count"] == 5
+    assert span.attributes["huleedu.outbox.unacknowledged"] == 1
+
+
+async def test_links_have_a_limit(spans: InMemorySpanExporter) -> None:
+    """A batch from a thousand traces links as many of them as a span may."""
+    await BatchSender(BatchingPublisher(), "svc").deliver([_traced(number + 1) for number in range(1000)])
+    assert len(spans.get_finished_spans()[0].links) == MOST_LINKS
+
+
+async def test_a_single_envelope_is_a_span_with_its_link(spans: InMemorySpanExporter) -> None:
+    """A failure is recorded on it."""
+    publisher = Publisher()
+    publisher.errors["bad"] = ValueError("no")
+    await OneByOneSender(publisher, "svc").deliver([_traced(7), _traced(8, event_key="bad")])
+    good, bad = spans.get_finished_spans()
+    assert [link.context.trace_id for span in (good, bad) for link in span.links] == [7, 8]
+    assert (good.status.is_ok, bad.status.is_ok) == (True, False)
+
+
+async def test_a_batch_that_takes_too_long_is_made_smaller_until_it_is_done() -> None:
+    """A publisher of one message each ten milliseconds gets through with batches that it can do in time."""
+
+    class Slow(BatchingPublisher):
+        async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
+            await asyncio.sleep(0.05 * len(messages))
+            return await super().publish_batch(messages)
+
+    sender = BatchSender(Slow(), "svc", timeout_seconds=0.3)
+    events = [Event(event_key=f"k{number}") for number in range(16)]
+    sizes = []
+    while True:
+        batch = events[: sender.most]
+        sizes.append(len(batch))
+        if all(outcome.acknowledged for outcome in await sender.deliver(batch)):
+            break
+    assert sizes[0] == 16
+    assert 1 <= sizes[-1] <= 4
+    assert sender.most > sizes[-1]  # and tries more again
 
 
 async def test_one_by_one_ends_at_an_outage() -> None:

@@ -337,6 +337,40 @@ async def test_a_lone_relay_owns_everything(
     assert [event.id for event in await _fetch(store, clock, max_retries=1)] == ids[1:]
 
 
+async def test_a_late_commit_leaves_when_it_is_seen(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """Two transactions of a key overlap: the event that is visible leaves, though an older one is still uncommitted."""
+    async with AsyncSession(engine) as slow, AsyncSession(engine) as quick:
+        older = await repository.add_event(**ADD, session=slow)
+        younger = await repository.add_event(**ADD, session=quick)
+        await quick.commit()
+        assert [event.id for event in await _fetch(stores[0], clock)] == [younger]
+        await slow.commit()
+    assert [event.id for event in await _fetch(stores[0], clock)] == [older, younger]
+
+
+async def test_transactions_that_wait_for_each_other_keep_their_order(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine, stores: list[PostgreSQLBatchStore], clock: list[float]
+) -> None:
+    """The second begins first and waits for the first one's row lock: its event stands behind, as it was added behind."""
+    async with engine.begin() as connection:
+        await connection.execute(text("CREATE TABLE essay AS SELECT 1 AS id"))
+    lock = text("SELECT id FROM essay FOR UPDATE")
+    async with AsyncSession(engine) as second, AsyncSession(engine) as first:
+        await second.execute(text("SELECT now()"))  # its transaction is the older one
+        await first.execute(lock)
+        waiting = asyncio.create_task(second.execute(lock))
+        first_id = await repository.add_event(**ADD, session=first)
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        await first.commit()
+        await waiting
+        second_id = await repository.add_event(**ADD, session=second)
+        await second.commit()
+    assert [event.id for event in await _fetch(stores[0], clock)] == [first_id, second_id]
+
+
 async def test_what_is_in_flight_is_not_read_again(
     repository: PostgreSQLOutboxRepository, stores: list[PostgreSQLBatchStore], clock: list[float]
 ) -> None:

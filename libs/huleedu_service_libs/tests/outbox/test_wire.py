@@ -11,7 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from common_core import EventEnvelope
+from huleedu_service_libs import _json
+from huleedu_service_libs._ids import uuid7
+from huleedu_service_libs.outbox.rows import Row
 from huleedu_service_libs.outbox.wire import envelope_of, key_of, message_of, standard_headers
+from huleedu_service_libs.protocols import OutgoingMessage
 
 from .doubles import Event
 
@@ -143,3 +147,84 @@ def test_envelope_fields_of_no_use_give_way_to_the_rows() -> None:
     assert (envelope.schema_version, envelope.data_schema_uri, envelope.source_service) == (1, None, "3")
     assert envelope.data == ODD
     assert envelope_of(event, "svc").model_dump(mode="json") == json.loads(body)
+
+
+def _stored(payload: dict[str, Any], text: str | None = None, event_type: str = "e.v1") -> Row:
+    """A row as the relay reads it, its payload as `OutboxManager` stores it."""
+    return Row(
+        id=uuid7(),
+        aggregate_id="a",
+        aggregate_type="essay",
+        event_type=event_type,
+        stored_text=_json.dumps(payload).decode() if text is None else text,
+        event_key="k",
+        topic="t",
+        created_at=datetime.now(UTC),
+        published_at=None,
+        retry_count=0,
+        last_error=None,
+        age_seconds=0.0,
+    )
+
+
+COMPLETE: dict[str, Any] = EventEnvelope[Any](
+    event_type="e.v1", source_service="svc", data={"ord": "smörgås"}, metadata={"traceparent": "00-1-2-01"}
+).model_dump(mode="json")
+
+
+def _rebuilt(row: Row) -> OutgoingMessage:
+    """The message of the same row where the stored text is not looked at."""
+    fields = {name: getattr(row, name) for name in ("id", "aggregate_id", "event_type", "event_key", "topic")}
+    return message_of(Event(**fields, event_data=row.event_data, created_at=row.created_at), "other")
+
+
+@pytest.mark.parametrize("headers", [None, {"x": "1", "source_service": "mine"}])
+def test_stored_bytes_go_out_as_they_are(headers: dict[str, str] | None) -> None:
+    """Up to the delivery fields the value is the stored text, and the headers are those of a rebuilt message."""
+    payload = COMPLETE | {"topic": "t"} | ({"headers": headers} if headers else {})
+    row = _stored(payload)
+    message = message_of(row, "other")
+    assert row.stored_text.encode().startswith(message.value[:-1])
+    assert message == message_of(row, "another")
+    assert "event_data" not in vars(row)  # nothing was decoded for it
+    assert message == _rebuilt(row)
+
+
+INNER = {"topic": "t", "headers": {"x": "1"}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"metadata": None},
+        {"event_id": "evt-1"},
+        {"event_id": "A" * 8 + "-0000-4000-8000-000000000000"},
+        {"event_type": "other"},
+        {"event_timestamp": "2026-01-01T00:00:00"},
+        {"source_service": ""},
+        {"schema_version": True},
+        {"data_schema_uri": 5},
+        {"more": 1},
+        {"data": INNER},
+        {"data": ',"topic":"t"}'},
+        {"metadata": {"a": [{"topic": "t"}]}},
+    ],
+    ids=str,
+)
+def test_whatever_must_be_filled_in_is_rebuilt(change: dict[str, Any]) -> None:
+    """Fields of no use, further fields, look-alikes of the delivery fields: the message is that of the decoded row."""
+    for payload in (COMPLETE | change | {"topic": "t"}, COMPLETE | change, {**INNER, **COMPLETE, **change}):
+        row = _stored(payload)
+        assert message_of(row, "other") == _rebuilt(row)
+
+
+@given(data=JSON, spaced=st.booleans(), delivery=st.sampled_from([{}, {"topic": "t"}, INNER, {"topic": "elsewhere"}]))
+def test_what_is_passed_on_reads_like_what_is_rebuilt(data: Any, spaced: bool, delivery: dict[str, Any]) -> None:  # noqa: FBT001  # drawn
+    """For any data and any way of writing it down, consumers read the same event; the same row gives the same bytes."""
+    payload = COMPLETE | {"data": data} | delivery
+    text = json.dumps(payload) if spaced else json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    row = _stored({}, text)
+    message = message_of(row, "other")
+    assert json.loads(message.value) == json.loads(_rebuilt(row).value)
+    assert message.headers == _rebuilt(row).headers
+    assert message == message_of(row, "other")

@@ -7,11 +7,14 @@ after an event that failed, none of its key is sent.
 
 import asyncio
 import sys
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
+from huleedu_service_libs.observability import get_tracer
+from huleedu_service_libs.observability.links import linked_span
 from huleedu_service_libs.outbox.protocols import OutboxEvent
-from huleedu_service_libs.outbox.wire import envelope_of, key_of, message_of, standard_headers
+from huleedu_service_libs.outbox.wire import TRACE_FIELDS, envelope_of, key_of, message_of, standard_headers
 from huleedu_service_libs.protocols import (
     BatchPublisher,
     DeliveryOutcome,
@@ -142,8 +145,12 @@ class BatchSender:
             return []
         timeout = asyncio.timeout(self._timeout)
         try:
-            async with timeout:
-                outcomes = await self._publisher.publish_batch(messages)
+            with _span(self._service_name, len(messages), lambda: map(_carrier, messages)) as span:
+                async with timeout:
+                    outcomes = await self._publisher.publish_batch(messages)
+                if span.is_recording():
+                    failed = sum(outcome.error is not None for outcome in outcomes)
+                    span.set_attribute("huleedu.outbox.unacknowledged", failed)
         except Exception as error:  # noqa: BLE001  # the port raises for no message: it is the publisher that is unwell
             if timeout.expired():
                 self._most = max(1, len(messages) // 2)
@@ -186,10 +193,28 @@ class OneByOneSender:
         try:
             envelope = envelope_of(event, self._service_name)
             headers = standard_headers(event, envelope.model_dump(mode="json", exclude={"data"}))
-            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
-                await self._publisher.publish(
-                    topic=event.topic, envelope=envelope, key=event.event_key, headers=headers
-                )
+            with _span(self._service_name, 1, lambda: [headers]):
+                async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+                    await self._publisher.publish(
+                        topic=event.topic, envelope=envelope, key=event.event_key, headers=headers
+                    )
         except Exception as error:  # noqa: BLE001  # becomes the outcome; the relay counts and logs it
             return DeliveryOutcome(error=error, transient=is_transient(error))
         return DeliveryOutcome()
+
+
+def _span(
+    service_name: str, messages: int, carriers: Callable[[], Iterable[Mapping[str, str]]]
+) -> AbstractContextManager[Any]:
+    """A span for what is published together, linked to the traces in which its events were stored."""
+    attributes: dict[str, str | int] = {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "send",
+        "messaging.batch.message_count": messages,
+        "service.name": service_name,
+    }
+    return linked_span(get_tracer("huleedu.outbox.relay"), "outbox publish", carriers, attributes)
+
+
+def _carrier(message: OutgoingMessage) -> dict[str, str]:
+    return {name: value.decode() for name, value in message.headers if name in TRACE_FIELDS}

@@ -20,13 +20,13 @@ from huleedu_service_libs import _json
 from huleedu_service_libs.outbox.protocols import OutboxEvent
 from huleedu_service_libs.protocols import OutgoingMessage
 
-__all__ = ["envelope_of", "key_of", "message_of", "standard_headers"]
+__all__ = ["TRACE_FIELDS", "envelope_of", "key_of", "message_of", "standard_headers"]
 
 _TIME_ORDERED = 7  # the UUID version whose first 48 bits are milliseconds
 _CANONICAL_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _STORED_FIELDS = EventEnvelope.model_fields.keys() | {"topic"}
 _STORED_FIELDS_WITH_HEADERS = _STORED_FIELDS | {"headers"}
-_TRACE_FIELDS = ("traceparent", "tracestate")
+TRACE_FIELDS = ("traceparent", "tracestate")  # of W3C Trace Context, in metadata and headers
 
 
 def key_of(event: OutboxEvent) -> str:
@@ -89,8 +89,9 @@ def _passed_on(event: OutboxEvent, text: str) -> OutgoingMessage | None:
         ("occurred_at", fields["event_timestamp"].encode()),
         ("content_type", b"application/json"),
     ]
-    if "traceparent" in metadata or "headers" in fields:
-        named = standard_headers(event, fields, stored=fields.get("headers"))
+    headers += [(name, metadata[name].encode()) for name in TRACE_FIELDS if isinstance(metadata.get(name), str)]
+    if "headers" in fields:
+        named = standard_headers(event, fields, stored=fields["headers"] or {})
         headers = [(name, value.encode("utf-8")) for name, value in named.items()]
     return OutgoingMessage(
         topic=event.topic, value=f"{text[:cut]}}}".encode(), key=key_of(event).encode("utf-8"), headers=headers
@@ -154,7 +155,7 @@ def standard_headers(event: OutboxEvent, fields: Mapping[str, Any], *, stored: o
         "content_type": "application/json",
     }
     metadata = fields["metadata"]
-    for name in _TRACE_FIELDS:
+    for name in TRACE_FIELDS:
         if isinstance(metadata.get(name), str):
             headers[name] = metadata[name]
     stored = event.event_data.get("headers") if stored is None else stored
