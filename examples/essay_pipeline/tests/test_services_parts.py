@@ -14,7 +14,6 @@ from sqlalchemy.exc import OperationalError
 
 from common_core.error_enums import ErrorCode
 from common_core.events.envelope import EventEnvelope
-from essay_pipeline.consumer import Received
 from essay_pipeline.contracts import EssaySpellcheckedV1, EssaySubmittedV1, kafka_moment, moment_text
 from essay_pipeline.health import check_redis, check_running, health_report
 from essay_pipeline.intake.app import create_app
@@ -23,6 +22,7 @@ from essay_pipeline.intake.settings import IntakeSettings
 from essay_pipeline.notify.service import Notifier
 from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
+from huleedu_service_libs.kafka.consumer import Delivery
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerRegistry
 
@@ -159,7 +159,7 @@ async def test_failures_of_intake_have_a_body(
     assert body["error"]["correlation_id"] == response.headers["X-Correlation-ID"] or status == 502
 
 
-def record(event: EssaySubmittedV1 | EssaySpellcheckedV1) -> tuple[ConsumerRecord[bytes, bytes], Received]:
+def delivery(event: Any) -> Delivery[Any]:
     """An event as a handler gets it."""
     envelope: EventEnvelope[Any] = EventEnvelope(event_type="t", source_service="s", data=event)
     raw: ConsumerRecord[bytes, bytes] = ConsumerRecord(
@@ -175,7 +175,7 @@ def record(event: EssaySubmittedV1 | EssaySpellcheckedV1) -> tuple[ConsumerRecor
         serialized_value_size=0,
         headers=(),
     )
-    return raw, Received(record=raw, envelope=envelope, event=event)
+    return Delivery(record=raw, envelope=envelope, data=event)
 
 
 def both_events() -> tuple[EssaySubmittedV1, EssaySpellcheckedV1]:
@@ -217,8 +217,8 @@ async def test_accepted_is_told_before_checked(checked_first: bool) -> None:  # 
     redis, confirm = redis_double(), AsyncMock()
     notifier = Notifier(redis, now=lambda: NOON)
     calls = [
-        notifier.handle_submitted(*record(submitted), confirm_idempotency=confirm),
-        notifier.handle_checked(*record(checked), confirm_idempotency=confirm),
+        notifier.handle_submitted(delivery(submitted), confirm_idempotency=confirm),
+        notifier.handle_checked(delivery(checked), confirm_idempotency=confirm),
     ]
     for call in reversed(calls) if checked_first else calls:
         await call
@@ -233,8 +233,8 @@ async def test_both_events_at_once_keep_the_order() -> None:
     redis = redis_double()
     notifier = Notifier(redis, now=lambda: NOON)
     await asyncio.gather(
-        notifier.handle_checked(*record(checked), confirm_idempotency=AsyncMock()),
-        notifier.handle_submitted(*record(submitted), confirm_idempotency=AsyncMock()),
+        notifier.handle_checked(delivery(checked), confirm_idempotency=AsyncMock()),
+        notifier.handle_submitted(delivery(submitted), confirm_idempotency=AsyncMock()),
     )
 
     assert told(redis) == ["essay.accepted", "essay.checked"]
@@ -248,9 +248,9 @@ async def test_a_failed_notification_is_not_confirmed() -> None:
     notifier = Notifier(redis, now=lambda: NOON)
 
     with pytest.raises(ConnectionError):
-        await notifier.handle_submitted(*record(submitted), confirm_idempotency=confirm)
+        await notifier.handle_submitted(delivery(submitted), confirm_idempotency=confirm)
     confirm.assert_not_awaited()
-    await notifier.handle_submitted(*record(submitted), confirm_idempotency=confirm)
+    await notifier.handle_submitted(delivery(submitted), confirm_idempotency=confirm)
     assert told(redis) == ["essay.accepted", "essay.accepted"]
     confirm.assert_awaited_once()
 

@@ -101,6 +101,14 @@ class PipelineProcesses:
         return self.namespace + SUBMITTED_TOPIC, self.namespace + CHECKED_TOPIC
 
     @property
+    def dead_letter_topics(self) -> list[str]:
+        """What the consumers have made for events that cannot be processed."""
+        spellcheck, notify = self.groups
+        submitted, checked = self.topics
+        read = ((submitted, spellcheck), (submitted, notify), (checked, notify))
+        return [f"{topic}.{group}.dead-letter" for topic, group in read]
+
+    @property
     def groups(self) -> tuple[str, str]:
         """The consumer groups of *spellcheck* and *notify*."""
         return self.namespace + "spellcheck-service", self.namespace + "notify-service"
@@ -213,7 +221,9 @@ class PipelineProcesses:
             self._prepared = False
             databases, self.databases = list(self.databases.values()), {}
             remove_databases(self.servers.postgres, databases, self.progress)
-            remove_topics_and_groups(self.servers.kafka, self.topics, self.groups, self.progress)
+            remove_topics_and_groups(
+                self.servers.kafka, [*self.topics, *self.dead_letter_topics], self.groups, self.progress
+            )
             remove_keys(self.servers.redis, self.namespace, self.progress)
         return codes
 

@@ -13,7 +13,6 @@ from pydantic import TypeAdapter
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from essay_pipeline.consumer import EventConsumer
 from essay_pipeline.contracts import LEAST_CHARACTERS, MOST_BODY_BYTES, MOST_CHARACTERS
 from essay_pipeline.health import check_redis, health_report
 from essay_pipeline.notify.di import make_container
@@ -25,6 +24,7 @@ from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
 from essay_pipeline.traces import start_tracing
 from huleedu_service_libs.error_handling import ErrorContext, raise_resource_not_found
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers
+from huleedu_service_libs.kafka.consumer import EventConsumer
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.middleware.exposition import render_metrics
 from huleedu_service_libs.middleware.frameworks.fastapi_metrics_middleware import (

@@ -16,11 +16,8 @@ from typing import Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
-from aiokafka.structs import ConsumerRecord
-
 from common_core.events.envelope import EventEnvelope
 from essay_pipeline.clock import Now, utc_now
-from essay_pipeline.consumer import Received
 from essay_pipeline.contracts import (
     ACCEPTED_NOTIFICATION,
     CHECKED_NOTIFICATION,
@@ -29,6 +26,7 @@ from essay_pipeline.contracts import (
     kafka_moment,
     moment_text,
 )
+from huleedu_service_libs.kafka.consumer import Delivery
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import get_current_trace_id
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
@@ -62,22 +60,17 @@ class Notifier:
         self._now = now
         self._essays: WeakValueDictionary[UUID, asyncio.Lock] = WeakValueDictionary()
 
-    async def handle_submitted(
-        self, record: ConsumerRecord[bytes, bytes], received: Received, *, confirm_idempotency: Confirm
-    ) -> bool:
+    async def handle_submitted(self, delivery: Delivery[EssaySubmittedV1], *, confirm_idempotency: Confirm) -> None:
         """Announce that an essay was accepted."""
-        submitted: EssaySubmittedV1 = received.event
-        stages = _accepted_stages(submitted, kafka_moment(record.timestamp))
+        submitted = delivery.data
+        stages = _accepted_stages(submitted, kafka_moment(delivery.record.timestamp))
         async with self._lock_of(submitted.essay_id):
-            await self._announce_accepted(submitted, stages, received.envelope)
+            await self._announce_accepted(submitted, stages, delivery.envelope)
         await confirm_idempotency()
-        return True
 
-    async def handle_checked(
-        self, record: ConsumerRecord[bytes, bytes], received: Received, *, confirm_idempotency: Confirm
-    ) -> bool:
+    async def handle_checked(self, delivery: Delivery[EssaySpellcheckedV1], *, confirm_idempotency: Confirm) -> None:
         """Announce what the check found."""
-        checked: EssaySpellcheckedV1 = received.event
+        checked = delivery.data
         accepted = _accepted_stages(checked, checked.relayed_at)
         data = {
             "language": checked.language,
@@ -89,13 +82,12 @@ class Notifier:
             "checking_at": checked.checking_at,
             "checked_at": checked.checked_at,
             "result_stored_at": checked.result_stored_at,
-            "result_relayed_at": kafka_moment(record.timestamp),
+            "result_relayed_at": kafka_moment(delivery.record.timestamp),
         }
         async with self._lock_of(checked.essay_id):
-            await self._announce_accepted(checked, accepted, received.envelope)
-            await self._publish(CHECKED_NOTIFICATION, checked, received.envelope, stages, data)
+            await self._announce_accepted(checked, accepted, delivery.envelope)
+            await self._publish(CHECKED_NOTIFICATION, checked, delivery.envelope, stages, data)
         await confirm_idempotency()
-        return True
 
     async def _announce_accepted(
         self,

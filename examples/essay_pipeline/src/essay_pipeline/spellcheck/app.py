@@ -9,7 +9,6 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from essay_pipeline.consumer import EventConsumer
 from essay_pipeline.database import check_database, create_tables, database_report
 from essay_pipeline.health import (
     Check,
@@ -24,6 +23,7 @@ from essay_pipeline.spellcheck.settings import SpellcheckSettings
 from essay_pipeline.traces import start_tracing
 from huleedu_service_libs.database import DatabaseHealthChecker
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers
+from huleedu_service_libs.kafka.consumer import EventConsumer
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.middleware.exposition import render_metrics

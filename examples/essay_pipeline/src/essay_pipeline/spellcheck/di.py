@@ -5,16 +5,15 @@ from collections.abc import AsyncIterator
 from dishka import AsyncContainer, Provider, Scope, make_async_container, provide
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
-from essay_pipeline.consumer import EventConsumer, Route
+from essay_pipeline.consumer import make_consumer
 from essay_pipeline.contracts import SUBMITTED_TOPIC, EssaySubmittedV1
 from essay_pipeline.database import DatabaseProvider
-from essay_pipeline.settings import IDEMPOTENCY_PREFIX
 from essay_pipeline.spellcheck.service import EssayChecker
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
 from essay_pipeline.spelling import SpellChecker
 from huleedu_service_libs.di import KafkaProvider, RedisProvider
-from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
-from huleedu_service_libs.kafka_client import KafkaBusConfig
+from huleedu_service_libs.kafka.consumer import EventConsumer
+from huleedu_service_libs.kafka_client import KafkaBus, KafkaBusConfig
 from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider
 from huleedu_service_libs.outbox.manager import OutboxManager
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
@@ -56,21 +55,11 @@ class ServiceProvider(Provider):
 
     @provide
     async def provide_consumer(
-        self, settings: SpellcheckSettings, checker: EssayChecker, redis: AtomicRedisClientProtocol
+        self, settings: SpellcheckSettings, checker: EssayChecker, redis: AtomicRedisClientProtocol, bus: KafkaBus
     ) -> AsyncIterator[EventConsumer]:
         """What feeds it, from the start of the service to its end."""
-        prefix = settings.redis_key(IDEMPOTENCY_PREFIX)
-        once = idempotent_consumer(
-            redis, IdempotencyConfig(settings.SERVICE_NAME, key_prefix=prefix, in_progress="wait")
-        )
-        consumer = EventConsumer(
-            bootstrap_servers=settings.KAFKA_BOOTSTRAP_SERVERS,
-            group_id=settings.group(settings.CONSUMER_GROUP),
-            client_id=settings.SERVICE_NAME,
-            routes=[
-                Route(topic=settings.topic(SUBMITTED_TOPIC), model=EssaySubmittedV1, handler=once(checker.handle)),
-            ],
-        )
+        consumer = make_consumer(settings, settings.CONSUMER_GROUP, (SUBMITTED_TOPIC,), redis, bus)
+        consumer.on(SUBMITTED_TOPIC, model=EssaySubmittedV1)(checker.handle)
         yield consumer
         await consumer.stop()
 

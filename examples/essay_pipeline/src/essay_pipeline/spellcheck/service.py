@@ -11,17 +11,16 @@ from datetime import datetime
 from typing import Any
 from uuid import NAMESPACE_OID, uuid4, uuid5
 
-from aiokafka.structs import ConsumerRecord
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 
 from common_core.events.envelope import EventEnvelope
 from essay_pipeline.clock import Now, utc_now
-from essay_pipeline.consumer import Received
 from essay_pipeline.contracts import CHECKED_TOPIC, EssaySpellcheckedV1, EssaySubmittedV1, MisspellingV1, kafka_moment
 from essay_pipeline.spellcheck.models import SpellcheckResult, SpellcheckRun
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
 from essay_pipeline.spelling import SpellChecker, count_words
+from huleedu_service_libs.kafka.consumer import Delivery
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.manager import OutboxManager
 
@@ -57,19 +56,16 @@ class EssayChecker:
 
     async def handle(
         self,
-        record: ConsumerRecord[bytes, bytes],
-        received: Received,
+        delivery: Delivery[EssaySubmittedV1],
         *,
         confirm_idempotency: Callable[[], Awaitable[None]],
-    ) -> bool:
+    ) -> None:
         """Check one essay; result and event are committed before the event counts as handled.
 
-        Returns:
-            Always True; an error is raised and makes the record come again.
+        An error makes the event come again.
         """
-        submitted: EssaySubmittedV1 = received.event
-        checked = await self._check(submitted, kafka_moment(record.timestamp))
-        first = await self._store(checked, received.envelope)
+        checked = await self._check(delivery.data, kafka_moment(delivery.record.timestamp))
+        first = await self._store(checked, delivery.envelope)
         await confirm_idempotency()
         _logger.info(
             "essay_checked",
@@ -79,7 +75,6 @@ class EssayChecker:
             misspellings=len(checked.misspellings),
             was_first=first,
         )
-        return True
 
     async def _check(self, submitted: EssaySubmittedV1, relayed_at: datetime) -> EssaySpellcheckedV1:
         checking_at = self._now()

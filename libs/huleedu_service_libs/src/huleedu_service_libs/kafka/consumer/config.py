@@ -43,6 +43,8 @@ class RetryPolicy:
         longest_delay_s: Seconds that no delay exceeds.
         delayed_s: Delays of the retry topics, one further attempt each; empty for none.
         never: Errors for which a second attempt is futile.
+        outages: Errors that say that something else is out of reach. The event is not to blame: it is tried in
+            place until that is back, and no attempt is counted. Name those of your database and clients.
 
     Raises:
         ValueError: A value makes no sense; the text names it.
@@ -53,6 +55,7 @@ class RetryPolicy:
     longest_delay_s: float = 30.0
     delayed_s: tuple[float, ...] = ()
     never: tuple[type[Exception], ...] = ()
+    outages: tuple[type[Exception], ...] = (ConnectionError,)
 
     def __post_init__(self) -> None:
         _require_positive(self, "attempts", "first_delay_s", "longest_delay_s")

@@ -15,7 +15,7 @@ from typing import Any
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, error_text
-from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
+from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
 from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError, UndecodableRecordError
 from huleedu_service_libs.kafka.consumer.letters import letter, trail_of
 from huleedu_service_libs.kafka.consumer.metrics import UNDECODED, UNREGISTERED, ConsumerMetrics
@@ -203,21 +203,20 @@ class Handling:
     # --- failures
 
     def _failed(self, job: Job, registration: Registration, error: Exception) -> float | None:
+        policy = registration.retry
+        if isinstance(error, policy.outages) and not isinstance(error, HandlerTimeoutError):
+            job.deferrals += 1
+            self._note_failure(job, error, "outage")
+            return self._rest(job, self._delay(job.deferrals, policy))
         job.failures += 1
         job.deferrals = 0
         self._note_failure(job, error, "timeout" if isinstance(error, HandlerTimeoutError) else "failed")
         job.trail = trail = self._trail(job).after(error, at=self._moment())
         if job.delivery is not None:
             job.delivery = _next_attempt(job.delivery)
-        plan = plan_retry(registration.retry, error, failures=job.failures, tier=trail.tier, jitter=self._jitter)
+        plan = plan_retry(policy, error, failures=job.failures, tier=trail.tier, jitter=self._jitter)
         if self._publisher is None and not isinstance(plan, Again):
-            policy = registration.retry
-            return self._rest(
-                job,
-                delay_after(
-                    job.failures, first_s=policy.first_delay_s, longest_s=policy.longest_delay_s, jitter=self._jitter
-                ),
-            )
+            return self._rest(job, self._delay(job.failures, policy))
         match plan:
             case Again(delay_s=delay_s):
                 return self._rest(job, delay_s)
@@ -235,6 +234,11 @@ class Handling:
             return self._give_up(job, "store_down", error, counted=False)
         return self._rest(
             job, delay_after(job.deferrals, first_s=_DEFER_FIRST_S, longest_s=_DEFER_LONGEST_S, jitter=self._jitter)
+        )
+
+    def _delay(self, failures: int, policy: RetryPolicy) -> float:
+        return delay_after(
+            failures, first_s=policy.first_delay_s, longest_s=policy.longest_delay_s, jitter=self._jitter
         )
 
     def _rest(self, job: Job, seconds: float) -> float:

@@ -17,7 +17,7 @@ _RECORDS = counter(
 )
 _FAILURES = counter(
     "huleedu_consumer_failures_total",
-    "Runs that did not succeed: failed, timeout, deferred, store_down, publish_failed",
+    "Runs that did not succeed: failed, timeout, outage, deferred, store_down, publish_failed",
     (*_LABELS, "kind"),
 )
 _DURATION = histogram(
