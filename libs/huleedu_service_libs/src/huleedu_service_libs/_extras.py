@@ -18,7 +18,7 @@ _BROUGHT_BY: Mapping[str, tuple[str, ...]] = {
     "database": ("sqlalchemy", "greenlet", "asyncpg"),
     "di": ("dishka",),
     "resilience": ("tenacity",),
-    "http": ("aiohttp", "tenacity"),
+    "http": ("aiohttp", "yarl", "tenacity"),
     "quart": ("quart",),
     "fastapi": ("fastapi", "starlette"),
     "cli": ("typer", "click", "rich"),

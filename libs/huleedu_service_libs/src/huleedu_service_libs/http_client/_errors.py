@@ -4,12 +4,23 @@ A request's failure is first an `AttemptFailedError`: retries judge it, and only
 reaches the caller becomes an error with stack and span.
 """
 
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
 from common_core import ErrorCode
-from common_core.models.error_models import ErrorDetail
-from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
+from huleedu_service_libs.error_handling import (
+    HuleEduError,
+    create_error_detail_with_context,
+    raise_connection_error,
+    raise_external_service_error,
+    raise_invalid_response,
+    raise_rate_limit_error,
+    raise_resource_not_found,
+    raise_service_unavailable,
+    raise_timeout_error,
+    raise_unknown_error,
+)
 from huleedu_service_libs.resilience.errors import NotReachedError
 
 __all__ = [
@@ -31,6 +42,21 @@ _OUTAGES = frozenset(
     }
 )
 _UNAVAILABLE = frozenset({500, 502, 503, 504})
+_LONGEST_RETRY_AFTER = 24 * 3600.0
+
+_FACTORIES: Mapping[ErrorCode, Callable[..., Any]] = {
+    ErrorCode.CONNECTION_ERROR: raise_connection_error,
+    ErrorCode.EXTERNAL_SERVICE_ERROR: raise_external_service_error,
+    ErrorCode.INVALID_RESPONSE: raise_invalid_response,
+    ErrorCode.RATE_LIMIT: raise_rate_limit_error,
+    ErrorCode.RESOURCE_NOT_FOUND: raise_resource_not_found,
+    ErrorCode.SERVICE_UNAVAILABLE: raise_service_unavailable,
+    ErrorCode.TIMEOUT: raise_timeout_error,
+    ErrorCode.UNKNOWN_ERROR: raise_unknown_error,
+}
+_OURS = frozenset(
+    {"service", "operation", "message", "correlation_id"}
+)  # what a caller's context must not stand in for
 
 
 class ConnectionPoolExhaustedError(HuleEduError, NotReachedError):
@@ -71,7 +97,7 @@ class AttemptFailedError(Exception):
 def failure_of_status(status: int, url: str, service: str, retry_after: str | None) -> AttemptFailedError:
     """What an answer that is no success means."""
     details: dict[str, Any] = {"status_code": status, "external_service": service}
-    seconds = float(retry_after) if retry_after and retry_after.isdigit() else None
+    seconds = _seconds(retry_after)
     if status == 404:  # noqa: PLR2004  # statuses are known by their numbers, here and below
         details = {"resource_type": "HTTP resource", "resource_id": url, "status_code": status}
         return AttemptFailedError(ErrorCode.RESOURCE_NOT_FOUND, f"HTTP resource with ID '{url}' not found", details)
@@ -98,18 +124,29 @@ def make_error(
     failure: AttemptFailedError, *, service: str, operation: str, correlation_id: UUID, context: dict[str, Any]
 ) -> HuleEduError:
     """The error that the caller gets; ``resource_type`` and ``resource_id`` in ``context`` name what was not found."""
-    details = {**failure.details, **context}
-    message = failure.message
-    if failure.code is ErrorCode.RESOURCE_NOT_FOUND:
-        message = f"{details['resource_type']} with ID '{details['resource_id']}' not found"
-    return HuleEduError(_detail(failure.code, message, service, operation, correlation_id, details))
+    named = {f"context_{name}" if name in _OURS else name: value for name, value in context.items()}
+    details = {**failure.details, **named, "service": service, "operation": operation, "correlation_id": correlation_id}
+    if failure.code is not ErrorCode.RESOURCE_NOT_FOUND:  # whose text is made of what was not found
+        details["message"] = failure.message
+    try:
+        _FACTORIES[failure.code](**details)
+    except HuleEduError as error:
+        return error
+    raise AssertionError(f"the factory of {failure.code} raised nothing")
 
 
 def pool_exhausted(*, service: str, operation: str, correlation_id: UUID, context: dict[str, Any]) -> HuleEduError:
     """The error of a request that found no connection."""
     message = "All connections are in use: raise connection_pool_size, or call less at once"
-    return ConnectionPoolExhaustedError(
-        _detail(ErrorCode.SERVICE_UNAVAILABLE, message, service, operation, correlation_id, context)
+    return ConnectionPoolExhaustedError(  # a class of its own, which no factory raises
+        create_error_detail_with_context(
+            error_code=ErrorCode.SERVICE_UNAVAILABLE,
+            message=message,
+            service=service,
+            operation=operation,
+            correlation_id=correlation_id,
+            details=context,
+        )
     )
 
 
@@ -121,14 +158,8 @@ def counts_as_outage(error: BaseException) -> bool:
     return isinstance(error, HuleEduError) and error.error_detail.error_code in _OUTAGES
 
 
-def _detail(
-    code: ErrorCode, message: str, service: str, operation: str, correlation_id: UUID, details: dict[str, Any]
-) -> ErrorDetail:
-    return create_error_detail_with_context(
-        error_code=code,
-        message=message,
-        service=service,
-        operation=operation,
-        correlation_id=correlation_id,
-        details=details,
-    )
+def _seconds(retry_after: str | None) -> float | None:
+    """What the header asks for, if it is a number of seconds that anybody would wait for."""
+    if retry_after is None or not (retry_after.isascii() and retry_after.isdigit()):
+        return None
+    return min(float(retry_after), _LONGEST_RETRY_AFTER)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from common_core import ErrorCode
+from huleedu_service_libs._clock import monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.http_client._errors import AttemptFailedError
 from huleedu_service_libs.observability import inject_trace_context
@@ -15,8 +16,16 @@ from huleedu_service_libs.resilience.deadline import deadline_headers, remaining
 
 with requires_extra("http", module=__name__):
     import aiohttp
+    from yarl import URL
 
 __all__ = ["Answer", "Transport", "decode_object"]
+
+MOST_REDIRECTS = 5
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_TRICKY_CHARSETS = frozenset(
+    {"idna", "punycode", "undefined"}
+)  # no charsets of answers; one takes hours for a megabyte
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +47,12 @@ class Answer:
     @property
     def text(self) -> str:
         """The body as text; what does not fit the charset is replaced."""
+        charset = self.charset.lower()
+        if charset in _TRICKY_CHARSETS:
+            charset = "utf-8"
         try:
-            return self.body.decode(self.charset, errors="replace")
-        except LookupError:
+            return self.body.decode(charset, errors="replace")
+        except (LookupError, ValueError):
             return self.body.decode("utf-8", errors="replace")
 
 
@@ -65,7 +77,7 @@ class Transport:
             AttemptFailedError: There is none, or it is too large.
         """
         async with self.open(method, url, correlation_id, seconds, headers, data) as response:
-            pieces = [piece async for piece in self.pieces(response, self._max_bytes)]
+            pieces = [piece async for piece in self.pieces(response, self._max_bytes, seconds)]
             return Answer(
                 response.status,
                 b"".join(pieces),
@@ -88,28 +100,61 @@ class Transport:
                 ErrorCode.TIMEOUT, "The deadline of the request has passed", {"timeout_seconds": 0.0}, carried_out=False
             )
         total = seconds if left is None else min(seconds, left)
+        body = data.encode("utf-8") if isinstance(data, str) else data
+        own = {**_own_headers(correlation_id), **(headers or {})}
         try:
-            async with self._session.request(
-                method,
-                url,
-                data=data.encode("utf-8") if isinstance(data, str) else data,
-                headers={**_own_headers(correlation_id), **(headers or {})},
-                timeout=aiohttp.ClientTimeout(total=total),
-            ) as response:
-                yield response
-        except AttemptFailedError:
-            raise
+            response = await self._follow(method, URL(url), own, body, monotonic() + total)
         except Exception as error:
             raise _failure_of(error, url, total) from error
+        try:
+            yield response
+        finally:
+            # Read to its end it goes back to the pool; else the connection ends here, as its rest would come first.
+            response.release() if response.content.at_eof() else response.close()
 
-    async def pieces(self, response: aiohttp.ClientResponse, limit: int | None) -> AsyncIterator[bytes]:
+    async def _follow(
+        self, method: str, url: URL, headers: dict[str, str], body: Any, ends_at: float
+    ) -> aiohttp.ClientResponse:
+        """The answer, behind redirects of a GET. Another server is asked without the caller's headers."""
+        for _ in range(MOST_REDIRECTS + 1):
+            response = await self._session.request(
+                method,
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=max(0.001, ends_at - monotonic())),
+            )
+            target = self._redirect(method, response)
+            if target is None:
+                return response
+            response.close()
+            if target.origin() != url.origin():
+                headers = {}
+            url = target
+        raise aiohttp.ClientPayloadError(f"more than {MOST_REDIRECTS} redirects")
+
+    def _redirect(self, method: str, response: aiohttp.ClientResponse) -> URL | None:
+        """Where to go on; ``None`` leaves the redirect to the caller, as an answer that is no success."""
+        location = response.headers.get("Location")
+        if method != "GET" or response.status not in _REDIRECTS or not location:
+            return None
+        target = response.url.join(URL(location))
+        if target.scheme not in {"http", "https"} or (response.url.scheme == "https" and target.scheme == "http"):
+            return None
+        # What the session adds by itself would go along to the other server.
+        if target.origin() != response.url.origin() and (self._session.headers or self._session.auth):
+            return None
+        return target
+
+    async def pieces(self, response: aiohttp.ClientResponse, limit: int | None, seconds: float) -> AsyncIterator[bytes]:
         """The body in pieces.
 
         Raises:
-            AttemptFailedError: It is larger than ``limit``.
+            AttemptFailedError: It is larger than ``limit``, or breaks off.
         """
         size = 0
-        async for piece in response.content.iter_any():
+        async for piece in _read(response, seconds):
             size += len(piece)
             if limit is not None and size > limit:
                 response.close()  # the rest would have to be read before the connection could be used again
@@ -119,6 +164,17 @@ class Transport:
                     {"max_response_bytes": limit, "status_code": response.status},
                 )
             yield piece
+
+
+async def _read(response: aiohttp.ClientResponse, seconds: float) -> AsyncIterator[bytes]:
+    while True:
+        try:
+            piece = await response.content.readany()
+        except Exception as error:
+            raise _failure_of(error, str(response.url), seconds) from error
+        if not piece:
+            return
+        yield piece
 
 
 def decode_object(answer: Answer) -> dict[str, Any]:
@@ -131,7 +187,7 @@ def decode_object(answer: Answer) -> dict[str, Any]:
         return {}
     try:
         value = json.loads(answer.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AttemptFailedError(
             ErrorCode.INVALID_RESPONSE, f"The answer is no JSON: {error}", {"status_code": answer.status}
         ) from error

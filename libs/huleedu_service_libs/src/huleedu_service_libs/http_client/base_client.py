@@ -5,7 +5,7 @@ Services get one through ``di_providers``, with a breaker around it if they want
 """
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -40,7 +40,7 @@ class BaseHttpClient:
 
     GETs are repeated after a lost connection, a time-out and the statuses 429, 500, 502, 503 and 504;
     POSTs only when they surely were not carried out, unless ``retry_posts`` allows more. Streams are
-    never repeated. Errors carry ``url`` without its query, and whatever ``context`` a call names.
+    never repeated. GETs follow redirects, to another server without the caller's headers; POSTs follow none. Errors carry ``url`` without its query, and whatever ``context`` a call names.
 
     Args:
         session: From `make_session`, or any other.
@@ -68,8 +68,10 @@ class BaseHttpClient:
             longest_wait=self.config.connection_wait_seconds,
             name=f"{service_name} HTTP connections",
         )
-        self._repeat_all = self._make_retry(lambda error: error.again, budget, sleep)
-        self._repeat_safe = self._make_retry(lambda error: error.again and not error.carried_out, budget, sleep)
+        self._repeat_all = self._make_retry(self._may_repeat, budget, sleep)
+        self._repeat_safe = self._make_retry(
+            lambda error: not error.carried_out and self._may_repeat(error), budget, sleep
+        )
 
     async def get(
         self,
@@ -148,12 +150,18 @@ class BaseHttpClient:
             HuleEduError: As of `get`, also while reading; there is no limit on the size.
         """
         seconds = timeout_seconds or self.config.default_timeout_seconds
-        try:
-            async with self._pool, self._transport.open("GET", url, correlation_id, seconds, headers, None) as response:
+        async with AsyncExitStack() as stack:
+            try:
+                await stack.enter_async_context(self._pool)
+                opened = self._transport.open("GET", url, correlation_id, seconds, headers, None)
+                response = await stack.enter_async_context(opened)
                 _check(response.status, url, self.service_name, response.headers.get("Retry-After"))
-                yield self._transport.pieces(response, None)
-        except (AttemptFailedError, BulkheadFullError) as error:
-            raise self._error(error, "http_stream", url, correlation_id, context) from error.__cause__
+            except (AttemptFailedError, BulkheadFullError) as error:
+                raise self._error(error, "http_stream", url, correlation_id, context) from error.__cause__
+            try:
+                yield self._transport.pieces(response, None, seconds)
+            except AttemptFailedError as error:  # from reading; what the block itself raises is not ours to name
+                raise self._error(error, "http_stream", url, correlation_id, context) from error.__cause__
 
     async def _request(
         self,
@@ -194,6 +202,10 @@ class BaseHttpClient:
             "context": {"url": _without_query(url), **context},
         }
         return make_error(error, **where) if isinstance(error, AttemptFailedError) else pool_exhausted(**where)
+
+    def _may_repeat(self, error: AttemptFailedError) -> bool:
+        """Not when the other side asks for a longer wait than ours may be: the caller learns that at once."""
+        return error.again and (error.retry_after or 0.0) <= self.config.retry_max_delay
 
     def _make_retry(self, judge: Callable[[Any], bool], budget: RetryBudget | None, sleep: _clock.Sleep) -> Retry:
         config = self.config
