@@ -1,9 +1,11 @@
 """Prometheus metrics of a service's database, without a database."""
 
+import gc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from unittest.mock import AsyncMock, Mock
+from weakref import ref
 
 import pytest
 from prometheus_client import REGISTRY, Counter, generate_latest
@@ -184,6 +186,19 @@ def test_other_listeners_have_their_turn(service: str) -> None:
     assert asked[-1] == "SELECT 1 + ?"
     labels = {"operation": "select", "table": "unknown", "result": "success"}
     assert sample(f"{service}_database_statement_duration_seconds_count", **labels) >= 1
+
+
+def test_a_watched_engine_is_not_kept_alive(service: str) -> None:
+    """Nothing of the monitoring holds an engine that its service has dropped."""
+    engine = create_engine("sqlite://")
+    setup_database_monitoring(engine, service)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("SELECT 1")
+    engine.dispose()
+    left = ref(engine)
+    del engine, connection
+    gc.collect()
+    assert left() is None
 
 
 def test_many_threads_on_one_engine(tmp_path: Path, service: str) -> None:

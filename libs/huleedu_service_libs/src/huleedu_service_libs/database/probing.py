@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs.database.conditions import sqlstate_of
-from huleedu_service_libs.database.connection_monitoring import PROBING
+from huleedu_service_libs.database.pool_watch import PROBING
 
 __all__ = ["probe"]
 

@@ -18,9 +18,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs.database.conditions import condition_of, sqlstate_of
-from huleedu_service_libs.database.connection_monitoring import PROBING
 from huleedu_service_libs.database.engine_metrics import EngineMetrics
 from huleedu_service_libs.database.engines import root_engine, server_of
+from huleedu_service_libs.database.pool_watch import PROBING
 from huleedu_service_libs.database.settings import DatabaseMonitoringConfig
 from huleedu_service_libs.database.slow_queries import SlowQueryLog
 from huleedu_service_libs.database.spans import StatementSpans
