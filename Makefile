@@ -79,6 +79,12 @@ bench: .venv-bench/installed ## side by side with peers: make bench SUBJECT=brea
 drills: .venv-bench/installed ## outages on real servers, drawn into docs/concepts/drills.svg
 	@PYTHONPATH=benchmarks .venv-bench/bin/python -m drills
 
+KILLS ?= 1000
+ONLY ?=
+.PHONY: chaos
+chaos: setup ## kill processes and servers a thousand times and judge what is left (KILLS=200 ONLY=relay)
+	@PYTHONPATH=benchmarks $(BIN)/python -m chaos --kills $(KILLS) --only "$(ONLY)" --sabotage
+
 .PHONY: clean
 clean: ## remove what these targets made
 	@rm -rf .venv .venv-bench .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

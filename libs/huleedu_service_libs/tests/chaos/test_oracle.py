@@ -43,6 +43,18 @@ def test_a_batch_that_is_sent_again_is_a_duplicate_and_no_disorder() -> None:
     assert (verdict.wire_duplicates, verdict.wire_duplicates_max) == (3, 2)
 
 
+def test_duplicates_are_counted_for_the_pair_of_senders() -> None:
+    """What two processes took over from two others at the same time is counted apart."""
+    arrivals = [
+        Arrival(key=key, number=number, partition=0, offset=offset, at=1.0, sender=sender)
+        for offset, (key, number, sender) in enumerate(
+            [("a", 1, "p"), ("a", 2, "p"), ("b", 1, "q"), ("a", 1, "r"), ("a", 2, "r"), ("b", 1, "r")]
+        )
+    ]
+    verdict = judge([*_written([1, 2], "a"), *_written([1], "b")], arrivals)
+    assert (verdict.wire_duplicates, verdict.wire_duplicates_max) == (3, 2)
+
+
 @pytest.mark.parametrize(
     ("arrived", "effects", "fault"),
     [

@@ -27,13 +27,14 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """A record on the wire; ``at`` is the broker's time of it."""
+    """A record on the wire; ``at`` is the broker's time of it, ``sender`` names the process where that is known."""
 
     key: str
     number: int
     partition: int
     offset: int
     at: float
+    sender: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,8 @@ class Verdict:
         reordered_effects: First took effect after a later one of their key.
         doubled: With more than one effect.
         wire_duplicates: Records beyond the first of an event.
-        wire_duplicates_max: Most of them between one kill and the next.
+        wire_duplicates_max: Most that one process has sent again of another's, or, of its own or where senders are
+            not known, between one kill and the next.
         recoveries: For each kill, the seconds until all that waited at that moment had arrived and, where
             effects were given, taken effect.
     """
@@ -179,13 +181,16 @@ def _strayed(records: Iterable[Arrival]) -> set[Name]:
 
 
 def _duplicates(records: Iterable[Arrival], moments: Sequence[float]) -> Mapping[Hashable, int]:
-    """How many records repeat an event, by the kill before them."""
-    seen: set[Name] = set()
+    """How many records repeat an event, by who sent it first and who again; see `Verdict.wire_duplicates_max`."""
+    first: dict[Name, str] = {}
     counts: Counter[Hashable] = Counter()
     for one in records:
-        if (one.key, one.number) in seen:
-            counts[bisect_right(moments, one.at)] += 1
-        seen.add((one.key, one.number))
+        name = (one.key, one.number)
+        if name not in first:
+            first[name] = one.sender
+        else:
+            own = first[name] == one.sender
+            counts[first[name], one.sender, bisect_right(moments, one.at) if own else 0] += 1
     return counts
 
 

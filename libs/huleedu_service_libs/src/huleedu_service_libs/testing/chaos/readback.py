@@ -7,7 +7,10 @@ from typing import Any
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.testing.chaos.oracle import Arrival, Effect, Written
 
-__all__ = ["read_arrivals", "read_effects", "read_written"]
+__all__ = ["SENDER_HEADER", "read_arrivals", "read_effects", "read_written"]
+
+SENDER_HEADER = "chaos_sender"
+"""A header by which a test's processes may sign what they send; see `Arrival.sender`."""
 
 _QUIET_MS = 1000
 _AT_ONCE = 5000
@@ -46,6 +49,7 @@ async def read_arrivals(
                         partition=record.partition,
                         offset=record.offset,
                         at=record.timestamp / 1000,
+                        sender=dict(record.headers).get(SENDER_HEADER, b"").decode(),
                     )
                     for record in records
                 )

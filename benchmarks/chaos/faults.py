@@ -1,0 +1,104 @@
+"""What is done to servers and the network: each function is one stroke of a phase."""
+
+import asyncio
+import random
+
+from chaos.phase import World
+from chaos.tables import waiting
+from huleedu_service_libs import _clock
+
+__all__ = [
+    "broker_killed",
+    "network_cut",
+    "network_silent",
+    "network_slow",
+    "postgres_killed",
+    "postgres_restarted",
+    "replies_lost",
+]
+
+_CALM_LIMIT_S = 60.0
+
+
+async def broker_killed(world: World) -> None:
+    """The only node of the cluster dies, and comes back on the same port with its data."""
+    kafka = world.lab.stack.kafka
+    world.note()
+    await asyncio.to_thread(kafka.kill)
+    await _clock.sleep(1.0)
+    await asyncio.to_thread(kafka.start)
+    await _calm(world)
+
+
+async def postgres_restarted(world: World) -> None:
+    """An orderly restart: sessions are ended, nothing is lost."""
+    world.note()
+    await asyncio.to_thread(world.lab.stack.postgres.restart)
+    await _calm(world)
+
+
+async def postgres_killed(world: World) -> None:
+    """PostgreSQL dies and recovers from its log."""
+    world.note()
+    await asyncio.to_thread(world.lab.stack.postgres.kill)
+    await asyncio.to_thread(world.lab.stack.postgres.start)
+    await _calm(world)
+
+
+async def network_cut(world: World) -> None:
+    """Every connection to every server is reset, five times in a second, then all is well."""
+    world.note()
+    for _ in range(5):
+        for proxy in world.lab.proxies:
+            proxy.cut()
+        await _clock.sleep(0.2)
+    await _calm(world)
+
+
+async def network_slow(world: World) -> None:
+    """Each piece of data takes 20 ms more each way, and 200 kB/s pass, for two seconds."""
+    world.note()
+    for proxy in world.lab.proxies:
+        proxy.delay(0.02)
+        proxy.throttle(200_000.0)
+    await _clock.sleep(2.0)
+    await _heal(world)
+
+
+async def network_silent(world: World) -> None:
+    """No byte passes for two seconds, and nobody is told."""
+    world.note()
+    for proxy in world.lab.proxies:
+        proxy.silence()
+    await _clock.sleep(2.0)
+    await _heal(world)
+
+
+async def replies_lost(world: World) -> None:
+    """Servers do what they were asked, but their answers are lost and the connections with them."""
+    world.note()
+    for _ in range(5):
+        random.choice(world.lab.proxies).lose_replies(  # noqa: S311  # no secret
+            skip=random.randint(0, 5),  # noqa: S311
+            after_bytes=random.choice([0, 3]),  # noqa: S311
+        )
+        await _clock.sleep(0.15)
+    await _heal(world)
+
+
+async def _heal(world: World) -> None:
+    for proxy in world.lab.proxies:
+        proxy.heal()
+    await _calm(world)
+
+
+async def _calm(world: World) -> None:
+    """Wait until the backlog of the stroke is worked off, so that the next one meets running processes."""
+    deadline = _clock.monotonic() + _CALM_LIMIT_S
+    while _clock.monotonic() < deadline:
+        try:
+            if await waiting(world.database, effects=world.phase.effects) < 100:  # noqa: PLR2004  # writers go on
+                return
+        except OSError:
+            pass  # the server is on its way
+        await _clock.sleep(0.1)
