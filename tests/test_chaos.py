@@ -20,7 +20,17 @@ def test_nothing_is_lost_reordered_or_doubled_whatever_is_killed(kafka_server: K
     if kafka_server.kind is not Kind.JVM:
         pytest.skip("killing a broker needs one of our own: Java and Maven")
     done = subprocess.run(  # noqa: S603  # our own program
-        [sys.executable, "-m", "chaos", "--short", "--sabotage", "--json", str(tmp_path / "results.json")],
+        [
+            sys.executable,
+            "-m",
+            "chaos",
+            "--short",
+            "--sabotage",
+            "--at-once",
+            "5",
+            "--json",
+            str(tmp_path / "results.json"),
+        ],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT / "benchmarks")},
         capture_output=True,
@@ -31,6 +41,7 @@ def test_nothing_is_lost_reordered_or_doubled_whatever_is_killed(kafka_server: K
     assert done.returncode == 0, done.stdout + done.stderr
     results = json.loads((tmp_path / "results.json").read_text())
     assert (results["lost"], results["reordered"], results["doubled"], results["phantoms"]) == (0, 0, 0, 0)
+    assert len(results["points"]) > 17
     for name, figures in results["points"].items():
         assert figures["kills"] >= 1, name
         assert figures["missed"] == 0, name

@@ -3,17 +3,25 @@
 import asyncio
 import random
 
+from aiokafka.admin import AIOKafkaAdminClient
+from redis.asyncio import Redis
+
 from chaos.phase import World
 from chaos.tables import waiting
 from huleedu_service_libs import _clock
 
 __all__ = [
     "broker_killed",
+    "everything",
+    "leader_killed",
     "network_cut",
     "network_silent",
     "network_slow",
     "postgres_killed",
     "postgres_restarted",
+    "rebalance_storm",
+    "redis_flushed",
+    "redis_killed",
     "replies_lost",
 ]
 
@@ -27,6 +35,76 @@ async def broker_killed(world: World) -> None:
     await asyncio.to_thread(kafka.kill)
     await _clock.sleep(1.0)
     await asyncio.to_thread(kafka.start)
+    await _calm(world)
+
+
+async def leader_killed(world: World) -> None:
+    """The node of three that leads the topic's first partition dies; another takes over; it comes back."""
+    kafka = world.lab.stack.kafka
+    leader = await _leader_of(kafka.address, world.topic)
+    world.note()
+    await asyncio.to_thread(kafka.kill_node, leader)
+    await _clock.sleep(2.0)
+    await _calm(world)  # with two nodes
+    await asyncio.to_thread(kafka.start_node, leader)
+    await _calm(world)
+
+
+async def _leader_of(bootstrap_servers: str, topic: str) -> int:
+    """Index of the node that leads partition 0; node ids count from 1."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
+    await admin.start()
+    try:
+        (described,) = await admin.describe_topics([topic])
+    finally:
+        await admin.close()
+    return next(int(one["leader"]) - 1 for one in described["partitions"] if one["partition"] == 0)
+
+
+async def everything(world: World) -> None:
+    """All that can happen to one node of each server and to the network, one after the other."""
+    for stroke in (
+        broker_killed,
+        redis_killed,
+        redis_flushed,
+        postgres_restarted,
+        postgres_killed,
+        network_cut,
+        network_slow,
+        network_silent,
+        replies_lost,
+        rebalance_storm,
+    ):
+        await stroke(world)
+
+
+async def redis_killed(world: World) -> None:
+    """Redis dies and comes back empty, as one does that keeps nothing on disk."""
+    world.note()
+    await asyncio.to_thread(world.lab.stack.redis.kill)
+    await _clock.sleep(1.0)
+    await asyncio.to_thread(world.lab.stack.redis.start)
+    await _calm(world)
+
+
+async def redis_flushed(world: World) -> None:
+    """Redis forgets everything, again and again, while it is needed."""
+    world.note()
+    async with Redis.from_url(world.lab.stack.redis.address) as redis:
+        for _ in range(5):
+            await redis.flushall()
+            await _clock.sleep(0.2)
+    await _calm(world)
+
+
+async def rebalance_storm(world: World) -> None:
+    """Members come and go in the group, some by SIGTERM and some by SIGKILL, faster than it can settle."""
+    world.note()
+    for number in range(6):
+        child = await world.fill("consumer-3")
+        await _clock.sleep(random.uniform(0.2, 1.2))  # noqa: S311  # no secret
+        (child.terminate if number % 2 else child.kill)()
+        await child.wait_end()
     await _calm(world)
 
 

@@ -15,7 +15,7 @@ from huleedu_service_libs.testing.devstack import DevStack
 
 __all__ = ["Lab"]
 
-_PRELOAD = ("chaos.roles",)
+_PRELOAD = ("chaos.consumers",)
 
 
 class Lab:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import signal
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -26,9 +27,10 @@ _KEYS = 40
 _PAUSE_S = 0.008  # between two transactions of a writer
 _WARM_S = 1.0
 _READY_LIMIT_S = 30.0
-_PATIENCE_S = 15.0
+_PATIENCE_S = 20.0  # from the start to the crash point
 _DRAIN_LIMIT_S = 90.0
-_LATEST_HIT = 8
+_MISSES = 2  # crash points that may not be reached in time before a phase is given up
+_ERROR_LENGTH = 600
 
 Stroke = Callable[["World"], Awaitable[None]]
 
@@ -45,6 +47,7 @@ class Phase:
         strokes: How many kills or strokes; filled in by the caller.
         effects: Whether consumers run and their effects are judged.
         sabotage: Makes a role wrong on purpose.
+        sabotaged: Which one.
         finds: What the oracle must find then.
     """
 
@@ -53,8 +56,9 @@ class Phase:
     point: str = ""
     stroke: Stroke | None = None
     strokes: int = 1
-    effects: bool = True
+    effects: bool = False
     sabotage: str = ""
+    sabotaged: str = ""
     finds: str = ""
 
 
@@ -103,8 +107,8 @@ class World:
         """Start the process of a place."""
         role = slot.partition("-")[0]
         options = {"producer": self._producer, "relay": self._relay, "consumer": self._consumer}[role](slot)
-        target = {"producer": "produce", "relay": "relay", "consumer": "consume"}[role]
-        child = await self.lab.nursery.spawn(f"chaos.roles:{target}", name=slot, plan=plan, **options)
+        target = {"producer": "roles:produce", "relay": "roles:relay", "consumer": "consumers:consume"}[role]
+        child = await self.lab.nursery.spawn(f"chaos.{target}", name=slot, plan=plan, **options)
         self.slots[slot] = child
         return child
 
@@ -126,7 +130,7 @@ class World:
             "postgres": self.lab.postgres_address(self.database),
             "kafka": self.lab.kafka_address,
             "batch_size": BATCH,
-            "sabotage": self.phase.sabotage,
+            "sabotage": self.phase.sabotage if self.phase.sabotaged == "relay" else "",
         }
 
     def _consumer(self, _: str) -> dict[str, Any]:
@@ -135,7 +139,7 @@ class World:
             "kafka": self.lab.kafka_address,
             "redis": self.lab.redis.url,
             "topic": self.topic,
-            "sabotage": self.phase.sabotage,
+            "sabotage": self.phase.sabotage if self.phase.sabotaged == "consumer" else "",
         }
 
 
@@ -165,16 +169,23 @@ async def run(lab: Lab, phase: Phase) -> Result:
 
 async def _start(world: World) -> None:
     roles = ("consumer", "relay", "producer") if world.phase.effects else ("relay", "producer")
-    children = [await world.fill(f"{role}-{number}") for role in roles for number in (1, 2)]
-    for child in children:
-        await child.wait_ready(_READY_LIMIT_S)
-    await _clock.sleep(_WARM_S)
+    slots = [f"{role}-{number}" for role in roles for number in (1, 2)]
+    victims = _victims(world.phase)
+    for slot in slots:
+        await world.fill(slot, _plan(world.phase) if slot in victims else None)
+    for slot in set(slots) - set(victims):
+        await world.slots[slot].wait_ready(_READY_LIMIT_S)
+
+
+def _victims(phase: Phase) -> list[str]:
+    """Whose places are hunted: both of a role, unless one kill is enough."""
+    return [f"{phase.role}-{number}" for number in ((1, 2) if phase.strokes > 1 else (1,))] if phase.role else []
 
 
 async def _torment(world: World) -> None:
     phase = world.phase
-    if phase.role is not None:
-        await asyncio.gather(*(_hunt(world, f"{phase.role}-{number}") for number in (1, 2)))
+    await asyncio.gather(*(_hunt(world, slot) for slot in _victims(phase)))
+    await _clock.sleep(_WARM_S if phase.role is None else 0.0)
     for _ in range(phase.strokes if phase.stroke else 0):
         assert phase.stroke is not None  # noqa: S101  # see the range
         await phase.stroke(world)
@@ -183,50 +194,66 @@ async def _torment(world: World) -> None:
 
 async def _hunt(world: World, slot: str) -> None:
     """Kill the process of a place at the phase's point and fill the place again, until there were kills enough."""
-    world.slots[slot].kill()
-    await world.slots[slot].wait_end()
-    while len(world.kills) < world.phase.strokes:
-        child = await world.fill(slot, _plan(world.phase))
+    most_missed = _MISSES + world.phase.strokes // 10
+    while True:
+        child = world.slots[slot]
         try:
             await _strike(world, child)
         except ChildError as error:
-            print(f"  {world.phase.name}: {error}"[:600])
+            print(f"  {world.phase.name}: {error}"[:_ERROR_LENGTH])
             world.missed += 1
         child.kill()
         await child.wait_end()
+        if len(world.kills) >= world.phase.strokes or world.missed > most_missed:
+            break
+        await world.fill(slot, _plan(world.phase))
     child = await world.fill(slot)
     await child.wait_ready(_READY_LIMIT_S)
 
 
 def _plan(phase: Phase) -> CrashPlan:
-    if phase.name == at.SESSION_LOST:
-        point = random.choice([at.CLAIMED, at.ACKED_BEFORE_MARK])  # noqa: S311  # no secret
-        return CrashPlan(point=point, hit=random.randint(1, _LATEST_HIT), action=Action.STOP)  # noqa: S311
-    once = phase.name in at.ONCE
-    return CrashPlan(point=phase.point or phase.name, hit=1 if once else random.randint(1, _LATEST_HIT))  # noqa: S311
+    point = phase.point or phase.name
+    if point in at.FROZEN:
+        where = random.choice(at.FROZEN[point])  # noqa: S311  # no secret
+        return CrashPlan(point=where, hit=random.randint(*at.hits_of(where)), action=Action.STOP)  # noqa: S311
+    return CrashPlan(point=point, hit=random.randint(*at.hits_of(point)))  # noqa: S311
 
 
 async def _strike(world: World, child: Child) -> None:
     """Have the process reach its point; what the point needs from outside is done here."""
-    if world.phase.name in at.AT_SIGTERM:
+    point = world.phase.point or world.phase.name
+    if point in at.FROZEN:
+        await _lose_session(world, child)
+        return
+    if point in at.AT_SIGTERM:
         await child.wait_ready(_READY_LIMIT_S)
         await _clock.sleep(random.uniform(0.5, 1.5))  # noqa: S311  # a relay owns lanes within a second
         child.terminate()
-    if world.phase.name == at.SESSION_LOST:
-        await _lose_session(world, child)
-        return
-    await child.wait_struck(_READY_LIMIT_S + _PATIENCE_S)
+    if point == at.REBALANCE:
+        await _have_somebody_join(world, child)
+    await child.wait_struck(_PATIENCE_S)
     await child.wait_end()
     world.note(child.ended_at)
 
 
+async def _have_somebody_join(world: World, child: Child) -> None:
+    with suppress(ChildError):  # struck before it was ready, by the rebalance of another one's death
+        await child.wait_ready(_READY_LIMIT_S)
+    other = await world.fill(f"consumer-{child.pid}")
+    with suppress(ChildError):
+        await child.wait_end(_PATIENCE_S)
+    other.terminate()
+    await other.wait_end()
+
+
 async def _lose_session(world: World, child: Child) -> None:
     """A host freezes with a batch in hand, the server ends its session, others take over, and it wakes."""
-    await child.wait_stopped(_READY_LIMIT_S + _PATIENCE_S)
+    await child.wait_stopped(_PATIENCE_S)
     world.note()
     connection = await asyncpg.connect(world.database)
     ended = await connection.fetch(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", f"relay-{child.pid}"
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1",
+        f"{world.phase.role}-{child.pid}",
     )
     await connection.close()
     if not ended:

@@ -30,27 +30,29 @@ from huleedu_service_libs.testing.chaos.child import crash_points, ready
 from huleedu_service_libs.testing.chaos.points import CrashPoints
 from huleedu_service_libs.testing.chaos.readback import SENDER_HEADER
 
-__all__ = ["produce", "relay"]
+__all__ = ["EVENT_TYPE", "SERVICE", "begin", "engine_of", "produce", "relay"]
 
 SERVICE = "chaos"
 EVENT_TYPE = "huleedu.chaos.order.placed.v1"
+CONNECTIONS = 16
 ROLLBACKS = 0.05  # share of transactions that change their mind
 _PAUSE_AFTER_ERROR_S = 0.1
 
 
-def _begin(role: str) -> asyncio.Event:
+def begin(role: str) -> asyncio.Event:
     """Set up logs; the event that SIGTERM sets."""
-    configure_service_logging(f"chaos-{role}", log_level="WARNING")
+    configure_service_logging(f"chaos-{role}", log_level=os.environ.get("CHAOS_LOG", "WARNING"))
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked.set)
     return asked
 
 
-def _engine(address: str, role: str) -> AsyncEngine:
+def engine_of(address: str, role: str) -> AsyncEngine:
     """Its sessions bear the process's name, so that they can be found and ended."""
     return create_async_engine(
         address,
         pool_pre_ping=True,
+        pool_size=CONNECTIONS,
         connect_args={"server_settings": {"application_name": f"{role}-{os.getpid()}"}, "timeout": 5},
     )
 
@@ -60,8 +62,8 @@ def _engine(address: str, role: str) -> AsyncEngine:
 
 async def produce(postgres: str, topic: str, keys: Sequence[str], pause: float) -> None:
     """Place orders: one business row and one outbox row for each, some in one transaction."""
-    asked, points = _begin("producer"), crash_points()
-    engine = _engine(postgres, "producer")
+    asked, points = begin("producer"), crash_points()
+    engine = engine_of(postgres, "producer")
     manager = OutboxManager(PostgreSQLOutboxRepository(engine, SERVICE), None, SERVICE)
     ready()
     while not asked.is_set():
@@ -100,12 +102,12 @@ async def _place_orders(engine: AsyncEngine, manager: OutboxManager, points: Cra
 
 async def relay(postgres: str, kafka: str, batch_size: int, sabotage: str = "") -> None:
     """Run a relay until SIGTERM."""
-    asked, points = _begin("relay"), crash_points()
+    asked, points = begin("relay"), crash_points()
     _sign()
     _arm_relay(points)
     if sabotage:
         _sabotage_relay(sabotage)
-    engine = _engine(postgres, "relay")
+    engine = engine_of(postgres, "relay")
     bus = KafkaBus(client_id=f"relay-{os.getpid()}", bootstrap_servers=kafka)
     await bus.start()
     worker = EventRelayWorker(

@@ -4,7 +4,8 @@ import asyncpg
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from huleedu_service_libs.outbox.models import Base
+from huleedu_service_libs.inbox.models import Base as InboxBase
+from huleedu_service_libs.outbox.models import Base as OutboxBase
 
 __all__ = ["EFFECTS", "ORDERS", "create_tables", "create_topic", "waiting"]
 
@@ -29,10 +30,11 @@ _WITHOUT_EFFECT = (
 
 
 async def create_tables(address: str) -> None:
-    """Create the outbox, the business table and the table of effects."""
+    """Create outbox and inbox, the business table and the table of effects."""
     engine = create_async_engine(address.replace("postgresql://", "postgresql+asyncpg://", 1))
     async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
+        for base in (OutboxBase, InboxBase):
+            await connection.run_sync(base.metadata.create_all)
         for statement in (_CREATE_ORDERS, _CREATE_EFFECTS):
             await connection.exec_driver_sql(statement)
     await engine.dispose()

@@ -169,6 +169,8 @@ def _settings(node: _Node, nodes: Sequence[_Node]) -> Mapping[str, str | int]:
         "share.coordinator.state.topic.replication.factor": replicas,
         "share.coordinator.state.topic.min.isr": in_sync,
         "group.initial.rebalance.delay.ms": 0,
+        # Tests that kill members need not wait for six seconds until the group notices.
+        "group.min.session.timeout.ms": 1000,
         # A killed node is fenced after this, and cannot come back before; by default 9 s.
         "broker.session.timeout.ms": 2000 if len(nodes) == 1 else 4000,
         "broker.heartbeat.interval.ms": 500,

@@ -1,0 +1,143 @@
+"""The consumers of a run: handlers with effects in PostgreSQL, and such as are wrong on purpose. See `roles`."""
+
+import asyncio
+import json
+import os
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
+
+from chaos import points as at
+from chaos.roles import EVENT_TYPE, SERVICE, begin, engine_of
+from huleedu_service_libs.inbox.claims import Claims
+from huleedu_service_libs.inbox.config import InboxConfig
+from huleedu_service_libs.inbox.fast_path import FastPath
+from huleedu_service_libs.inbox.processing import Inbox
+from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
+from huleedu_service_libs.kafka.consumer.driver import Listener
+from huleedu_service_libs.kafka.consumer.ports import Delivery, Proceed
+from huleedu_service_libs.kafka.consumer.runner import EventConsumer
+from huleedu_service_libs.redis_client import RedisClient
+from huleedu_service_libs.testing.chaos.child import crash_points, ready
+from huleedu_service_libs.testing.chaos.points import CrashPoints
+
+__all__ = ["consume"]
+
+SESSION_TIMEOUT_S = 3.0  # the broker takes a killed member for dead after this
+COMMIT_INTERVAL_S = 0.2
+CONCURRENCY = 15  # as many as the pool has connections
+_EFFECT = text("INSERT INTO effects (consumer, key, number) VALUES (:consumer, :key, :number)")
+
+
+class OrderPlaced(BaseModel):
+    """Data of the event."""
+
+    key: str
+    number: int
+
+
+class _InboxStep:
+    """The inbox in front of handlers: they get its session."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+
+    async def process(self, delivery: Delivery[Any], proceed: Proceed) -> None:
+        async def run(session: AsyncSession) -> None:
+            await proceed(session=session)
+
+        await self._inbox.process(delivery.record, run)
+
+
+class _NoStep:
+    """What somebody writes who trusts the broker: a transaction for each delivery, and no memory of any."""
+
+    def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
+        self._sessions = sessions
+
+    async def process(self, _: Delivery[Any], proceed: Proceed) -> None:
+        async with self._sessions() as session, session.begin():
+            await proceed(session=session)
+
+
+async def consume(postgres: str, kafka: str, redis: str, topic: str, sabotage: str = "") -> None:
+    """Run a consumer until SIGTERM."""
+    asked, points = begin("consumer"), crash_points()
+    _arm(points)
+    engine = engine_of(postgres, "consumer")
+    if sabotage == "commits before it handles":
+        await _consume_carelessly(engine, kafka, topic, asked, points)
+        return
+    client = RedisClient(client_id=f"consumer-{os.getpid()}", redis_url=redis)
+    await client.start()
+    sessions = async_sessionmaker(engine)
+    inbox = Inbox(sessions, InboxConfig(consumer="chaos.effects", fast_path_rest_s=1.0), redis=client)
+    step = _NoStep(sessions) if sabotage == "remembers nothing" else _InboxStep(inbox)
+    consumer = EventConsumer(
+        ConsumerConfig(
+            group_id=f"{topic}-effects",
+            topics=(topic,),
+            commit_interval_s=COMMIT_INTERVAL_S,
+            session_timeout_s=SESSION_TIMEOUT_S,
+            drain_timeout_s=2.0,
+            concurrency=CONCURRENCY,
+            retry=RetryPolicy(attempts=1000, longest_delay_s=1.0),
+        ),
+        bootstrap_servers=kafka,
+        steps=[step],
+    )
+
+    @consumer.on(EVENT_TYPE, model=OrderPlaced)
+    async def handle(delivery: Delivery[OrderPlaced], session: AsyncSession) -> None:
+        await _take_effect(session, delivery.data)
+        points.reached(at.HANDLED_BEFORE_COMMIT)
+
+    await consumer.start()
+    ready()
+    await asked.wait()
+    await consumer.stop()
+    await client.stop()
+    await engine.dispose()
+
+
+async def _take_effect(session: AsyncSession, order: OrderPlaced) -> None:
+    await session.execute(_EFFECT, {"consumer": SERVICE, "key": order.key, "number": order.number})
+
+
+def _arm(points: CrashPoints) -> None:
+    points.around(Claims, "take", after=at.EVENT_CLAIMED)
+    points.around(FastPath, "remember", before=at.COMMITTED_BEFORE_CONFIRM, after=at.CONFIRMED_BEFORE_OFFSET)
+    points.around(AIOKafkaConsumer, "commit", during=at.MID_OFFSET)
+    points.around(Listener, "on_partitions_revoked", during=at.REBALANCE)
+    points.around(EventConsumer, "stop", during=at.CONSUMER_DRAIN)
+
+
+async def _consume_carelessly(
+    engine: AsyncEngine, kafka: str, topic: str, asked: asyncio.Event, points: CrashPoints
+) -> None:
+    """The loop of many tutorials: the offset is committed before the event is handled."""
+    consumer = AIOKafkaConsumer(
+        topic,
+        bootstrap_servers=kafka,
+        group_id=f"{topic}-effects",
+        enable_auto_commit=False,
+        auto_offset_reset="earliest",
+        session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
+        heartbeat_interval_ms=600,
+    )
+    await consumer.start()
+    ready()
+    while not asked.is_set():
+        batches = await consumer.getmany(timeout_ms=200, max_records=20)
+        if not batches:
+            continue
+        await consumer.commit()
+        for record in (one for batch in batches.values() for one in batch):
+            async with AsyncSession(engine) as session, session.begin():
+                await _take_effect(session, OrderPlaced.model_validate(json.loads(record.value)["data"]))
+                points.reached(at.HANDLED_BEFORE_COMMIT)
+    await consumer.stop()
+    await engine.dispose()
