@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import logging
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from chaos import faults, phase, report
 from chaos import points as at
 from chaos.lab import Lab
 from chaos.phase import Phase
+from chaos.report import Report
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "chaos" / "results.json"
@@ -81,16 +81,12 @@ def main() -> int:
     """Run; 1 when something was lost, reordered, doubled or made up, or when a sabotage was not found out."""
     arguments = _parser().parse_args()
     logging.disable(logging.CRITICAL)
+    record = Report(arguments.json, ["make chaos", *sys.argv[1:]], merge=arguments.merge)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        figures, found = asyncio.run(_run(arguments, arguments.logs or Path(folder)))
-    if arguments.merge and arguments.json.exists():
-        figures = {**json.loads(arguments.json.read_text())["points"], **figures}
-    total = report.in_all(figures)
-    print(report.line("in all", total))
-    report.write(arguments.json, figures, found, ["make chaos", *sys.argv[1:]])
-    print(arguments.json)
-    good = not (total["lost"] or total["reordered"] or total["doubled"] or total["phantoms"]) and total["drained"]
-    return 0 if good and all(found.values()) else 1
+        asyncio.run(_run(arguments, record, arguments.logs or Path(folder)))
+    record.write()
+    print("", *record.lines(), record.path, sep="\n")
+    return 0 if record.good else 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help="only phases whose name contains this; several with commas")
     parser.add_argument("--sabotage", action="store_true", help="also run what is wrong on purpose: must be found out")
     parser.add_argument("--at-once", type=int, default=3, help="crash points that run at the same time (default: 3)")
-    parser.add_argument("--merge", action="store_true", help="keep the other phases of the results file")
+    parser.add_argument("--merge", action="store_true", help="add to what the results file holds")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
     parser.add_argument("--logs", type=Path, default=None, help="folder that keeps the processes' output")
     return parser
@@ -119,37 +115,35 @@ def _chosen(arguments: argparse.Namespace) -> list[Phase]:
     return chosen
 
 
-async def _run(arguments: argparse.Namespace, logs: Path) -> tuple[dict[str, dict[str, Any]], dict[str, bool]]:
-    """The figures of each phase, and whether each sabotage was found out."""
-    figures: dict[str, dict[str, Any]] = {}
-    found: dict[str, bool] = {}
+async def _run(arguments: argparse.Namespace, record: Report, logs: Path) -> None:
     phases = _chosen(arguments)
-    print(report.title())
+    wrong = SABOTAGE if arguments.sabotage else ()
     of_three = [one for one in phases if one.name in {three.name for three in OF_THREE_NODES}]
     of_one = [one for one in phases if one not in of_three]
-    wrong = SABOTAGE if arguments.sabotage else ()
     places = asyncio.Semaphore(arguments.at_once)
+    print(report.title(), flush=True)
     if of_one or wrong:
         async with Lab(kafka_nodes=1, logs=logs) as lab:
-            figures |= await _several(lab, [one for one in of_one if one.stroke is None], places)
-            for one in of_one:
-                if one.stroke is not None:  # what is done to a server meets everybody
-                    figures |= await _several(lab, [one], places)
-            spoiled = await _several(lab, wrong, places)
-            for one in wrong:
-                found[one.name] = spoiled[one.name][one.finds] > 0
-                print(f"  wrong on purpose, {'found out' if found[one.name] else 'NOT FOUND OUT'}: {one.name}")
+            await _carry_out(lab, of_one, places, record)
+            spoiled = await asyncio.gather(*(_figures(lab, one, places) for one in wrong))
+            for one, figures in zip(wrong, spoiled, strict=True):
+                record.found[one.name] = figures[one.finds] > 0
+                print(f"  wrong on purpose, {'found out' if record.found[one.name] else 'NOT FOUND OUT'}: {one.name}")
     if of_three:
         async with Lab(kafka_nodes=3, logs=logs) as lab:
-            for one in of_three:
-                figures |= await _several(lab, [one], places)
-    return figures, found
+            await _carry_out(lab, of_three, places, record)
 
 
-async def _several(lab: Lab, phases: Sequence[Phase], places: asyncio.Semaphore) -> dict[str, dict[str, Any]]:
-    """The figures of phases that do not disturb each other, in their order."""
-    figures = await asyncio.gather(*(_figures(lab, one, places) for one in phases))
-    return {one.name: found for one, found in zip(phases, figures, strict=True)}
+async def _carry_out(lab: Lab, phases: Sequence[Phase], places: asyncio.Semaphore, record: Report) -> None:
+    """Kill processes in several phases at a time; what is done to a server meets everybody, so that comes alone."""
+
+    async def one_of_several(one: Phase) -> None:
+        record.add(one.name, await _figures(lab, one, places))
+
+    await asyncio.gather(*(one_of_several(one) for one in phases if one.stroke is None))
+    for one in phases:
+        if one.stroke is not None:
+            await one_of_several(one)
 
 
 async def _figures(lab: Lab, one: Phase, places: asyncio.Semaphore) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 from chaos.phase import Result
 from huleedu_service_libs.testing.chaos.oracle import percentile
 
-__all__ = ["figures_of", "in_all", "line", "title", "write"]
+__all__ = ["Report", "figures_of", "line", "title"]
 
 _COLUMNS = ("kills", "events", "lost", "reordered", "doubled", "phantoms", "dup max", "p50 s", "p99 s")
 _SUMS = ("kills", "events", "lost", "reordered", "doubled", "phantoms", "wire_duplicates", "missed")
@@ -37,15 +37,16 @@ def figures_of(result: Result) -> dict[str, Any]:
     }
 
 
-def in_all(phases: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The figures of all phases together."""
-    recoveries = [seconds for one in phases.values() for seconds in one["recoveries"]]
+def together(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The figures of several phases as those of one."""
+    recoveries = [seconds for one in figures for seconds in one["recoveries"]]
     return {
-        **{name: sum(one[name] for one in phases.values()) for name in _SUMS},
-        "wire_duplicates_max": max((one["wire_duplicates_max"] for one in phases.values()), default=0),
+        **{name: sum(one[name] for one in figures) for name in _SUMS},
+        "wire_duplicates_max": max((one["wire_duplicates_max"] for one in figures), default=0),
+        "recoveries": recoveries,
         "recovery_p50_s": round(percentile(recoveries, 0.5), 3),
         "recovery_p99_s": round(percentile(recoveries, 0.99), 3),
-        "drained": all(one["drained"] for one in phases.values()),
+        "drained": all(one["drained"] for one in figures),
     }
 
 
@@ -62,17 +63,54 @@ def line(name: str, figures: Mapping[str, Any]) -> str:
     return f"{name:<46}" + "".join(f"{value:>10,}" for value in values) + end
 
 
-def write(
-    path: Path, phases: Mapping[str, Mapping[str, Any]], found: Mapping[str, bool], command: Sequence[str]
-) -> None:
-    """Write the file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"cpus": os.cpu_count(), "python": sys.version.split()[0], "system": platform.system()}
-    content = {
-        **in_all(phases),
-        "points": phases,
-        "sabotage_found": found,
-        "command": " ".join(command),
-        "machine": machine,
-    }
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+class Report:
+    """What a run came to so far; kept in a file, so that nothing is lost when it is interrupted.
+
+    Args:
+        path: The file.
+        command: What was called.
+        merge: Add to what the file holds.
+    """
+
+    def __init__(self, path: Path, command: Sequence[str], *, merge: bool) -> None:
+        self.path = path
+        self.found: dict[str, bool] = {}
+        self._command = " ".join(command)
+        self._phases: dict[str, dict[str, Any]] = {}
+        if merge and path.exists():
+            self._phases = json.loads(path.read_text(encoding="utf-8"))["points"]
+
+    def add(self, name: str, figures: Mapping[str, Any]) -> None:
+        """Take the figures of a phase in, and write the file."""
+        known = [self._phases[name]] if name in self._phases else []
+        self._phases[name] = together([*known, figures])
+        self.write()
+
+    def in_all(self) -> dict[str, Any]:
+        """The figures of all phases together."""
+        return together(list(self._phases.values()))
+
+    def lines(self) -> list[str]:
+        """The table."""
+        return [title(), *(line(name, one) for name, one in self._phases.items()), line("in all", self.in_all())]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost, reordered, doubled or made up, and every sabotage was found out."""
+        total = self.in_all()
+        bad = any(total[name] for name in ("lost", "reordered", "doubled", "phantoms"))
+        return not bad and total["drained"] and all(self.found.values())
+
+    def write(self) -> None:
+        """Write the file."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        machine = {"cpus": os.cpu_count(), "python": sys.version.split()[0], "system": platform.system()}
+        total = {name: value for name, value in self.in_all().items() if name != "recoveries"}
+        content = {
+            **total,
+            "points": self._phases,
+            "sabotage_found": self.found,
+            "command": self._command,
+            "machine": machine,
+        }
+        self.path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
