@@ -16,6 +16,7 @@ from huleedu_service_libs.inbox.claims import Claims
 from huleedu_service_libs.inbox.config import InboxConfig
 from huleedu_service_libs.inbox.fast_path import FastPath
 from huleedu_service_libs.inbox.processing import Inbox
+from huleedu_service_libs.inbox.step import InboxStep
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
 from huleedu_service_libs.kafka.consumer.driver import Listener
 from huleedu_service_libs.kafka.consumer.ports import Delivery, Proceed
@@ -37,19 +38,6 @@ class OrderPlaced(BaseModel):
 
     key: str
     number: int
-
-
-class _InboxStep:
-    """The inbox in front of handlers: they get its session."""
-
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox = inbox
-
-    async def process(self, delivery: Delivery[Any], proceed: Proceed) -> None:
-        async def run(session: AsyncSession) -> None:
-            await proceed(session=session)
-
-        await self._inbox.process(delivery.record, run)
 
 
 class _NoStep:
@@ -75,7 +63,7 @@ async def consume(postgres: str, kafka: str, redis: str, topic: str, sabotage: s
     await client.start()
     sessions = async_sessionmaker(engine)
     inbox = Inbox(sessions, InboxConfig(consumer="chaos.effects", fast_path_rest_s=1.0), redis=client)
-    step = _NoStep(sessions) if sabotage == "remembers nothing" else _InboxStep(inbox)
+    step = _NoStep(sessions) if sabotage == "remembers nothing" else InboxStep(inbox)
     consumer = EventConsumer(
         ConsumerConfig(
             group_id=f"{topic}-effects",
