@@ -100,6 +100,15 @@ def test_a_batch_has_a_span_in_each_sampled_trace(exporter: InMemorySpanExporter
     assert failed.status.status_code is StatusCode.ERROR
 
 
+def test_what_is_sent_together_is_linked(exporter: InMemorySpanExporter) -> None:
+    """The span of a message leads to the request that caused it and to the batch that it left in."""
+    with trace_operation(get_tracer("relay"), "outbox publish"):
+        record_sends([message()], [DeliveryOutcome()], client_id="c", started_ns=now_ns())
+    sent, batch = exporter.get_finished_spans()
+    assert batch.context is not None
+    assert links(sent) == [(TRACE, PARENT), (f"{batch.context.trace_id:032x}", f"{batch.context.span_id:016x}")]
+
+
 def test_a_processed_message_has_one_span(exporter: InMemorySpanExporter) -> None:
     """The consumer's span joins the message's trace, links to it and knows the place and the correlation id."""
     msg = record([("traceparent", SAMPLED["traceparent"].encode())])

@@ -159,10 +159,11 @@ def record_sends(
 ) -> None:
     """Record, after a batch, a span for each message that was sent and whose own trace is sampled.
 
-    Each in the trace of the request that caused it, from the beginning of the batch to now. Messages without a
+    Each in the trace of the request that caused it, from the beginning of the batch to now, linked to the span that is
+    current, such as the relay's for the whole batch. Messages without a
     context, or with one that is not sampled, cost a look at their headers.
     """
-    ended, tracer = now_ns(), _tracer()
+    ended, tracer, together = now_ns(), _tracer(), _links(otel_context.get_current())
     for message, outcome in zip(messages, outcomes, strict=True):
         carrier = _sampled_carrier(message.headers) if outcome.attempted else None
         if carrier is None:
@@ -173,7 +174,7 @@ def record_sends(
             context=context,
             kind=SpanKind.PRODUCER,
             attributes={**_sending(message.topic), **_described(message, client_id, len(messages))},
-            links=_links(context),
+            links=[*_links(context), *together],
             start_time=started_ns,
         )
         if outcome.error is not None:
