@@ -20,10 +20,13 @@ from faststream.kafka import KafkaBroker
 from faststream.kafka.annotations import KafkaMessage
 from pydantic import BaseModel
 from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 
 from common_core.events.envelope import EventEnvelope
 from harness import versions_of, write_result
 from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, IdempotentStep
+from huleedu_service_libs.inbox import Inbox, InboxConfig, InboxStep
+from huleedu_service_libs.inbox.models import Base
 from huleedu_service_libs.kafka.consumer import ConsumerConfig, Delivery, EventConsumer
 from huleedu_service_libs.logging_utils import configure_service_logging
 from huleedu_service_libs.redis_client import RedisClient
@@ -39,9 +42,11 @@ WAIT_S = 0.005
 ROUNDS = 3
 LIMIT_S = 120.0
 BATCH = 500
+TOGETHER = 100
 TTL_S = 3_600
 
 OURS = "EventConsumer, Redis"
+INBOX = "EventConsumer, inbox"
 UNPROTECTED = "EventConsumer, no step"
 PLAIN = "aiokafka loop, SET NX each"
 FASTSTREAM = "FastStream, SET NX each"
@@ -80,9 +85,10 @@ class Counted:
 class Servers:
     """Where everything is."""
 
-    def __init__(self, kafka: str, redis: str, topic: str) -> None:
+    def __init__(self, kafka: str, redis: str, postgres: str, topic: str) -> None:
         self.kafka = kafka
         self.redis = redis
+        self.postgres = postgres
         self.topic = topic
 
 
@@ -94,6 +100,16 @@ async def ours(servers: Servers, counted: Counted) -> None:
     async with RedisClient(client_id="bench", redis_url=servers.redis) as redis:
         step = IdempotentStep(redis, IdempotencyConfig("bench", key_prefix=uuid4().hex, in_progress="wait"))
         await _run_ours(servers, counted, steps=(step,))
+
+
+async def inbox(servers: Servers, counted: Counted) -> None:
+    """The consumer with the durable inbox in PostgreSQL, a hundred deliveries in a transaction."""
+    engine = create_async_engine(servers.postgres)
+    async with engine.begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    memory = Inbox(async_sessionmaker(engine), InboxConfig(consumer=uuid4().hex))
+    await _run_ours(servers, counted, steps=(InboxStep(memory, together=TOGETHER),))
+    await engine.dispose()
 
 
 async def unprotected(servers: Servers, counted: Counted) -> None:
@@ -187,6 +203,7 @@ def _data_of(value: bytes) -> Consumed:
 
 SUBJECTS: dict[str, Subject] = {
     OURS: ours,
+    INBOX: inbox,
     UNPROTECTED: unprotected,
     FASTSTREAM: faststream,
     PLAIN: plain,
@@ -246,7 +263,7 @@ def show(title: str, figures: dict[str, dict[str, float]], first: str) -> None:
         print(f"  {name:<36}{figure['median']:>10.0f}{figure['worst']:>9.0f}{figure['best']:>9.0f}{ratio:>9.2f}x")
 
 
-async def run(kafka: str, redis: str, prepare: Callable[[str, int], None]) -> None:
+async def run(kafka: str, redis: str, postgres: str, prepare: Callable[[str, int], None]) -> None:
     """All measurements on running servers."""
     configure_service_logging("bench", log_level="ERROR")
     trivial, waiting = f"trivial-{uuid4().hex[:8]}", f"waiting-{uuid4().hex[:8]}"
@@ -254,10 +271,10 @@ async def run(kafka: str, redis: str, prepare: Callable[[str, int], None]) -> No
         prepare(topic, PARTITIONS)
         await produce(kafka, topic, events)
     only = [name for name in SUBJECTS if not sys.argv[1:] or any(word in name for word in sys.argv[1:])]
-    quick = await compare(only, Servers(kafka, redis, trivial), TRIVIAL_EVENTS, 0.0, ROUNDS)
+    quick = await compare(only, Servers(kafka, redis, postgres, trivial), TRIVIAL_EVENTS, 0.0, ROUNDS)
     show(f"handlers that do nothing, {TRIVIAL_EVENTS} events of {EVENT_BYTES} bytes, {KEYS} keys", quick, only[0])
     slow_names = [name for name in only if name in {OURS, FASTSTREAM, PLAIN}]
-    slow = await compare(slow_names, Servers(kafka, redis, waiting), WAITING_EVENTS, WAIT_S, 1)
+    slow = await compare(slow_names, Servers(kafka, redis, postgres, waiting), WAITING_EVENTS, WAIT_S, 1)
     show(f"handlers that wait {WAIT_S * 1000:.0f} ms, {WAITING_EVENTS} events", slow, only[0])
     if set(only) != set(SUBJECTS):
         return
@@ -265,20 +282,27 @@ async def run(kafka: str, redis: str, prepare: Callable[[str, int], None]) -> No
         "consume",
         {
             "unit": "messages/s",
-            "ours": {"trivial": quick[OURS], "unprotected": quick[UNPROTECTED], "waiting": slow[OURS]},
+            "ours": {
+                "trivial": quick[OURS],
+                "inbox": quick[INBOX],
+                "unprotected": quick[UNPROTECTED],
+                "waiting": slow[OURS],
+            },
             "peers": {
                 FASTSTREAM: {"trivial": quick[FASTSTREAM], "waiting": slow[FASTSTREAM]},
                 PLAIN: {"trivial": quick[PLAIN], "waiting": slow[PLAIN]},
             },
             "ceiling": quick[CEILING],
             "ratios": {
+                "inbox_to_faststream": quick[INBOX]["median"] / quick[FASTSTREAM]["median"],
+                "inbox_to_unprotected": quick[INBOX]["median"] / quick[UNPROTECTED]["median"],
                 "to_ceiling": quick[OURS]["median"] / quick[CEILING]["median"],
                 "to_faststream": quick[OURS]["median"] / quick[FASTSTREAM]["median"],
                 "to_plain": quick[OURS]["median"] / quick[PLAIN]["median"],
                 "waiting_to_plain": slow[OURS]["median"] / slow[PLAIN]["median"],
                 "waiting_to_faststream": slow[OURS]["median"] / slow[FASTSTREAM]["median"],
             },
-            "versions": versions_of(["aiokafka", "faststream", "pydantic", "redis"]),
+            "versions": versions_of(["aiokafka", "asyncpg", "faststream", "pydantic", "redis", "sqlalchemy"]),
         },
     )
     print(f"\n{path}")
@@ -286,10 +310,14 @@ async def run(kafka: str, redis: str, prepare: Callable[[str, int], None]) -> No
 
 def main() -> None:
     """Start the servers and measure."""
-    with DevStack(("redis", "kafka"), progress=print) as stack:
+    with DevStack(("redis", "kafka", "postgres"), progress=print) as stack:
+        postgres = stack.postgres.create_database().replace("postgresql://", "postgresql+asyncpg://", 1)
         asyncio.run(
             run(
-                stack.kafka.address, stack.redis.address, lambda topic, n: stack.kafka.create_topic(topic, partitions=n)
+                stack.kafka.address,
+                stack.redis.address,
+                postgres,
+                lambda topic, n: stack.kafka.create_topic(topic, partitions=n),
             )
         )
 
