@@ -73,7 +73,7 @@ test: lint type ## everything: lint, types, import contracts, unit, property, co
 SUBJECT ?= breaker
 .PHONY: bench
 bench: .venv-bench/installed ## side by side with peers: make bench SUBJECT=breaker; table and benchmarks/results/*.json
-	@.venv-bench/bin/python benchmarks/bench_$(SUBJECT).py
+	@.venv-bench/bin/python benchmarks/bench_$(SUBJECT).py $(ARGS)
 
 .PHONY: drills
 drills: .venv-bench/installed ## outages on real servers, drawn into docs/concepts/drills.svg
