@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from huleedu_service_libs.testing.chaos.proxy import FaultProxy, host_and_port
+from huleedu_service_libs.testing.chaos.links import host_and_port
+from huleedu_service_libs.testing.chaos.proxy import FaultProxy
 
 __all__ = ["kafka_proxies"]
 

@@ -8,43 +8,18 @@ it knows bytes, directions and connections.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs.testing.chaos.links import Link, Loss, host_and_port
 
-__all__ = ["FaultProxy", "host_and_port"]
+__all__ = ["FaultProxy"]
 
 _CHUNK = 64 * 1024
 _LOOPBACK = "127.0.0.1"
 _STOP_LIMIT_S = 5.0
-
-
-@dataclass(slots=True, kw_only=True)
-class _Loss:
-    """Replies that are to be lost: the rules of `FaultProxy.lose_replies`, and how far they are used up."""
-
-    to: bytes | None
-    skip: int
-    after_bytes: int
-    times: int
-    hang: bool
-
-
-@dataclass(slots=True, eq=False)
-class _Link:
-    """One connection of a client and the one to the server that belongs to it."""
-
-    client: asyncio.StreamWriter
-    server: asyncio.StreamWriter
-    loss: _Loss | None = None
-    tasks: list[asyncio.Task[None]] = field(default_factory=list)
-
-    def cut(self) -> None:
-        for writer in (self.client, self.server):
-            writer.transport.abort()
 
 
 class FaultProxy:
@@ -73,7 +48,7 @@ class FaultProxy:
         self._url = target
         self._sleep = sleep
         self._server: asyncio.Server | None = None
-        self._links: set[_Link] = set()
+        self._links: set[Link] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._port = 0
         self._refusing = False
@@ -81,7 +56,7 @@ class FaultProxy:
         self._rate: float | None = None
         self._flows = asyncio.Event()
         self._flows.set()
-        self._loss: _Loss | None = None
+        self._loss: Loss | None = None
         self._rewrite: dict[bytes, bytes] = {}
         self.connections = 0
         self.lost_replies = 0
@@ -186,7 +161,7 @@ class FaultProxy:
             times: So many replies are lost, one a connection.
             hang: Leave the connection open in silence; the client waits for as long as it likes.
         """
-        self._loss = _Loss(to=to, skip=skip, after_bytes=after_bytes, times=times, hang=hang)
+        self._loss = Loss(to=to, skip=skip, after_bytes=after_bytes, times=times, hang=hang)
 
     def heal(self) -> None:
         """End all faults. Connections that were reset, or hang for a lost reply, stay as they are."""
@@ -228,7 +203,7 @@ class FaultProxy:
         except OSError:  # the client is told as by the server itself: the connection ends
             writer.transport.abort()
             return
-        link = _Link(writer, server_writer)
+        link = Link(writer, server_writer)
         if self._refusing:
             link.cut()
             return
@@ -240,12 +215,12 @@ class FaultProxy:
         link.tasks[0].add_done_callback(lambda _: self._forget(link))
         link.tasks[1].add_done_callback(lambda _: self._forget(link))
 
-    def _forget(self, link: _Link) -> None:
+    def _forget(self, link: Link) -> None:
         if all(task.done() for task in link.tasks):
             self._links.discard(link)
 
     async def _pump(
-        self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
+        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, replies: bool
     ) -> None:
         with suppress(OSError):  # a connection that breaks is what this is about
             while data := await reader.read(_CHUNK):
@@ -266,7 +241,7 @@ class FaultProxy:
             await self._sleep(size / self._rate)
         await self._flows.wait()
 
-    def _request(self, link: _Link, data: bytes) -> bytes:
+    def _request(self, link: Link, data: bytes) -> bytes:
         """What passes of a request; notes whether its reply is to be lost."""
         loss = self._loss
         if loss is None or link.loss is not None or (loss.to is not None and loss.to not in data):
@@ -275,10 +250,10 @@ class FaultProxy:
             loss.skip -= 1
         elif loss.times > 0:
             loss.times -= 1
-            link.loss = _Loss(to=None, skip=0, after_bytes=loss.after_bytes, times=1, hang=loss.hang)
+            link.loss = Loss(to=None, skip=0, after_bytes=loss.after_bytes, times=1, hang=loss.hang)
         return data
 
-    def _reply(self, link: _Link, data: bytes) -> bytes:
+    def _reply(self, link: Link, data: bytes) -> bytes:
         """What passes of a reply."""
         loss = link.loss
         if loss is None:
@@ -295,15 +270,3 @@ class FaultProxy:
                 link.server.transport.abort()
                 return b""
         return passed
-
-
-def host_and_port(target: str) -> tuple[str, int]:
-    """Host and port of ``host:port`` or of a URL.
-
-    Raises:
-        ValueError: One of them is missing.
-    """
-    parts = urlsplit(target if "//" in target else f"//{target}")
-    if parts.hostname is None or parts.port is None:
-        raise ValueError(f"{target!r} names no host and port: give host:port or a URL with both")
-    return parts.hostname, parts.port
