@@ -41,7 +41,8 @@ _WRITERS = text(
     " AND l.mode = 'RowExclusiveLock' AND l.relation = 'event_outbox'::regclass"
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND (l.pid IS NULL OR l.pid NOT IN (SELECT r.pid FROM pg_locks AS r WHERE r.locktype = 'advisory'"
-    " AND r.pid IS NOT NULL AND r.objsubid = 2 AND r.granted AND r.database = l.database"
+    " AND r.pid IS NOT NULL AND r.objsubid = 2 AND r.granted"
+    " AND r.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND r.classid::bigint = :space AND r.objid::bigint = :membership))"
     " LEFT JOIN pg_stat_activity AS a ON a.pid = l.pid"
 )
