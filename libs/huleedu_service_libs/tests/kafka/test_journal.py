@@ -12,19 +12,29 @@ from collections import defaultdict
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from huleedu_service_libs.kafka import FallbackMessageHandler, ResilientKafkaPublisher
 from huleedu_service_libs.kafka import journal as journal_module
-from huleedu_service_libs.kafka.errors import JournalDamagedError, JournalInUseError, MessageHeldBackError
+from huleedu_service_libs.kafka.errors import (
+    JournalDamagedError,
+    JournalInUseError,
+    KafkaBusStoppedError,
+    MessageHeldBackError,
+)
 from huleedu_service_libs.kafka.fallback_handler import QueuedMessage
 from huleedu_service_libs.kafka.journal import FileJournal
 from huleedu_service_libs.kafka.spill import FileSpill
 from huleedu_service_libs.outbox.spill import OutboxHandover
 
 from ..outbox.doubles import Repository
+from ..resilience.times import Time
 from .test_resilient_publisher import Bus, envelope, guarded
 
 
@@ -373,3 +383,109 @@ def test_entries_are_lines_of_json(path: Path) -> None:
     asyncio.run(write())
     (line,) = path.read_text().splitlines()
     assert json.loads(line)["envelope"]["data"] == {"n": 5}
+
+
+_STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("publish"), st.sampled_from("abc")),
+        st.tuples(st.just("broker"), st.booleans()),
+        st.tuples(st.just("time"), st.sampled_from([1, 10])),
+        st.tuples(st.just("recover"), st.none()),
+        st.tuples(st.just("restart"), st.none()),
+        st.tuples(st.just("crash"), st.none()),
+    ),
+    max_size=40,
+)
+
+
+@given(steps=_STEPS)
+@settings(max_examples=60, deadline=None)
+def test_any_course_of_outages_restarts_and_crashes(steps: list[tuple[str, Any]]) -> None:
+    """Every message arrives, each key in its order, and nothing twice: here no crash falls between arrival and note."""
+    with TemporaryDirectory() as folder:
+        asyncio.run(_story(steps, Path(folder) / "journal"))
+
+
+async def _story(steps: list[tuple[str, Any]], path: Path) -> None:
+    time_, bus = Time(), Bus()
+    publisher, journal = await _alive(bus, time_, path)
+    published: dict[str, list[int]] = {key: [] for key in "abc"}
+    for number, (step, value) in enumerate(steps):
+        if step == "publish":
+            published[value].append(number)
+            with suppress(KafkaError):
+                await publisher.publish("t", envelope(number), value)
+        elif step == "broker":
+            bus.down = None if value else KafkaConnectionError("gone")
+        elif step == "time":
+            time_.passes(value)
+        elif step == "recover":
+            await publisher._process_queued_messages()
+        elif step == "restart":
+            await publisher.stop()
+            await publisher.start()
+        else:
+            await publisher._recovery.stop(5)
+            await asyncio.to_thread(journal._close_file)
+            await asyncio.to_thread(_let_go, journal)
+            publisher, journal = await _alive(bus, time_, path)
+    bus.down = None
+    time_.passes(10)
+    await publisher.stop()
+    assert not path.exists()
+    for key, numbers in published.items():
+        assert [number for where, number in bus.arrived if where == key] == numbers
+
+
+async def _alive(bus: Bus, time_: Time, path: Path) -> tuple[ResilientKafkaPublisher, FileJournal]:
+    journal = FileJournal(path, fsync=False)
+    publisher = guarded(bus, time_, spill=journal)
+    await publisher.start()
+    return publisher, journal
+
+
+def _let_go(journal: FileJournal) -> None:
+    """What the end of a process does to its lock."""
+    if journal._lock is not None:
+        journal._lock.close()
+
+
+async def test_restarts_under_load_lose_nothing(path: Path) -> None:
+    """While twenty tasks publish and the broker flaps, the publisher is stopped and started; each key arrives in order."""
+    bus = Bus()
+    handler = FallbackMessageHandler(max_queue_size=10_000)
+    spill = FileJournal(path, fsync=False)
+    publisher = guarded(bus, threshold=2, interval=0.01, fallback_handler=handler, spill=spill)
+    await publisher.start()
+    done = False
+
+    async def write(key: str) -> None:
+        for number in range(60):
+            with suppress(KafkaError, KafkaBusStoppedError):
+                await publisher.publish("t", envelope(number), key)
+            await asyncio.sleep(0)
+
+    async def disturb() -> None:
+        while not done:
+            bus.down = KafkaConnectionError("gone")
+            await asyncio.sleep(0.005)
+            await publisher.stop()
+            await publisher.start()
+            bus.down = None
+            breaker = publisher.circuit_breaker
+            assert breaker is not None
+            breaker.reset()
+            await asyncio.sleep(0.005)
+
+    disturbing = asyncio.create_task(disturb())
+    await asyncio.gather(*(write(f"key-{number}") for number in range(20)))
+    done = True
+    await disturbing
+    await publisher.stop()
+    assert publisher.get_fallback_queue_size() == 0
+    arrived: defaultdict[str | None, list[int]] = defaultdict(list)
+    for key, number in bus.arrived:
+        arrived[key].append(number)
+    for numbers in arrived.values():
+        assert list(dict.fromkeys(numbers)) == list(range(60))
+    assert len(arrived) == 20

@@ -4,6 +4,7 @@
 """
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic
@@ -115,6 +116,14 @@ class FallbackMessageHandler:
         self._total_processed -= 1
         if message.order is not None:
             self._orders[message.order] += 1
+
+    def restore(self, messages: Sequence[QueuedMessage[Any]]) -> None:
+        """Put messages of an earlier life before what waits already; always has room."""
+        for message in reversed(messages):
+            self._messages.appendleft(message)
+            self._total_queued += 1
+            if message.order is not None:
+                self._orders[message.order] += 1
 
     def drop(self, message: QueuedMessage[Any]) -> None:
         """Count a message that was taken out as given up."""

@@ -103,6 +103,14 @@ class FallbackSender:
             if not self.handler.has_queued_messages():
                 await self._safe.all_gone()
 
+    async def give_away(self) -> None:
+        """Have what waits spilled, and forget exactly that: what comes meanwhile waits behind it."""
+        async with self._turn:
+            left = self.handler.waiting()
+            if left and await self._safe.save(left):
+                for _ in left:
+                    await self.handler.get_next_message()
+
     def is_waited_for(self, topic: str, key: str | None) -> bool:
         """Whether a message of that topic and key waits, or is on its way out of the queue."""
         sending = self._sending

@@ -19,6 +19,7 @@ from huleedu_service_libs.kafka.errors import (
     EnvelopeEncodingError,
     InvalidMessageError,
     InvalidTopicError,
+    KafkaBusStoppedError,
     MessageHeldBackError,
     MessageTooLargeError,
 )
@@ -181,6 +182,9 @@ class ResilientKafkaPublisher:
         if self.circuit_breaker is None:
             await self.delegate.publish(topic, envelope, key, headers)
             return
+        if self._safe.away:
+            await self._keep(topic, envelope, key, headers)
+            raise KafkaBusStoppedError(self.client_id, topic)
         if self._sender.is_busy_before(topic, key):  # no need to wait for a trial that may time out
             await self._keep(topic, envelope, key, headers)
             self._recovery.look_again()
@@ -213,9 +217,12 @@ class ResilientKafkaPublisher:
 
         Raises:
             CircuitBreakerError: The breaker is open.
+            KafkaBusStoppedError: Stopped, and not started again yet.
             MessageHeldBackError: Earlier messages of its key were handed over and are not sent yet.
             Exception: What the bus raises.
         """
+        if self._safe.away:
+            raise KafkaBusStoppedError(self.client_id, topic)
         if await self._safe.holds(topic, key):
             raise MessageHeldBackError(topic, "an earlier message of its key was handed over and is not sent yet")
         await self._sender.send(topic, envelope, key, headers)
@@ -267,11 +274,10 @@ class ResilientKafkaPublisher:
             with suppress(TimeoutError):
                 async with asyncio.timeout(STOP_SECONDS):
                     await self._process_queued_messages()
+        with suppress(TimeoutError):  # somebody holds the queue for so long: what is left is reported
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._sender.give_away()
         left = self.fallback_handler.waiting()
-        if not left:
-            return
-        if await self._safe.save(left):
-            await self.fallback_handler.clear_queue()
-        else:
+        if left:
             count_fate(self.delegate, "unsent", len(left))
             logger.error("kafka_messages_unsent", count=len(left), messages=[message.name for message in left])

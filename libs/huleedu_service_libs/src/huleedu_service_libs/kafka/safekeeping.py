@@ -25,12 +25,16 @@ class Safekeeping:
     Args:
         spill: Where messages go; ``None`` keeps them in memory only.
         client: Names the publisher in metrics.
+
+    Attributes:
+        away: Whether messages were spilled that are not back in memory: nothing may overtake them.
     """
 
     def __init__(self, spill: MessageSpill | None, client: object) -> None:
         self._spill = spill
         self._client = client
         self._holds_something = False
+        self.away = False
         self._append = concrete_capability(spill, "append")
         self._remove = concrete_capability(spill, "remove")
         self._take = concrete_capability(spill, "take")
@@ -38,19 +42,18 @@ class Safekeeping:
         self._close = concrete_capability(spill, "close")
 
     async def load_into(self, handler: FallbackMessageHandler) -> None:
-        """Queue what an earlier life has left, in its order; what waits already is not doubled.
+        """Queue what an earlier life has left, before what waits already, which is not doubled.
 
         Raises:
-            FallbackQueueFullError: There is more than the queue takes; nothing is lost, the spill has it.
             Exception: What the spill raises: starting without it would lose its order.
         """
         if self._spill is None:
             return
+        loaded = await self._spill.load()
         known = {message.envelope.event_id for message in handler.waiting()}
-        for message in await self._spill.load():
-            self._holds_something = True
-            if message.envelope.event_id not in known:
-                await handler.queue_message(message)
+        handler.restore([message for message in loaded if message.envelope.event_id not in known])
+        self._holds_something = bool(loaded)
+        self.away = False
 
     async def hand_over(self, message: QueuedMessage[Any]) -> bool:
         """Give a message away for good; whether somebody else sends it now.
@@ -107,7 +110,7 @@ class Safekeeping:
         except Exception as error:  # noqa: BLE001  # a stop must go on; the messages are reported by name
             self._failed("kafka_spill_failed", error)
             return False
-        self._holds_something = bool(messages)
+        self._holds_something = self.away = bool(messages)
         if messages:
             count_fate(self._client, "spilled", len(messages))
             logger.warning("kafka_messages_spilled", count=len(messages))
