@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     )
     from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, HandlerTimeoutError
     from huleedu_service_libs.kafka.consumer.ports import Delivery, ProcessingStep
-    from huleedu_service_libs.kafka.consumer.redrive import RedriveReport, redrive
+    from huleedu_service_libs.kafka.consumer.redriving import RedriveReport, redrive
     from huleedu_service_libs.kafka.consumer.runner import EventConsumer
     from huleedu_service_libs.kafka.consumer.signals import run_until_signal, stop_on_signals
     from huleedu_service_libs.kafka.consumer.status import ConsumerStatus, StuckPartition
@@ -50,11 +50,11 @@ __getattr__, __dir__ = lazy_exports(
         "EventConsumer": f"{_HOME}runner",
         "HandlerTimeoutError": f"{_HOME}errors",
         "ProcessingStep": f"{_HOME}ports",
-        "RedriveReport": f"{_HOME}redrive",
+        "RedriveReport": f"{_HOME}redriving",
         "RetryPolicy": f"{_HOME}config",
         "StuckPartition": f"{_HOME}status",
         "UnhandledPolicy": f"{_HOME}config",
-        "redrive": f"{_HOME}redrive",
+        "redrive": f"{_HOME}redriving",
         "run_until_signal": f"{_HOME}signals",
         "stop_on_signals": f"{_HOME}signals",
     },
