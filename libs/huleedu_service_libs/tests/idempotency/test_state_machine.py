@@ -2,7 +2,8 @@
 
 Hypothesis decides which delivery takes its next step. The steps are the calls
 of Redis and the end of each handler, so all interleavings can occur; the model
-is the set of events that have had their effect.
+is the set of events that have had their effect. On clients with scripts Redis'
+replies may get lost, too.
 """
 
 import asyncio
@@ -66,6 +67,7 @@ class Deliveries(RuleBasedStateMachine):
         self.delivered: set[str] = set()
         self.cancelled: set[str] = set()
         self.tasks: list[asyncio.Task[Any]] = []
+        self.reply_lost = False
         self.redis = redis = self.redis_type(self.time)
         enter = redis._enter
 
@@ -140,12 +142,21 @@ class Deliveries(RuleBasedStateMachine):
         self.handlers.let_pass(which, outcome)
         self._settle()
 
+    @precondition(lambda self: isinstance(self.redis, ScriptedRedis) and not self.reply_lost)
+    @rule(script=st.sampled_from(["claim", "confirm", "release", "renew"]))
+    def a_reply_will_be_lost(self, script: str) -> None:
+        """Redis will carry out a command and nobody will hear of it; once in a busy period, or it is an outage."""
+        assert isinstance(self.redis, ScriptedRedis)
+        self.reply_lost = True
+        self.redis.losing = [script]
+
     @precondition(lambda self: all(task.done() for task in self.tasks))
     @rule()
     def claims_expire(self) -> None:
         """While nobody works, the claims of cancelled handlers end."""
         self.time.seconds += 301
         self.cancelled.clear()
+        self.reply_lost = False
 
     @invariant()
     def nobody_works_twice(self) -> None:

@@ -318,6 +318,25 @@ async def test_a_handler_may_run_unprotected() -> None:
     assert _count("unprotected") == before + 1
 
 
+@pytest.mark.parametrize("policy", ["pause", "process"])
+async def test_a_restarted_server_costs_nothing(
+    sessions: Sessions, engine: AsyncEngine, postgres_database: str, policy: StoreDownPolicy
+) -> None:
+    """Connections of the pool that died unnoticed are no outage: the event is claimed on a new one, and protected."""
+    inbox = Inbox(sessions, InboxConfig(consumer="svc.handler", store_down=policy))
+    handle = _handler(inbox)
+    before = _count("unprotected"), _count("store_down")
+    await asyncio.gather(*(handle(event(f"warm-{n}")) for n in range(5)))
+    admin = create_async_engine(postgres_database)
+    async with admin.connect() as connection:
+        query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+        await connection.execute(text(query))
+    await admin.dispose()
+    assert [await handle(event("a")), await handle(event("a"))] == ["done a", None]
+    assert (await effects(engine))["a"] == 1
+    assert (_count("unprotected"), _count("store_down")) == before
+
+
 async def test_a_missing_table_says_how_to_make_it(postgres_database: str) -> None:
     """The first event on a database without the table names the helper of the migration; no policy hides it."""
     engine = create_async_engine(postgres_database)

@@ -8,7 +8,14 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from huleedu_service_libs.store_policy import DeferredError
 
-__all__ = ["InboxBusyError", "InboxTableMissingError", "PayloadMismatchError", "is_missing_table", "is_outage"]
+__all__ = [
+    "InboxBusyError",
+    "InboxTableMissingError",
+    "PayloadMismatchError",
+    "is_missing_table",
+    "is_outage",
+    "is_stale_connection",
+]
 
 _UNDEFINED_TABLE = "42P01"
 # Connection exceptions, operator intervention (shutdown, starting up), too many connections, disk full, I/O error,
@@ -90,10 +97,15 @@ def is_outage(error: BaseException) -> bool:
     """Whether the error says that PostgreSQL is out of reach, rather than that it refuses something."""
     if isinstance(error, OSError | TimeoutError | PoolTimeoutError | DisconnectionError):
         return True
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
+    if is_stale_connection(error):
         return True
     state = _state_of(error)
     return state is not None and state.startswith(_OUTAGE_STATES)
+
+
+def is_stale_connection(error: BaseException | None) -> bool:
+    """Whether a connection that had been open turned out to be dead; a new one may work."""
+    return isinstance(error, DBAPIError) and error.connection_invalidated
 
 
 def is_missing_table(error: BaseException) -> bool:

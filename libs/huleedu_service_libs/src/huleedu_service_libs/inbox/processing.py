@@ -18,7 +18,7 @@ from huleedu_service_libs.idempotency_v2.delivery import context_of, coordinates
 from huleedu_service_libs.inbox.batches import Batches, Run
 from huleedu_service_libs.inbox.claims import Claims
 from huleedu_service_libs.inbox.config import InboxConfig
-from huleedu_service_libs.inbox.errors import is_outage
+from huleedu_service_libs.inbox.errors import is_outage, is_stale_connection
 from huleedu_service_libs.inbox.events import InboxEvent
 from huleedu_service_libs.inbox.fast_path import FastPath
 from huleedu_service_libs.inbox.metrics import EVENTS
@@ -141,7 +141,7 @@ class Inbox:
                 self._note_duplicate(event, msg, "redis")
                 return False, None
             try:
-                ran, result = await self._in_transaction(event, run)
+                ran, result = await self._in_transaction_at_last(event, run)
             except _OutOfReachError as error:
                 down = error.__cause__ or error
             else:
@@ -160,6 +160,17 @@ class Inbox:
         except Exception as error:  # noqa: BLE001  # told to the caller in the outcome
             return InboxOutcome(status="failed", error=error)
         return InboxOutcome(status="processed" if ran else "duplicate", result=result)
+
+    async def _in_transaction_at_last(
+        self, event: InboxEvent, run: Callable[[AsyncSession], Awaitable[_T]]
+    ) -> tuple[bool, _T | None]:
+        """Once more on a fresh connection when the pool's had died unnoticed, as after a restart of the server."""
+        try:
+            return await self._in_transaction(event, run)
+        except _OutOfReachError as error:
+            if not is_stale_connection(error.__cause__):
+                raise
+        return await self._in_transaction(event, run)
 
     async def _in_transaction(
         self, event: InboxEvent, run: Callable[[AsyncSession], Awaitable[_T]]
