@@ -174,6 +174,68 @@ async def test_a_storage_that_fails_in_the_middle_loses_and_reorders_nothing() -
     assert "outbox_storage_error" in [line["event"] for line in logs]
 
 
+async def test_a_relay_that_was_frozen_while_it_read_asks_before_it_sends() -> None:
+    """More than ten seconds from the question to the answer: what was read is sent only when the storage still answers."""
+    now = [0.0]
+
+    class Frozen(Store):
+        asked = 0
+
+        async def fetch(self, **arguments: Any) -> Sequence[OutboxEvent]:
+            now[0] += 0.0 if self.calls else 11.0
+            return await super().fetch(**arguments)
+
+        async def depth(self, *, max_retries: int) -> int | None:
+            self.asked += 1
+            raise OSError("the session was ended")
+
+    repository, publisher = Repository(Event()), BatchingPublisher()
+    store = Frozen(repository)
+    settings = OutboxSettings(poll_interval_seconds=0.02, error_retry_interval_seconds=0.02, enable_metrics=False)
+    worker = EventRelayWorker(Owner(store), publisher, settings, "svc", clock=lambda: now[0])  # type: ignore[arg-type]  # as above
+    await worker.start()
+    await eventually(lambda: store.asked == 1)
+    assert publisher.batches == []
+    now[0] += 1.0  # the back-off is over
+    assert worker._wake is not None
+    worker._wake.notify()  # it waits by a clock that stands still
+    await eventually(lambda: not repository.waiting)
+    assert (store.asked, len(publisher.batches)) == (1, 1)
+    await worker.stop()
+
+
+async def test_a_stop_that_waits_no_longer_leaves_no_delivery_behind() -> None:
+    """The storage fails while a delivery hangs, and the relay is cancelled: the delivery is, too."""
+    cancelled = asyncio.Event()
+
+    class Hanging(BatchingPublisher):
+        async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
+            self.batches.append(list(messages))
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+            return []
+
+    class Failing(Store):
+        async def fetch(self, *, in_flight: Sequence[OutboxEvent] = (), **arguments: Any) -> Sequence[OutboxEvent]:
+            if in_flight:
+                raise OSError("database is away")
+            return await super().fetch(in_flight=in_flight, **arguments)
+
+    publisher = Hanging()
+    store = Failing(Repository(*[Event() for _ in range(4)]))
+    worker = EventRelayWorker(Owner(store), publisher, SETTINGS, "svc")  # type: ignore[arg-type]  # as above
+    await worker.start()
+    await eventually(lambda: publisher.batches)
+    await asyncio.sleep(0.05)
+    assert worker._task is not None
+    worker._task.cancel()
+    await asyncio.wait_for(cancelled.wait(), 5)
+    await worker.stop()
+
+
 async def test_stop_stores_what_was_delivered_and_sends_nothing_more() -> None:
     """A batch that was only read when the stop came is left to the next relay."""
     events = [Event() for _ in range(6)]

@@ -23,7 +23,7 @@ from huleedu_service_libs.protocols import DeliveryOutcome
 __all__ = ["Pipeline"]
 
 DEPTH_INTERVAL_SECONDS = 10.0  # between two counts of what waits
-STALE_SECONDS = 10.0  # a batch that was read so long ago is read again; a frozen relay's lanes may be another's by then
+STALE_SECONDS = 10.0  # a batch that was read so long ago is not sent unseen: the lanes may be another relay's by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +100,11 @@ class Pipeline:
             Exception: Of the storage. What was not stored will be sent again.
         """
         look, self._ahead = self._ahead, None
-        if look is None or self._clock() - look.at > STALE_SECONDS:
+        if look is None or self._is_stale(look):
             await self._store_results()
             look = await self._look()
+            if look.events and self._is_stale(look):  # frozen meanwhile? A statement shows whether the lanes are ours
+                await self._store.depth(max_retries=self._max_retries)
         if not look.events:
             return False
         delivery = asyncio.ensure_future(self._sender.deliver(look.events, go_on=self._keep_going))
@@ -113,11 +115,13 @@ class Pipeline:
             self._delivered = None  # sent again by whoever owns it then; what is on its way now must end before
             await asyncio.wait({delivery})
             raise
-        except BaseException:
-            delivery.cancel()
-            raise
+        finally:
+            delivery.cancel()  # a stop that waits no longer; does nothing to one that has ended
         await self._take_in(look, outcomes, ahead)
         return True
+
+    def _is_stale(self, look: _Look) -> bool:
+        return self._clock() - look.at > STALE_SECONDS
 
     async def finish(self) -> None:
         """Store what was delivered; what was only read is left."""
