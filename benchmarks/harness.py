@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Figure", "measure", "peak_bytes", "print_table", "versions_of", "write_result"]
+__all__ = ["Figure", "figure", "measure", "peak_bytes", "print_table", "versions_of", "write_result"]
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -54,7 +54,7 @@ async def measure(
     for _ in range(rounds):
         for name, call in subjects.items():
             samples[name].append(await _once(call, calls, clock))
-    return {name: _figure(times) for name, times in samples.items()}
+    return {name: figure(times) for name, times in samples.items()}
 
 
 async def _once(call: Call, calls: int, clock: Callable[[], int]) -> float:
@@ -64,7 +64,8 @@ async def _once(call: Call, calls: int, clock: Callable[[], int]) -> float:
     return (clock() - started) / calls
 
 
-def _figure(times: Sequence[float]) -> Figure:
+def figure(times: Sequence[float]) -> Figure:
+    """Of the rounds' times, ns a call."""
     quarters = statistics.quantiles(times, n=4)
     return Figure(median=statistics.median(times), spread=quarters[2] - quarters[0], best=min(times))
 
@@ -90,10 +91,10 @@ def print_table(title: str, figures: Mapping[str, Figure], extra: Mapping[str, i
     """Print the figures, with the ratio to ``first``."""
     print(f"\n{title}")
     print(f"  {'':<44}{'median ns':>10}{'± ns':>8}{'best ns':>9}{'bytes':>8}{'ratio':>8}")
-    for name, figure in figures.items():
-        ratio = figure.median / figures[first].median
+    for name, each in figures.items():
+        ratio = each.median / figures[first].median
         size = extra.get(name, 0)
-        print(f"  {name:<44}{figure.median:>10.0f}{figure.spread:>8.0f}{figure.best:>9.0f}{size:>8}{ratio:>8.2f}")
+        print(f"  {name:<44}{each.median:>10.0f}{each.spread:>8.0f}{each.best:>9.0f}{size:>8}{ratio:>8.2f}")
 
 
 def versions_of(packages: Sequence[str]) -> dict[str, str]:
