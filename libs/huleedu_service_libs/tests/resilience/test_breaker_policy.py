@@ -1,6 +1,7 @@
 """What the breaker offers beyond the services' constructor."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -441,3 +442,52 @@ def test_the_state_says_its_value() -> None:
     breaker = CircuitBreaker(name="x", recovery_timeout=timedelta(seconds=1))
     assert repr(breaker) == "CircuitBreaker(name='x', state='closed', failure_count=0)"
     assert CircuitBreakerState(breaker.get_state()["state"]) is CLOSED
+
+
+async def test_a_listener_may_act_on_the_breaker() -> None:
+    """What it decides in the middle of a change stands: isolated at the first trial lets nothing through, then or later."""
+    time = Time()
+
+    def isolate_at_the_trial(change: StateChange) -> None:
+        if change.new is CircuitBreakerState.HALF_OPEN:
+            breaker.isolate()
+
+    breaker = CircuitBreaker(1, timedelta(seconds=1), clock=time, now=time.now, listeners=[isolate_at_the_trial])
+    with pytest.raises(OSError, match="down"):
+        await breaker.call(_down)
+    time.passes(2)
+    for _ in range(3):
+        with pytest.raises(CircuitBreakerError):
+            await breaker.call(_down)
+    assert breaker.state is CircuitBreakerState.OPEN
+
+
+async def _down() -> None:
+    raise OSError("down")
+
+
+async def test_a_slow_call_under_a_hold_opens_nothing() -> None:
+    """Forced closed stays closed, whatever a window of slow calls would say."""
+    time = Time()
+    window = CountWindow(size=2, minimum_calls=1, slow_rate=0.5)
+    policy = BreakerPolicy(window=window, slow_call_seconds=1)
+    breaker = CircuitBreaker(clock=time, now=time.now, policy=policy)
+    breaker.force_closed()
+    for _ in range(5):
+        await breaker.call(lambda: time.passes(5))
+    assert breaker.state is CircuitBreakerState.CLOSED
+
+
+def test_it_says_why_and_since_when() -> None:
+    """Reason, time and hold of the latest change, in a form that JSON takes."""
+    time = Time()
+    breaker = CircuitBreaker(name="b", clock=time, now=time.now)
+    assert (breaker.describe()["reason"], breaker.describe()["since"]) == (None, None)
+    time.passes(5)
+    breaker.isolate()
+    told = breaker.describe()
+    assert (told["reason"], told["hold"], told["retry_after_seconds"]) == ("held", "isolated", None)
+    assert told["since"] == time.now().isoformat()
+    breaker.reset()
+    assert (breaker.describe()["reason"], breaker.describe()["hold"]) == ("reset", None)
+    json.dumps(breaker.describe())

@@ -149,6 +149,8 @@ class StateMachine:
                 self.refused_for = left
                 return IS_OPEN
             self._enter(HALF_OPEN, "trial")
+            if self._state is OPEN:  # a listener has isolated it meanwhile
+                return IS_OPEN
         if self._state is HALF_OPEN:
             return self._admit_trial(now)
         return self._admit_by_ramp(now)
