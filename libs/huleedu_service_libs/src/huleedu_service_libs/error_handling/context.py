@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from opentelemetry import trace
@@ -38,8 +38,7 @@ _NO_COORDINATES: Mapping[str, Any] = MappingProxyType({})
 _CAUSES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class _Scope:
+class _Scope(NamedTuple):  # every request makes one: a frozen dataclass takes three times as long
     service: str | None
     operation: str | None
     coordinates: Mapping[str, Any]
@@ -54,7 +53,8 @@ def operation_scope(
 ) -> AbstractContextManager[None]:
     """Say where the block works; what is not said stays as it is outside, coordinates add up."""
     outer = _scope.get()
-    return _Inside(_Scope(service or outer.service, operation or outer.operation, {**outer.coordinates, **coordinates}))
+    places = {**outer.coordinates, **coordinates} if outer.coordinates else coordinates
+    return _Inside(_Scope(service or outer.service, operation or outer.operation, places))
 
 
 class _Inside:

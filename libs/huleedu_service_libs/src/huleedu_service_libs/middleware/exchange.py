@@ -4,7 +4,7 @@ The layer around the application (`request_context`) makes one for each connecti
 message pass through it; the frameworks' adapters fill in the route, metrics and spans read it. Knows no framework.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from time import perf_counter
 from typing import Any
 
@@ -49,48 +49,27 @@ class Exchange:
         traced: Likewise for its span.
     """
 
-    __slots__ = (
-        "_ids",
-        "_receive",
-        "_send",
-        "accepted",
-        "correlation_id",
-        "error",
-        "exemplar",
-        "failed",
-        "finished",
-        "headers",
-        "id_came_in",
-        "kind",
-        "measured",
-        "received",
-        "root_path",
-        "route",
-        "sent",
-        "started",
-        "status",
-        "traced",
-    )
+    # On the class, so that a new one costs only what differs.
+    correlation_id = ""
+    id_came_in = False
+    route: str | None = None
+    status: int | None = None
+    received = 0
+    sent = 0
+    finished: float | None = None
+    accepted = False
+    failed = False
+    error: BaseException | None = None
+    exemplar: dict[str, str] | None = None
+    measured = False
+    traced = False
+    _ids: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.kind: str = scope["type"]
         self.headers: dict[bytes, bytes] = dict(scope.get("headers", ()))
         self.root_path: str = scope.get("root_path", "")
-        self.correlation_id = ""
-        self.id_came_in = False
-        self.route: str | None = None
-        self.status: int | None = None
-        self.received = 0
-        self.sent = 0
         self.started = perf_counter()
-        self.finished: float | None = None
-        self.accepted = False
-        self.failed = False
-        self.error: BaseException | None = None
-        self.exemplar: dict[str, str] | None = None
-        self.measured = False
-        self.traced = False
-        self._ids: list[tuple[bytes, bytes]] = []
         self._receive = receive
         self._send = send
 

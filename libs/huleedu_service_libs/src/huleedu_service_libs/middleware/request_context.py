@@ -8,7 +8,7 @@ framework and needs no OpenTelemetry SDK: without one the trace that came in is
 passed on, or a new one begins here.
 """
 
-import secrets
+import random
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -37,6 +37,7 @@ __all__ = ["CORRELATION_HEADER", "SCOPE_KEY", "RequestContextMiddleware"]
 _HEADER_BYTES = CORRELATION_HEADER.lower().encode("latin-1")
 _KINDS = frozenset({"http", "websocket"})
 _NOTHING = otel_context.Context()
+_NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
 
 
 class RequestContextMiddleware:
@@ -163,8 +164,9 @@ def _trace_context(headers: dict[bytes, bytes]) -> otel_context.Context:
 
     Whoever opened a span for the request further out has read the headers already: that span stays current.
     """
-    if trace.get_current_span().is_recording():
-        return otel_context.get_current()
+    around = otel_context.get_current()
+    if around and trace.get_current_span(around).is_recording():
+        return around
     parent = headers.get(b"traceparent")
     if parent is None:
         return _NOTHING
@@ -178,10 +180,6 @@ def _with_span(span: Span | None, context: otel_context.Context) -> otel_context
         return trace.set_span_in_context(span, context)
     if trace.get_current_span(context).get_span_context().is_valid:
         return context
-    fresh = SpanContext(
-        trace_id=secrets.randbits(128) or 1,
-        span_id=secrets.randbits(64) or 1,
-        is_remote=False,
-        trace_flags=TraceFlags(TraceFlags.DEFAULT),
-    )
+    # As OpenTelemetry draws them: unique they must be, not secret.
+    fresh = SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, False, _NOT_SAMPLED)  # noqa: FBT003
     return trace.set_span_in_context(NonRecordingSpan(fresh), context)
