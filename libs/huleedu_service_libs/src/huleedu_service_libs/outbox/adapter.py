@@ -5,20 +5,28 @@ repository cannot share work: one relay alone may use it.
 """
 
 from collections.abc import Collection, Sequence
+from typing import Any
 from uuid import UUID
 
+from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.protocols import (
     FailedEvent,
     OutboxBatchStore,
     OutboxEvent,
     OutboxRepositoryProtocol,
 )
+from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.outbox.wire import key_of
+from huleedu_service_libs.protocols import concrete_capability
 
-__all__ = ["FencedAdapter", "RepositoryBatchStore"]
+__all__ = ["FencedAdapter", "RepositoryBatchStore", "store_of"]
+
+_SINGLE_ROW_METHODS = ("mark_event_published", "mark_event_failed", "increment_retry_count")
 
 PARKED_LIMIT = 10_000  # parked rows that are remembered; the repository goes on handing them out
 WINDOW_LIMIT = 10_000  # rows that are looked through at most for one that may go
+
+logger = create_service_logger("huleedu.outbox.relay")
 
 
 class RepositoryBatchStore:
@@ -152,3 +160,21 @@ def _ready(
 
 def _last_error(row: OutboxEvent) -> str:
     return getattr(row, "last_error", None) or "no error stored"  # rows of tests lack some attributes
+
+
+def store_of(repository: Any, settings: OutboxSettings) -> OutboxBatchStore:
+    """The batch store that a repository offers, or one made of its six methods."""
+    if concrete_capability(repository, "batch_store") is None:
+        return RepositoryBatchStore(repository)
+    limit = settings.strict_order_limit_seconds
+    store: OutboxBatchStore = (
+        repository.batch_store(strict_order_limit_seconds=limit) if settings.strict_order else repository.batch_store()
+    )
+    if concrete_capability(repository, "batch_store", beside=_SINGLE_ROW_METHODS) is not None:
+        return store
+    logger.warning(
+        "outbox_repository_methods_overridden",
+        repository=type(repository).__name__,
+        effect="results are stored row by row, through the overridden methods",
+    )
+    return FencedAdapter(repository, store)

@@ -7,28 +7,26 @@ that is frozen or whose host has vanished: it is told to by settings, and a hear
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from sqlalchemy import CursorResult, Executable
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox import statements
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from huleedu_service_libs.outbox.pooler_check import refuse_shared_session
 from huleedu_service_libs.outbox.statements import LANES, MEMBERSHIP
 
-__all__ = ["IDLE_LIMIT_SECONDS", "LaneSession", "LanesLostError", "SharedSessionError"]
+__all__ = ["IDLE_LIMIT_SECONDS", "LaneSession", "LanesLostError"]
 
 REBALANCE_SECONDS = 1.0  # how often a relay counts the others
 IDLE_LIMIT_SECONDS = 15.0  # after which the server ends the session of a relay that says nothing
 HEARTBEATS = 4  # within that time
 STATEMENT_TIMEOUT_SECONDS = 30.0  # a session that answers nothing for so long is given up
 CLOSE_TIMEOUT_SECONDS = 5.0
-PROBE_TIMEOUT_SECONDS = 2.0
-PROBES = 4  # sessions that are opened to see whether one of them gets the relay's server process
 
 T = TypeVar("T")
 
@@ -40,23 +38,6 @@ class LanesLostError(ConnectionError):
 
     def __init__(self) -> None:
         super().__init__("The relay's database session is gone, and with it its lanes: nothing is completed")
-
-
-class SharedSessionError(RuntimeError):
-    """A pooler gives the relay's session to others between two statements, so that its locks are nobody's.
-
-    Attributes:
-        pids: The server processes that answered one and the same session, or two sessions at once.
-    """
-
-    def __init__(self, *pids: int) -> None:
-        self.pids = pids
-        which = f" ({', '.join(map(str, pids))})" if pids else ""
-        super().__init__(
-            f"The outbox relay needs a database session of its own, but shares its server process{which} "
-            "with others: a pooler in transaction or statement mode (PgBouncer's pool_mode) stands in between, where "
-            "advisory locks are lost. Give the relay an engine that goes to PostgreSQL itself, or to a pool in session mode"
-        )
 
 
 class LaneSession:
@@ -133,7 +114,7 @@ class LaneSession:
             # Every statement is a transaction of its own: none stays open while Kafka is awaited.
             connection = self._connection = await self._engine.connect()
             self._connection = connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
-            await self._refuse_a_shared_one(connection)
+            await refuse_shared_session(self._engine, connection)
             settings = _settings(self._idle_limit)
             await connection.execute(statements.SETTINGS, {"names": list(settings), "values": list(settings.values())})
             self.lock_space = int(await connection.scalar(statements.LOCK_SPACE) or 0)
@@ -213,32 +194,6 @@ class LaneSession:
             await self.close()
             raise
 
-    async def _refuse_a_shared_one(self, connection: AsyncConnection) -> None:
-        """Look whether the server process stays ours while other sessions are in transactions.
-
-        A pooler in transaction mode has taken it back after the statement: one of the other sessions gets it, or
-        this one gets another one next time. Who is connected to the server itself need not ask.
-        """
-        try:
-            own, port = tuple((await connection.execute(statements.WHO_SERVES)).one())
-            if port is None or port != await _local_port(connection):
-                await self._probe(connection, own)
-        except TimeoutError:  # a small pool
-            logger.warning("outbox_pooler_check_cut_short", reason="the engine has too few connections to spare")
-        except DBAPIError as error:
-            if "prepared statement" in str(error):  # one that this session never made, or that another made here
-                raise SharedSessionError from error
-            raise
-
-    async def _probe(self, connection: AsyncConnection, own: int) -> None:
-        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS), AsyncExitStack() as others:
-            for _ in range(PROBES):
-                other = await others.enter_async_context(self._engine.connect())
-                taken = int(await other.scalar(statements.WHO_SERVES) or 0)
-                now = int(await connection.scalar(statements.WHO_SERVES) or 0)
-                if taken == own or now != own:
-                    raise SharedSessionError(own, taken, now)
-
     async def _beat(self) -> None:
         """Keep the server from ending the session while a batch takes long or nothing happens."""
         while self._connection is not None:
@@ -249,14 +204,6 @@ class LaneSession:
                 self._metrics.increment_errors("heartbeat")
                 logger.warning("outbox_session_lost", error=str(error), error_type=type(error).__name__)
                 return
-
-
-async def _local_port(connection: AsyncConnection) -> int | None:
-    """The port from which this process is connected, where the driver tells."""
-    driver = (await connection.get_raw_connection()).driver_connection
-    transport = getattr(driver, "_transport", None)  # asyncpg has no public way
-    name = transport.get_extra_info("sockname") if transport is not None else None
-    return int(name[1]) if isinstance(name, tuple) else None
 
 
 def _settings(idle_limit_seconds: float) -> dict[str, str]:

@@ -24,9 +24,9 @@ from huleedu_service_libs.outbox.lane_session import (
     IDLE_LIMIT_SECONDS,
     LaneSession,
     LanesLostError,
-    SharedSessionError,
 )
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from huleedu_service_libs.outbox.pooler_check import SharedSessionError
 from huleedu_service_libs.outbox.protocols import FailedEvent, OutboxEvent
 from huleedu_service_libs.outbox.rows import Row
 from huleedu_service_libs.outbox.statements import LANES, LOCK_SPACE, MEMBERSHIP

@@ -5,7 +5,6 @@ The relay does the rest. Knows the repository and Redis only through their ports
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -13,11 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from common_core.error_enums import ErrorCode
 from common_core.events.envelope import EventEnvelope
-from huleedu_service_libs._ids import uuid7
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
 from huleedu_service_libs.logging_utils import create_service_logger
-from huleedu_service_libs.observability import inject_trace_context
-from huleedu_service_libs.outbox.insertion import NewRow
+from huleedu_service_libs.outbox.payload import NewEvent, event_key_of, payload_of, row_of
 from huleedu_service_libs.outbox.protocols import OutboxRepositoryProtocol
 from huleedu_service_libs.outbox.wakeup import WakeSender
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol, concrete_capability
@@ -27,19 +24,6 @@ __all__ = ["NewEvent", "OutboxManager", "resolve_partition_key"]
 _NO_CORRELATION_ID = UUID(int=0)
 
 logger = create_service_logger("huleedu.outbox.manager")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewEvent:
-    """An event that is to be stored; see `OutboxManager.publish_to_outbox` for the fields."""
-
-    aggregate_type: str
-    aggregate_id: str
-    event_type: str
-    event_data: EventEnvelope[Any]
-    topic: str
-    message_key: str | None = None
-    headers: dict[str, str] | None = None
 
 
 class OutboxManager:
@@ -134,21 +118,21 @@ class OutboxManager:
         logger.debug("outbox_events_stored", service=self.service_name, count=len(events))
 
     async def _add(self, event: NewEvent, session: AsyncSession | None) -> None:
-        payload = _payload_of(event.event_data, event.topic, event.headers)
+        payload = payload_of(event.event_data, event.topic, event.headers)
         await self.outbox_repository.add_event(
             aggregate_id=event.aggregate_id,
             aggregate_type=event.aggregate_type,
             event_type=event.event_type,
             event_data=payload,
             topic=event.topic,
-            event_key=_event_key(payload, event.message_key, event.aggregate_id),
+            event_key=event_key_of(payload, event.message_key, event.aggregate_id),
             session=session,
         )
 
     async def _add_all(self, events: Sequence[NewEvent], session: AsyncSession | None) -> None:
         add_events = concrete_capability(self.outbox_repository, "add_events", beside=["add_event"])
         if add_events is not None:
-            await add_events([_row_of(event) for event in events], session=session)
+            await add_events([row_of(event) for event in events], session=session)
         elif session is not None:
             for event in events:
                 await self._add(event, session)
@@ -214,42 +198,6 @@ def resolve_partition_key(event_type: str, aggregate_id: str, metadata: dict[str
         if value:
             return str(value)
     return aggregate_id
-
-
-def _row_of(event: NewEvent) -> NewRow:
-    payload = _payload_of(event.event_data, event.topic, event.headers)
-    return NewRow(
-        id=uuid7(),
-        aggregate_id=event.aggregate_id,
-        aggregate_type=event.aggregate_type,
-        event_type=event.event_type,
-        event_data=payload,
-        topic=event.topic,
-        event_key=_event_key(payload, event.message_key, event.aggregate_id),
-    )
-
-
-def _payload_of(event_data: Any, topic: str, headers: dict[str, str] | None) -> dict[str, Any]:
-    """What is stored: the envelope's JSON form and the delivery fields."""
-    if not hasattr(event_data, "model_dump"):
-        raise ValueError(f"OutboxManager expects Pydantic EventEnvelope, got {type(event_data).__name__}")
-    payload: dict[str, Any] = event_data.model_dump(mode="json")
-    metadata = payload.get("metadata")
-    if not (isinstance(metadata, dict) and "traceparent" in metadata):
-        carrier: dict[str, Any] = {}
-        inject_trace_context(carrier)
-        if carrier:
-            payload["metadata"] = {**(metadata or {}), **carrier}
-    payload["topic"] = topic
-    if headers:
-        payload["headers"] = dict(headers)
-    return payload
-
-
-def _event_key(payload: dict[str, Any], message_key: str | None, aggregate_id: str) -> str:
-    metadata = payload.get("metadata")
-    declared = metadata.get("partition_key") if isinstance(metadata, dict) else None
-    return str(declared) if declared else message_key or aggregate_id
 
 
 def _correlation_id(event_data: Any) -> UUID:

@@ -10,11 +10,11 @@ import asyncio
 import random
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
-from huleedu_service_libs.outbox.adapter import FencedAdapter, RepositoryBatchStore
+from huleedu_service_libs.outbox.adapter import store_of
 from huleedu_service_libs.outbox.delivery import sender_for
 from huleedu_service_libs.outbox.maintenance import OutboxMaintenance
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
@@ -41,8 +41,6 @@ __all__ = ["EventRelayWorker", "OutboxSettings"]
 STOP_GRACE_SECONDS = 10.0  # for the batch in flight
 CANCEL_GRACE_SECONDS = 5.0  # for a cancelled one
 SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
-
-_SINGLE_ROW_METHODS = ("mark_event_published", "mark_event_failed", "increment_retry_count")
 
 logger = create_service_logger("huleedu.outbox.relay")
 
@@ -159,7 +157,7 @@ class EventRelayWorker:
             self._reporter.died(error)
 
     async def _run(self, wake: WakeListener) -> None:
-        store = _store_of(self.outbox_repository, self.settings)
+        store = store_of(self.outbox_repository, self.settings)
         pipeline = self._pipeline(store)
         chores = self._chores(store)
         if chores is not None:
@@ -253,21 +251,3 @@ class EventRelayWorker:
         if (due := self._setbacks.next_due()) is not None:
             limits.append(due)
         return max(0.001, min(limits))
-
-
-def _store_of(repository: Any, settings: OutboxSettings) -> OutboxBatchStore:
-    """The batch store that a repository offers, or one made of its six methods."""
-    if concrete_capability(repository, "batch_store") is None:
-        return RepositoryBatchStore(repository)
-    limit = settings.strict_order_limit_seconds
-    store: OutboxBatchStore = (
-        repository.batch_store(strict_order_limit_seconds=limit) if settings.strict_order else repository.batch_store()
-    )
-    if concrete_capability(repository, "batch_store", beside=_SINGLE_ROW_METHODS) is not None:
-        return store
-    logger.warning(
-        "outbox_repository_methods_overridden",
-        repository=type(repository).__name__,
-        effect="results are stored row by row, through the overridden methods",
-    )
-    return FencedAdapter(repository, store)
