@@ -77,6 +77,8 @@ class Handling:
         self._jitter = jitter
         self._retry_topics = frozenset[str]()
         self._tracer = get_tracer("huleedu_service_libs.consumer")
+        self._spans = False
+        self._ask_for_spans_at = float("-inf")
 
     def read_retry_topics(self, topics: Sequence[str]) -> None:
         """In records of these topics the headers about failures are believed."""
@@ -171,9 +173,16 @@ class Handling:
 
     def _span(self, job: Job, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
         carrier = _carrier(delivery)
-        if spans_are_recorded():
+        if self._records_spans():
             return process_span(self._tracer, job.record.topic, carrier, self._attributes(job, delivery))
         return use_trace_context(carrier) if carrier else nullcontext()
+
+    def _records_spans(self) -> bool:
+        """Asked anew each second: the answer costs OpenTelemetry a look at the environment."""
+        now = self._clock()
+        if not self._spans and now >= self._ask_for_spans_at:
+            self._spans, self._ask_for_spans_at = spans_are_recorded(), now + 1.0
+        return self._spans
 
     async def _call(self, job: Job, registration: Registration, delivery: Delivery[Any], **offered: Any) -> None:
         job.ran = True
