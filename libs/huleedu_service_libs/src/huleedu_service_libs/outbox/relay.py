@@ -245,9 +245,6 @@ class EventRelayWorker:
             seconds = 1.0
         else:
             seconds = self.settings.poll_interval_seconds
-        limits = [seconds, self.settings.poll_interval_seconds]
-        if shared:
-            limits.append(SHARED_POLL_SECONDS)
-        if (due := self._setbacks.next_due()) is not None:
-            limits.append(due)
-        return max(0.001, min(limits))
+        due = self._setbacks.next_due()
+        limits = [seconds, self.settings.poll_interval_seconds, SHARED_POLL_SECONDS if shared else None, due]
+        return max(0.001, min(limit for limit in limits if limit is not None))
