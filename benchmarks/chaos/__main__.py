@@ -92,6 +92,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="SIGKILLs over all crash points (default: 1000)")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="most that one crash point is given")
     parser.add_argument("--strokes", type=int, default=3, help="times that each server fault happens (default: 3)")
     parser.add_argument("--short", action="store_true", help="every crash point and fault, once")
     parser.add_argument("--only", default="", help="only phases whose name contains this; several with commas")
@@ -107,7 +108,9 @@ def _chosen(arguments: argparse.Namespace) -> list[Phase]:
     each = 1 if arguments.short else -(-arguments.kills // len(POINTS))
     broken = (EVERY_FAULT,) if arguments.short else (*FAULTS, *OF_THREE_NODES)
     strokes = 1 if arguments.short else arguments.strokes
-    phases = [replace(one, strokes=each) for one in POINTS] + [replace(one, strokes=strokes) for one in broken]
+    phases = [replace(one, strokes=each, seconds=arguments.seconds) for one in POINTS] + [
+        replace(one, strokes=strokes) for one in broken
+    ]
     words = [word.strip() for word in arguments.only.split(",") if word.strip()]
     chosen = [one for one in phases if not words or any(word in one.name for word in words)]
     if not chosen:

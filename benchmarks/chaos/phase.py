@@ -45,6 +45,7 @@ class Phase:
         point: The crash point, where it is not ``name``.
         stroke: What is done to servers or the network, over and over.
         strokes: How many kills or strokes; filled in by the caller.
+        seconds: After which no further one begins.
         effects: Whether consumers run and their effects are judged.
         sabotage: Makes a role wrong on purpose.
         sabotaged: Which one.
@@ -56,6 +57,7 @@ class Phase:
     point: str = ""
     stroke: Stroke | None = None
     strokes: int = 1
+    seconds: float = float("inf")
     effects: bool = False
     sabotage: str = ""
     sabotaged: str = ""
@@ -195,6 +197,7 @@ async def _torment(world: World) -> None:
 async def _hunt(world: World, slot: str) -> None:
     """Kill the process of a place at the phase's point and fill the place again, until there were kills enough."""
     most_missed = _MISSES + world.phase.strokes // 10
+    deadline = _clock.monotonic() + world.phase.seconds
     while True:
         child = world.slots[slot]
         try:
@@ -204,7 +207,8 @@ async def _hunt(world: World, slot: str) -> None:
             world.missed += 1
         child.kill()
         await child.wait_end()
-        if len(world.kills) >= world.phase.strokes or world.missed > most_missed:
+        enough = len(world.kills) >= world.phase.strokes or world.missed > most_missed
+        if enough or _clock.monotonic() >= deadline:
             break
         await world.fill(slot, _plan(world.phase))
     child = await world.fill(slot)
