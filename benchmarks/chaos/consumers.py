@@ -29,7 +29,7 @@ __all__ = ["consume"]
 
 SESSION_TIMEOUT_S = 3.0  # the broker takes a killed member for dead after this
 COMMIT_INTERVAL_S = 0.2
-CONCURRENCY = 15  # as many as the pool has connections
+CONCURRENCY = 8  # as many as the pool has connections
 _EFFECT = text("INSERT INTO effects (consumer, key, number) VALUES (:consumer, :key, :number)")
 
 
