@@ -180,8 +180,15 @@ async def _start(world: World) -> None:
 
 
 def _victims(phase: Phase) -> list[str]:
-    """Whose places are hunted: both of a role, unless one kill is enough."""
-    return [f"{phase.role}-{number}" for number in ((1, 2) if phase.strokes > 1 else (1,))] if phase.role else []
+    """Whose places are hunted: both of a role, unless one kill is enough; of consumers one.
+
+    A group whose members all die within its session time-out stands still, and the time to recover were the
+    time of the killing.
+    """
+    if phase.role is None:
+        return []
+    both = phase.strokes > 1 and phase.role != "consumer"
+    return [f"{phase.role}-{number}" for number in ((1, 2) if both else (1,))]
 
 
 async def _torment(world: World) -> None:
