@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.mark.integration
 @pytest.mark.timeout(700)
 def test_nothing_is_lost_reordered_or_doubled_whatever_is_killed(kafka_server: KafkaServer, tmp_path: Path) -> None:
-    """Every crash point strikes, every fault happens, nothing is lost; relays that are wrong on purpose are found out."""
+    """Every crash point strikes, every fault happens, nothing is lost; what is wrong on purpose is found out."""
     if kafka_server.kind is not Kind.JVM:
         pytest.skip("killing a broker needs one of our own: Java and Maven")
     done = subprocess.run(  # noqa: S603  # our own program
