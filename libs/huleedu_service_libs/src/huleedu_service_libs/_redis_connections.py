@@ -3,7 +3,7 @@
 Only `redis_client` uses it. It reaches the server, waits for items of lists and
 closes, each within a limit of time. Commands borrow a connection for a moment;
 transactions, blocking pops and subscriptions hold one for as long as they
-last. From one pool, a hundred subscribers would leave none for commands.
+last. From one pool, a hundred of them would leave none for commands.
 """
 
 import asyncio
@@ -18,13 +18,12 @@ from huleedu_service_libs._redaction import mask_url_credentials
 with requires_extra("redis", module=__name__):
     from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
     from redis.asyncio.retry import Retry
-    from redis.backoff import ExponentialBackoff, NoBackoff
+    from redis.backoff import NoBackoff
     from redis.exceptions import AuthenticationError
     from redis.exceptions import ConnectionError as RedisConnectionError
 
 __all__ = ["RedisClientConfig", "RedisConnections", "RedisUnreachableError", "reach"]
 
-_SUBSCRIPTION_RETRIES = 8
 _SHORTEST_WAIT_S = 0.001
 
 
@@ -119,15 +118,13 @@ class RedisConnections:
         commands: For everything that answers at once.
         transactions: For pipelines, which keep a connection while they watch keys.
         blocking: For commands that wait on the server.
-        subscriptions: For publish/subscribe; these connections do reconnect by themselves, as
-            nothing is repeated but the subscription.
+        subscriptions: For publish/subscribe, which lends one for all subscribers and makes it again itself.
     """
 
     def __init__(self, redis_url: str, config: RedisClientConfig, *, clock: Clock = monotonic) -> None:
         self._config = config
         self._clock = clock
         once = Retry(NoBackoff(), 0)
-        again = Retry(ExponentialBackoff(cap=1.0, base=0.05), _SUBSCRIPTION_RETRIES)
         common: dict[str, Any] = {
             "decode_responses": True,
             "socket_connect_timeout": config.connect_timeout_s,
@@ -147,7 +144,7 @@ class RedisConnections:
             ConnectionPool.from_url(redis_url, **common, socket_timeout=waiting_s, retry=once)
         )
         self.subscriptions: Redis = Redis.from_pool(
-            ConnectionPool.from_url(redis_url, **common, socket_timeout=config.socket_timeout_s, retry=again)
+            ConnectionPool.from_url(redis_url, **common, socket_timeout=config.socket_timeout_s, retry=once)
         )
 
     async def first_item(self, keys: list[str], timeout_s: float) -> tuple[str, str] | None:

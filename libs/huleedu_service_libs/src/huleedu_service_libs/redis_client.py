@@ -21,7 +21,7 @@ from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConn
 from huleedu_service_libs._redis_transaction import Scripts, TransactionPipeline, open_pipeline
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
-from huleedu_service_libs.redis_pubsub import RedisPubSub
+from huleedu_service_libs.redis_pubsub import PubSubConfig, RedisPubSub
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
@@ -63,6 +63,7 @@ class RedisClient(AtomicRedisClientProtocol):
         client_id: Name in logs and metrics.
         redis_url: ``redis://[user:password@]host:port/db``, ``rediss://`` or ``unix://``.
         config: Sizes and time-outs.
+        pubsub_config: Bounds of subscriptions.
         clock: Monotonic seconds, for `blpop`.
 
     Attributes:
@@ -77,6 +78,7 @@ class RedisClient(AtomicRedisClientProtocol):
         client_id: str,
         redis_url: str = REDIS_URL,
         config: RedisClientConfig | None = None,
+        pubsub_config: PubSubConfig | None = None,
         clock: Clock = monotonic,
     ) -> None:
         self.client_id = client_id
@@ -85,6 +87,7 @@ class RedisClient(AtomicRedisClientProtocol):
         self._connections = RedisConnections(redis_url, self._config, clock=clock)
         self.client: Redis = self._connections.commands
         self._pubsub: RedisPubSub | None = None
+        self._pubsub_config = pubsub_config
         self._scripts = Scripts(client_id)
         self._lifecycle = asyncio.Lock()
         self._started = False
@@ -125,15 +128,23 @@ class RedisClient(AtomicRedisClientProtocol):
             except Exception as error:
                 log_redis_failure(self.client_id, "start", error)
                 raise
-            self._pubsub = RedisPubSub(self.client, self.client_id, subscriptions=self._connections.subscriptions)
+            self._pubsub = RedisPubSub(
+                self.client,
+                self.client_id,
+                subscriptions=self._connections.subscriptions,
+                config=self._pubsub_config,
+            )
             self._started = True
         logger.info("Redis client started", client_id=self.client_id, address=mask_url_credentials(self.redis_url))
 
     async def stop(self) -> None:
         """Close all connections, within the stop time-out; errors are logged, counted and swallowed."""
         async with self._lifecycle:
-            was_started, self._started, self._pubsub = self._started, False, None
+            was_started, self._started = self._started, False
+            pubsub, self._pubsub = self._pubsub, None
             try:
+                if pubsub is not None:
+                    await pubsub.aclose()
                 await self._connections.aclose()
             except Exception as error:  # noqa: BLE001  # the contract: stop() never raises
                 note_redis_swallowed(self.client_id, "stop", error)

@@ -1,11 +1,11 @@
 """Publish/subscribe over Redis, and the notifications that reach users through WebSockets.
 
 `RedisClient` owns one; a service may build its own from a driver client. It
-knows nothing of starting and stopping.
+knows nothing of starting: a connection for subscribers exists while there are
+any.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import PurePath
@@ -14,42 +14,54 @@ from typing import Any
 from pydantic import SecretBytes, SecretStr
 from pydantic_core import to_jsonable_python
 
-from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_swallowed
+from huleedu_service_libs._client_metrics import log_redis_failure
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._json import dumps
+from huleedu_service_libs._redis_pubsub.hub import Hub
+from huleedu_service_libs._redis_pubsub.metrics import Reports
+from huleedu_service_libs._redis_pubsub.settings import Overflow, PubSubConfig
+from huleedu_service_libs._redis_pubsub.subscription import Gap, GapReason, Subscription, SubscriptionClosedError
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
-    from redis.asyncio.client import PubSub
     from redis.exceptions import RedisError
-    from redis.exceptions import TimeoutError as RedisTimeoutError
 
-__all__ = ["RedisPubSub"]
-
-_CONFIRMATION_S = 5.0
-_CLEAN_UP_S = 2.0
+__all__ = ["Gap", "GapReason", "Overflow", "PubSubConfig", "RedisPubSub", "Subscription", "SubscriptionClosedError"]
 
 
 class RedisPubSub:
     """Channels of one Redis server.
 
+    All subscribers share one connection. When it breaks it is made again, however long that takes,
+    and every channel is subscribed again; each subscriber is told that messages may be missing.
+
     Args:
         client: The driver's client, for publishing.
         client_id: Name in logs and metrics.
-        subscriptions: The driver's client for subscribing, which holds a connection for every
-            subscriber; ``client`` by default.
+        subscriptions: The driver's client that lends the connection for subscribing; ``client`` by default.
+        config: Bounds of queues and of time.
     """
 
-    def __init__(self, client: Redis, client_id: str, *, subscriptions: Redis | None = None) -> None:
+    def __init__(
+        self,
+        client: Redis,
+        client_id: str,
+        *,
+        subscriptions: Redis | None = None,
+        config: PubSubConfig | None = None,
+    ) -> None:
         self._client = client
         self._client_id = client_id
-        self._subscriptions = subscriptions if subscriptions is not None else client
+        self._config = config or PubSubConfig()
+        self._reports = Reports(client_id)
+        lender = subscriptions if subscriptions is not None else client
+        self._hub = Hub(lambda: lender.connection_pool, client_id, self._config, self._reports)
 
     async def publish(self, channel: str, message: str) -> int:
         """Publish to a channel.
 
         Returns:
-            The number of receivers.
+            The number of receivers; the subscribers of one client count as one.
 
         Raises:
             redis.exceptions.RedisError: As the driver raises it, after one log line.
@@ -61,26 +73,56 @@ class RedisPubSub:
             raise
 
     @asynccontextmanager
-    async def subscribe(self, channel: str) -> AsyncIterator[PubSub]:
+    async def subscribe(
+        self,
+        channel: str,
+        *,
+        queue_size: int | None = None,
+        overflow: Overflow | None = None,
+        on_gap: Callable[[Gap], None] | None = None,
+    ) -> AsyncIterator[Subscription]:
         """Receive a channel's messages inside the block.
 
-        The subscription stands when the block begins: what is published from then on arrives. The
-        yielded object reconnects and subscribes again when the server restarts; messages sent in
-        between are lost, as always with publish/subscribe.
+        The subscription stands when the block begins: what is published from then on arrives. When the
+        connection is lost, the yielded object waits until it is back, however long that takes; messages
+        sent in between are lost, as always with publish/subscribe, and the reader is told of the `Gap`.
+
+        Args:
+            channel: Which.
+            queue_size: Messages that wait at most; as the config has it by default.
+            overflow: What happens beyond; as the config has it by default.
+            on_gap: Called when the reader comes to a place where messages may be missing.
 
         Yields:
-            The driver's object; ``await it.get_message(ignore_subscribe_messages=True, timeout=1.0)``.
-            Its messages carry ``data`` as ``str``.
+            What is read like the driver's object: ``await it.get_message(ignore_subscribe_messages=True,
+            timeout=1.0)``. Its messages carry ``data`` as ``str``.
 
         Raises:
+            ValueError: ``queue_size`` is not positive.
             redis.exceptions.RedisError: It could not subscribe; after one log line.
         """
-        pubsub = self._subscriptions.pubsub()
+        if queue_size is not None and queue_size <= 0:
+            raise ValueError(f"queue_size must be positive, got {queue_size}")
+        subscription = Subscription(
+            channel,
+            size=queue_size or self._config.queue_size,
+            overflow=overflow or self._config.overflow,
+            reports=self._reports,
+            on_gap=on_gap,
+        )
         try:
-            await self._open(pubsub, channel)
-            yield pubsub
+            seat = await self._hub.join(channel, subscription)
+        except (RedisError, OSError, TimeoutError) as error:
+            log_redis_failure(self._client_id, "subscribe", error, channel=channel)
+            raise
+        try:
+            yield subscription
         finally:
-            await self._close(pubsub, channel)
+            await self._hub.leave(seat)
+
+    async def aclose(self) -> None:
+        """End all subscriptions: their readers get `SubscriptionClosedError`. Usable again afterwards."""
+        await self._hub.aclose("the client was stopped")
 
     def get_user_channel(self, user_id: str) -> str:
         """The channel of a user's notifications."""
@@ -101,29 +143,6 @@ class RedisPubSub:
         """
         message = dumps({"event": event_type, "data": data}, default=_json_form, any_keys=True)
         return await self.publish(self.get_user_channel(user_id), message.decode("utf-8"))
-
-    async def _open(self, pubsub: PubSub, channel: str) -> None:
-        try:
-            await pubsub.subscribe(channel)
-            # Sending the command is not being subscribed: wait for the server's word
-            if await pubsub.get_message(timeout=_CONFIRMATION_S) is None:
-                raise RedisTimeoutError(f"Redis did not confirm the subscription within {_CONFIRMATION_S:g} s")
-        except (RedisError, OSError, TimeoutError) as error:
-            log_redis_failure(self._client_id, "subscribe", error, channel=channel)
-            raise
-
-    async def _close(self, pubsub: PubSub, channel: str) -> None:
-        try:
-            async with asyncio.timeout(_CLEAN_UP_S):
-                await pubsub.unsubscribe(channel)
-        except (RedisError, OSError, TimeoutError) as error:
-            note_redis_swallowed(self._client_id, "unsubscribe", error, channel=channel)
-        finally:
-            try:
-                async with asyncio.timeout(_CLEAN_UP_S):
-                    await pubsub.aclose()  # type: ignore[no-untyped-call]  # the driver has no hint there
-            except (RedisError, OSError, TimeoutError) as error:
-                note_redis_swallowed(self._client_id, "close", error, channel=channel)
 
 
 def _json_form(value: Any) -> Any:

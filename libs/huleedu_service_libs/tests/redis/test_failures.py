@@ -10,8 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.testing import capture_logs
 
-from huleedu_service_libs import redis_pubsub
-from huleedu_service_libs.redis_pubsub import RedisPubSub
+from huleedu_service_libs.redis_pubsub import PubSubConfig, RedisPubSub
 from huleedu_service_libs.redis_set_operations import RedisSetOperations
 
 ERRORS = [RedisConnectionError("lost"), OSError("lost"), TimeoutError("lost")]
@@ -23,12 +22,24 @@ def _swallowed(client_id: str, operation: str) -> float:
     return REGISTRY.get_sample_value("huleedu_redis_client_swallowed_errors_total", labels) or 0.0
 
 
-def _subscription(**behaviour: Any) -> tuple[MagicMock, AsyncMock]:
-    """A driver's client, and the subscription that it hands out."""
-    subscription = AsyncMock(**behaviour)
+def _silent(*, confirms: int = 0) -> tuple[MagicMock, AsyncMock]:
+    """A driver's client, and its connection to a server that answers so many commands and then falls silent."""
+    answers = [[b"subscribe", b"c", 1]] * confirms
+    connection = AsyncMock()
+    connection.is_connected = True
+    connection.pack_commands = MagicMock()
+    connection._parser = MagicMock()
+
+    async def read_response(**_: Any) -> Any:
+        while connection.send_packed_command.await_count == 0 or not answers:
+            await asyncio.sleep(0.001)
+        return answers.pop()
+
+    connection.read_response = read_response
     client = MagicMock()
-    client.pubsub.return_value = subscription
-    return client, subscription
+    client.connection_pool.get_connection = AsyncMock(return_value=connection)
+    client.connection_pool.release = AsyncMock()
+    return client, connection
 
 
 @by_kind
@@ -55,41 +66,44 @@ async def test_a_failed_set_operation_is_logged_once_and_raised(error: Exception
 
 
 @by_kind
-async def test_a_failed_subscription_is_closed(error: Exception) -> None:
-    """The error is logged and raised, and the connection is given back."""
-    client, subscription = _subscription(**{"subscribe.side_effect": error})
-    with capture_logs() as logs, pytest.raises(type(error)):
-        async with RedisPubSub(client, "p").subscribe("c"):
+async def test_a_failed_subscription_is_logged_once_and_raised(error: Exception) -> None:
+    """Without a connection there is no subscription: one line says so, the caller gets the driver's error."""
+    client = MagicMock()
+    client.connection_pool.get_connection = AsyncMock(side_effect=error)
+    pubsub = RedisPubSub(client, "p")
+    with capture_logs() as logs, pytest.raises(type(error)) as caught:
+        async with pubsub.subscribe("c"):
             raise AssertionError("not reached")
-    assert [(entry["log_level"], entry["operation"]) for entry in logs] == [("error", "subscribe")]
-    subscription.aclose.assert_awaited_once()
+    assert caught.value is error
+    assert [(entry["operation"], entry["channel"]) for entry in logs if entry["log_level"] == "error"] == [
+        ("subscribe", "c")
+    ]
 
 
 async def test_a_subscription_that_nobody_confirms_fails() -> None:
-    """No word from the server is an error, not a subscription that misses messages."""
-    client, _ = _subscription(**{"get_message.return_value": None})
+    """No word from the server is an error, not a subscription that misses messages; its connection is given back."""
+    client, connection = _silent()
+    pubsub = RedisPubSub(client, "p", config=PubSubConfig(confirm_s=0.05, clean_up_s=0.05))
     with pytest.raises(RedisTimeoutError, match="did not confirm"):
-        async with RedisPubSub(client, "p").subscribe("c"):
+        async with pubsub.subscribe("c"):
             raise AssertionError("not reached")
+    connection.disconnect.assert_awaited_once()
+    client.connection_pool.release.assert_awaited_once_with(connection)
 
 
-@by_kind
-async def test_errors_of_closing_are_swallowed_and_counted(error: Exception) -> None:
-    """Neither a failed unsubscription nor a failed close reaches the caller; both are counted."""
-    client, _ = _subscription(**{"unsubscribe.side_effect": error, "aclose.side_effect": error})
-    before = _swallowed("closing", "unsubscribe"), _swallowed("closing", "close")
+async def test_leaving_a_channel_is_bounded() -> None:
+    """A server that does not confirm the farewell holds nobody, and that is counted."""
+    client, _ = _silent(confirms=1)
+    async with asyncio.timeout(15):
+        async with RedisPubSub(client, "hanging", config=PubSubConfig(clean_up_s=0.05)).subscribe("c"):
+            pass
+    assert _swallowed("hanging", "unsubscribe") == 1
+
+
+async def test_errors_of_closing_are_swallowed_and_counted() -> None:
+    """A connection that cannot be closed reaches no caller."""
+    client, connection = _silent(confirms=2)
+    connection.disconnect.side_effect = OSError("lost")
     async with RedisPubSub(client, "closing").subscribe("c"):
         pass
-    assert (_swallowed("closing", "unsubscribe"), _swallowed("closing", "close")) == (before[0] + 1, before[1] + 1)
-
-
-async def test_closing_a_subscription_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection that hangs while it is closed holds nobody."""
-    monkeypatch.setattr(redis_pubsub, "_CLEAN_UP_S", 0.01)
-    client, subscription = _subscription()
-    subscription.unsubscribe = lambda _channel: asyncio.Event().wait()
-    subscription.aclose = asyncio.Event().wait
-    async with asyncio.timeout(15):
-        async with RedisPubSub(client, "hanging").subscribe("c"):
-            pass
-    assert (_swallowed("hanging", "unsubscribe"), _swallowed("hanging", "close")) == (1, 1)
+    assert _swallowed("closing", "close") == 1

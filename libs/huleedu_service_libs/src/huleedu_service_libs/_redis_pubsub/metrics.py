@@ -1,0 +1,102 @@
+"""What publish/subscribe counts and logs. Knows no driver."""
+
+from typing import Any
+
+from huleedu_service_libs._metrics import counter, gauge
+from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs.logging_utils import create_service_logger
+
+__all__ = ["Reports"]
+
+_SUBSCRIBERS = gauge(
+    "huleedu_redis_pubsub_subscribers",
+    "Subscribers at the moment; however many they are, a client has one connection for them.",
+    ("client_id",),
+    multiprocess_mode="livesum",
+)
+_LOST = counter(
+    "huleedu_redis_pubsub_connections_lost_total",
+    "Subscribing connections that broke while somebody subscribed.",
+    ("client_id",),
+)
+_FAILED = counter(
+    "huleedu_redis_pubsub_connect_failures_total",
+    "Attempts to connect, or to connect again, that failed.",
+    ("client_id",),
+)
+_RECONNECTS = counter(
+    "huleedu_redis_pubsub_reconnects_total",
+    "Times that all channels were subscribed again.",
+    ("client_id",),
+)
+_GAPS = counter(
+    "huleedu_redis_pubsub_gaps_total",
+    "Gaps that a subscriber was told of: messages may be missing (reconnected), or are (overflow).",
+    ("client_id", "reason"),
+)
+_DROPPED = counter(
+    "huleedu_redis_pubsub_dropped_total",
+    "Messages that arrived and reached no subscriber.",
+    ("client_id", "reason"),
+)
+
+_logger = create_service_logger("huleedu_service_libs.redis.pubsub")
+
+
+class Reports:
+    """Metrics and log lines of one client.
+
+    Args:
+        client_id: Name in logs and metrics.
+    """
+
+    def __init__(self, client_id: str) -> None:
+        self._client_id = client_id
+        self._subscribers = _SUBSCRIBERS.labels(client_id=client_id)
+
+    def joined(self) -> None:
+        """One subscriber more."""
+        self._subscribers.inc()
+
+    def left(self) -> None:
+        """One subscriber less."""
+        self._subscribers.dec()
+
+    def lost(self, error: BaseException, channels: int) -> None:
+        """The connection broke; from here on messages may be missed."""
+        _LOST.labels(client_id=self._client_id).inc()
+        self._warn("redis_pubsub_lost", error, channels=channels)
+
+    def still_away(self, error: BaseException, attempt: int) -> None:
+        """An attempt to connect failed. Logged at 1, 2, 4, 8 …: an outage of a night is not a log full of lines."""
+        _FAILED.labels(client_id=self._client_id).inc()
+        if attempt & (attempt - 1) == 0:
+            self._warn("redis_pubsub_still_away", error, attempt=attempt)
+
+    def restored(self, seconds: float, channels: int) -> None:
+        """All channels are subscribed again."""
+        _RECONNECTS.labels(client_id=self._client_id).inc()
+        _logger.info(
+            "redis_pubsub_restored", client_id=self._client_id, seconds_away=round(seconds, 3), channels=channels
+        )
+
+    def gap(self, reason: str) -> None:
+        """A subscriber has a gap."""
+        _GAPS.labels(client_id=self._client_id, reason=reason).inc()
+
+    def dropped(self, reason: str, channel: str, *, first: bool) -> None:
+        """A message reached nobody; one line for the first of a row of them."""
+        _DROPPED.labels(client_id=self._client_id, reason=reason).inc()
+        if first:
+            _logger.warning("redis_pubsub_dropped", client_id=self._client_id, reason=reason, channel=channel)
+
+    def refused(self, channel: str, error: BaseException) -> None:
+        """The server took a standing subscription away, as an ACL does."""
+        self._warn("redis_pubsub_refused", error, channel=channel)
+
+    def callback_failed(self, channel: str, error: BaseException) -> None:
+        """A subscriber's own ``on_gap`` raised."""
+        self._warn("redis_pubsub_on_gap_failed", error, channel=channel)
+
+    def _warn(self, event: str, error: BaseException, **fields: Any) -> None:
+        _logger.warning(event, client_id=self._client_id, error=error_text(error), **fields)

@@ -1,0 +1,55 @@
+"""How publish/subscribe waits, queues and comes back. Knows no driver."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+__all__ = ["Overflow", "PubSubConfig"]
+
+
+class Overflow(StrEnum):
+    """What happens to a subscriber whose queue is full because it reads too slowly."""
+
+    DROP_OLDEST = "drop_oldest"
+    """The message that has waited longest goes; for states, of which the latest counts."""
+
+    DROP_NEWEST = "drop_newest"
+    """The new message is not taken."""
+
+    CLOSE = "close"
+    """The subscription ends with `SubscriptionClosedError`, once what is queued has been read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PubSubConfig:
+    """Bounds of a client's subscriptions.
+
+    Attributes:
+        queue_size: Messages that wait for one subscriber.
+        overflow: What happens beyond that.
+        connect_s: Seconds in which a connection is made.
+        confirm_s: Seconds in which the server confirms a subscription, or `subscribe` fails.
+        silence_s: After so many seconds without a word the server is asked for one.
+        answer_s: Seconds for its answer; then the connection counts as lost.
+        clean_up_s: Seconds in which leaving a channel is confirmed; then it is left to the server.
+        first_retry_s: Pause after the first failed connection; it doubles from one to the next, with jitter.
+        longest_retry_s: Longest pause between two attempts. They go on for as long as anybody subscribes.
+
+    Raises:
+        ValueError: A value is not positive.
+    """
+
+    queue_size: int = 1000
+    overflow: Overflow = Overflow.DROP_OLDEST
+    connect_s: float = 5.0
+    confirm_s: float = 5.0
+    silence_s: float = 5.0
+    answer_s: float = 5.0
+    clean_up_s: float = 2.0
+    first_retry_s: float = 0.05
+    longest_retry_s: float = 2.0
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            value = getattr(self, name)
+            if name != "overflow" and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
