@@ -159,7 +159,10 @@ def test_command_says_in_one_line_what_is_wrong() -> None:
     command = [sys.executable, "-m", _MODULE, "--services", "mongodb"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)  # noqa: S603 - our own module
     assert done.returncode == 1
-    assert done.stderr == "unknown services ['mongodb']: choose from postgres, redis, kafka\n"
+    assert (
+        done.stderr
+        == "unknown services ['mongodb']: choose from postgres, redis, kafka, redis_cluster, redis_sentinel, redis_tls\n"
+    )
 
 
 @pytest.mark.integration

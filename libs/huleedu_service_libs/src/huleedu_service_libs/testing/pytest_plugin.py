@@ -13,7 +13,14 @@ from uuid import uuid4
 import pytest
 
 from huleedu_service_libs.testing.devstack.errors import ServiceUnavailableError
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
+from huleedu_service_libs.testing.devstack.servers import (
+    KafkaServer,
+    Kind,
+    PostgresServer,
+    RedisNodesServer,
+    RedisServer,
+    RedisTlsServer,
+)
 from huleedu_service_libs.testing.devstack.stack import DevStack
 
 __all__ = ["TopicFactory"]
@@ -49,6 +56,24 @@ def _postgres_server(devstack: DevStack) -> PostgresServer:
 def _redis_server(devstack: DevStack) -> RedisServer:
     """The session's Redis."""
     return cast("RedisServer", _or_skip(lambda: devstack.provide("redis")))
+
+
+@pytest.fixture(scope="session", name="redis_cluster")
+def _redis_cluster(devstack: DevStack) -> RedisNodesServer:
+    """The session's Redis Cluster of three primaries."""
+    return cast("RedisNodesServer", _or_skip(lambda: devstack.provide("redis_cluster")))
+
+
+@pytest.fixture(scope="session", name="redis_sentinel")
+def _redis_sentinel(devstack: DevStack) -> RedisNodesServer:
+    """The session's primary (node 0) and replica (node 1), watched by three Sentinels."""
+    return cast("RedisNodesServer", _or_skip(lambda: devstack.provide("redis_sentinel")))
+
+
+@pytest.fixture(scope="session", name="redis_tls")
+def _redis_tls(devstack: DevStack) -> RedisTlsServer:
+    """The session's Redis behind TLS that wants a client certificate; ``redis_tls.certificates`` has the files."""
+    return cast("RedisTlsServer", _or_skip(lambda: devstack.provide("redis_tls")))
 
 
 @pytest.fixture(scope="session", name="kafka_server")

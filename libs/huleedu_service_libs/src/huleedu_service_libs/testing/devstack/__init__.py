@@ -3,7 +3,8 @@
 For each service, in this order: an address from the environment
 (``HULEEDU_TEST_POSTGRES_URL``, ``HULEEDU_TEST_REDIS_URL``,
 ``HULEEDU_TEST_KAFKA_BOOTSTRAP``); Docker; a server started from packages on
-loopback ports; for Kafka at last the in-memory Tansu. What it starts ends with
+loopback ports; for Kafka at last the in-memory Tansu. ``redis_cluster``, ``redis_sentinel``
+and ``redis_tls`` are always started from packages. What it starts ends with
 the process that asked, also when that is killed.
 
 Used by the pytest fixtures, the demo and ``make services``
@@ -23,7 +24,15 @@ from huleedu_service_libs.testing.devstack.errors import (
     WardenError,
 )
 from huleedu_service_libs.testing.devstack.local import free_ports
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer, Server
+from huleedu_service_libs.testing.devstack.servers import (
+    KafkaServer,
+    Kind,
+    PostgresServer,
+    RedisNodesServer,
+    RedisServer,
+    RedisTlsServer,
+    Server,
+)
 from huleedu_service_libs.testing.devstack.stack import DevStack
 
 __all__ = [
@@ -37,7 +46,9 @@ __all__ = [
     "NotOursError",
     "NotStartedError",
     "PostgresServer",
+    "RedisNodesServer",
     "RedisServer",
+    "RedisTlsServer",
     "Server",
     "ServerEndedError",
     "ServerStartError",

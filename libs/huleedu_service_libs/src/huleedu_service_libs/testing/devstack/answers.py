@@ -9,7 +9,15 @@ import socket
 import struct
 from contextlib import suppress
 
-__all__ = ["brokers_known_to", "port_answers", "postgres_answers", "postgres_speaks", "redis_answers", "redis_speaks"]
+__all__ = [
+    "brokers_known_to",
+    "port_answers",
+    "postgres_answers",
+    "postgres_speaks",
+    "redis_answers",
+    "redis_replies",
+    "redis_speaks",
+]
 
 _ANSWER_LIMIT_S = 2.0
 _METADATA = 3
@@ -36,6 +44,25 @@ def redis_answers(host: str, port: int) -> bool:
 def redis_speaks(host: str, port: int) -> bool:
     """Return whether a Redis answers, be it that it asks for a password first."""
     return _redis_says(host, port).startswith((b"+PONG", b"-NOAUTH"))
+
+
+def redis_replies(host: str, port: int, *commands: str) -> str:
+    """Send commands to a Redis, each in one line.
+
+    Args:
+        host: Where it listens.
+        port: Where it listens.
+        commands: Such as ``CLUSTER INFO``; without spaces in their arguments.
+
+    Returns:
+        The replies as they came, one after the other; empty when nobody answers.
+    """
+    with suppress(OSError), socket.create_connection((host, port), timeout=_ANSWER_LIMIT_S) as connection:
+        connection.sendall("".join(f"{command}\r\n" for command in commands).encode())
+        connection.shutdown(socket.SHUT_WR)  # Sentinels know no QUIT
+        with connection.makefile("rb") as stream:
+            return stream.read().decode(errors="replace")
+    return ""
 
 
 def port_answers(host: str, port: int) -> bool:

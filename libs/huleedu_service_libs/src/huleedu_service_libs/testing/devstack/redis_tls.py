@@ -1,0 +1,71 @@
+"""A Redis behind TLS that wants a certificate of its client.
+
+Where the server program speaks TLS itself it does so. The wheel's Valkey is built without; there a TLS front
+in a process of its own (``python -m huleedu_service_libs.testing.devstack.tls_front``) ends the encryption and
+passes everything on to it: what the client sees is the same.
+"""
+
+import sys
+from functools import partial
+from pathlib import Path
+
+from huleedu_service_libs.testing.devstack import tls_front
+from huleedu_service_libs.testing.devstack.answers import port_answers
+from huleedu_service_libs.testing.devstack.certificates import Certificates, make_certificates
+from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
+from huleedu_service_libs.testing.devstack.redis_nodes import RedisNode, node_process
+from huleedu_service_libs.testing.devstack.run_context import RunContext
+from huleedu_service_libs.testing.devstack.servers import Kind, RedisTlsServer
+from huleedu_service_libs.testing.devstack.supervision import Command
+
+__all__ = ["start_redis_tls"]
+
+_OPENSSL = b"SSL_CTX_new"
+
+
+def start_redis_tls(run: RunContext, program: Path) -> RedisTlsServer:
+    """Start the server, and the front where it needs one.
+
+    Args:
+        run: The run.
+        program: As ``find_redis_program()`` returns it.
+
+    Returns:
+        The running server.
+
+    Raises:
+        ServerStartError: It does not come up.
+    """
+    certificates = make_certificates(run.folder / "certificates")
+    plain, secure = free_ports(2)
+    speaks_tls = _OPENSSL in program.resolve().read_bytes()
+    run.progress(f"redis_tls: starting ({program.name}{'' if speaks_tls else ' behind a TLS front'})")
+    ready = partial(port_answers, LOOPBACK, secure)
+    options = _tls_options(certificates, secure) if speaks_tls else {}
+    processes = [node_process(run, program, RedisNode(name="redis tls", port=plain, options=options))]
+    if not speaks_tls:
+        argv = [sys.executable, "-I", "-S", tls_front.__file__, LOOPBACK, str(secure), str(plain)]
+        argv += [str(certificates.server), str(certificates.server_key), str(certificates.authority)]
+        command = Command(argv=argv, log=run.folder / "tls-front.log", cwd=run.folder)
+        front = LocalServer(name="tls front", address=f"{LOOPBACK}:{secure}", command=command, is_ready=ready)
+        processes.append(LocalProcess(front, run.supervisor))
+    for process in processes:
+        process.start()
+    return RedisTlsServer(
+        name="redis_tls",
+        kind=Kind.LOCAL,
+        address=f"rediss://localhost:{secure}/0",
+        label=program.name,
+        controls=processes,
+        certificates=certificates,
+    )
+
+
+def _tls_options(certificates: Certificates, port: int) -> dict[str, str]:
+    return {
+        "tls-port": str(port),
+        "tls-cert-file": str(certificates.server),
+        "tls-key-file": str(certificates.server_key),
+        "tls-ca-cert-file": str(certificates.authority),
+        "tls-auth-clients": "yes",
+    }
