@@ -190,20 +190,24 @@ async def test_a_rolled_back_essay_leaves_nothing(
 
 
 async def test_health_and_metrics(pipeline: PipelineProcesses) -> None:
-    """Each service reports its dependencies as healthy and exposes its collectors."""
+    """Each service reports its parts as healthy, is live and ready, and exposes its collectors."""
+    shared = {"redis", "kafka", "event_loop"}
+    with_outbox = {*shared, "database", "relay", "outbox", "circuit_breakers"}
     expected = {
-        pipeline.intake_url: {"database", "redis", "kafka", "relay"},
-        pipeline.spellcheck_url: {"database", "redis", "kafka", "consumer", "relay"},
-        pipeline.notify_url: {"redis", "kafka"},
+        pipeline.intake_url: with_outbox,
+        pipeline.spellcheck_url: {*with_outbox, "consumer"},
+        pipeline.notify_url: {*shared, "consumer"},
     }
     async with httpx.AsyncClient(trust_env=False) as client:
         for url, names in expected.items():
             health = await client.get(f"{url}/healthz")
+            probes = [await client.get(f"{url}/healthz/{name}") for name in ("live", "ready", "startup", "details")]
             metrics = await client.get(f"{url}/metrics")
 
             assert health.status_code == 200
             assert health.json()["status"] == "healthy"
             assert health.json()["checks"] == dict.fromkeys(names, "ok")
+            assert [probe.json()["status"] for probe in probes] == ["pass"] * 4
             assert "python_info" in metrics.text
             assert metrics.headers["Content-Type"].startswith("text/plain")
 

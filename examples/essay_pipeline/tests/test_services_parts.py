@@ -15,7 +15,6 @@ from sqlalchemy.exc import OperationalError
 from common_core.error_enums import ErrorCode
 from common_core.events.envelope import EventEnvelope
 from essay_pipeline.contracts import EssaySpellcheckedV1, EssaySubmittedV1, kafka_moment, moment_text
-from essay_pipeline.health import check_redis, check_running, health_report
 from essay_pipeline.intake.app import create_app
 from essay_pipeline.intake.service import EssayIntake
 from essay_pipeline.intake.settings import IntakeSettings
@@ -24,7 +23,6 @@ from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
 from huleedu_service_libs.kafka.consumer import Delivery
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
-from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerRegistry
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -79,48 +77,6 @@ def test_moments_keep_six_decimals() -> None:
     """Times are written in UTC with microseconds, also when there are none."""
     assert moment_text(NOON) == "2026-01-01T12:00:00.000000+00:00"
     assert kafka_moment(1_767_268_800_123) == NOON.replace(microsecond=123_000)
-
-
-async def test_health_names_the_reason() -> None:
-    """503 when any check fails or hangs; all run at the same time and each says what is wrong."""
-
-    async def good() -> None:
-        return
-
-    async def broken() -> None:
-        raise ConnectionRefusedError("nobody listens\nsecond line")
-
-    async def hangs() -> None:
-        await asyncio.Event().wait()
-
-    status, body = await health_report("svc", {"a": good, "b": broken, "c": hangs, "d": hangs}, limit=0.05)
-
-    assert status == 503
-    assert body == {
-        "service": "svc",
-        "status": "unhealthy",
-        "checks": {
-            "a": "ok",
-            "b": "ConnectionRefusedError: nobody listens",
-            "c": "no answer within 0.05 s",
-            "d": "no answer within 0.05 s",
-        },
-    }
-
-
-async def test_health_sees_a_silent_redis_and_an_ended_loop() -> None:
-    """A Redis that does not answer and a loop that has ended are failures."""
-
-    class Ended:
-        is_running = False
-
-    redis = AsyncMock(spec=AtomicRedisClientProtocol)
-    redis.ping.return_value = False
-
-    with pytest.raises(ConnectionError):
-        await check_redis(redis)
-    with pytest.raises(RuntimeError):
-        await check_running(Ended())
 
 
 @pytest.mark.parametrize(
@@ -272,15 +228,3 @@ def test_rollbacks_on_request_are_refused_in_production(monkeypatch: pytest.Monk
     monkeypatch.setenv("ENVIRONMENT", "production")
     with pytest.raises(ValidationError, match="DEMO_ROLLBACK_ENABLED must not be set in production"):
         IntakeSettings()
-
-
-async def test_health_shows_circuit_breakers_without_judging_them() -> None:
-    """An open breaker protects the service; it does not make it unhealthy."""
-    registry, breaker = CircuitBreakerRegistry(), CircuitBreaker()
-    registry.register("kafka_producer", breaker)
-    breaker.isolate()
-
-    status, body = await health_report("svc", {}, breakers=registry)
-
-    assert status == 200
-    assert body["circuit_breakers"] == {"kafka_producer": "open"}

@@ -5,7 +5,6 @@ the tables are created at the start when they are missing.
 """
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
 
 from dishka import Provider, Scope, provide
 from sqlalchemy import MetaData, text
@@ -13,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from huleedu_service_libs.database import DatabaseHealthChecker, setup_database_monitoring
 
-__all__ = ["DatabaseProvider", "check_database", "create_tables", "database_report", "make_engine"]
+__all__ = ["DatabaseProvider", "create_tables", "make_engine"]
 
 _CONNECT_LIMIT_S = 10
 _TABLES_LOCK = 0x655A  # key of a PostgreSQL advisory lock; any number does, if all take the same
@@ -67,20 +66,3 @@ async def create_tables(engine: AsyncEngine, metadata: Sequence[MetaData]) -> No
         await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _TABLES_LOCK})
         for each in metadata:
             await connection.run_sync(each.create_all)
-
-
-async def check_database(checker: DatabaseHealthChecker) -> None:
-    """Ask for one row, on a connection of the check's own.
-
-    Raises:
-        ConnectionError: There was no answer.
-    """
-    summary = await checker.get_health_summary()
-    if summary["status"] not in {"healthy", "warning"}:
-        raise ConnectionError(str(summary.get("error", summary["status"])))
-
-
-async def database_report(checker: DatabaseHealthChecker) -> tuple[int, dict[str, Any]]:
-    """HTTP status and body of ``/healthz/database``: everything that is known of the database."""
-    report = await checker.comprehensive_health_check()
-    return (503 if report["overall_status"] in {"unhealthy", "error"} else 200), report

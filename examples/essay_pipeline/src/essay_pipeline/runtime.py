@@ -15,6 +15,7 @@ import os
 import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,6 +24,7 @@ from hypercorn.config import Config as HypercornConfig
 from quart import Quart
 
 from essay_pipeline.settings import PipelineSettings
+from huleedu_service_libs.health import ServiceHealth
 from huleedu_service_libs.logging_utils import configure_service_logging, create_service_logger
 from huleedu_service_libs.observability import shutdown_tracing
 
@@ -54,7 +56,7 @@ def run_service(settings: PipelineSettings, serve: Serve) -> None:
 
 
 async def serve_fastapi(app: FastAPI, settings: PipelineSettings, stop: asyncio.Event) -> None:
-    """Serve ``app`` with uvicorn until ``stop`` is set."""
+    """Serve ``app`` with uvicorn until ``stop`` is set and the traffic has ended."""
     config = uvicorn.Config(
         app,
         host=settings.HOST,
@@ -68,7 +70,7 @@ async def serve_fastapi(app: FastAPI, settings: PipelineSettings, stop: asyncio.
         timeout_graceful_shutdown=_CONNECTIONS_LIMIT_S,
     )
     server = _Server(config)
-    watcher = asyncio.create_task(_set_should_exit(server, stop))
+    watcher = asyncio.create_task(_set_should_exit(server, _drained(app.state.health, stop)))
     try:
         await server.serve()
     finally:
@@ -76,13 +78,13 @@ async def serve_fastapi(app: FastAPI, settings: PipelineSettings, stop: asyncio.
 
 
 async def serve_quart(app: Quart, settings: PipelineSettings, stop: asyncio.Event) -> None:
-    """Serve ``app`` with hypercorn until ``stop`` is set."""
+    """Serve ``app`` with hypercorn until ``stop`` is set and the traffic has ended."""
     config = HypercornConfig()
     config.bind = [f"{settings.HOST}:{settings.PORT}"]
     config.graceful_timeout = _CONNECTIONS_LIMIT_S
     config.include_server_header = False
     config.errorlog = logging.getLogger("hypercorn.error")  # noqa: TID251  # what hypercorn takes; rendered as JSON by the root handler
-    await hypercorn_serve(app, config, shutdown_trigger=stop.wait)
+    await hypercorn_serve(app, config, shutdown_trigger=partial(_drained, app.extensions["health"], stop))
 
 
 async def _until_stopped(settings: PipelineSettings, serve: Serve, parent_pipe: int | None) -> None:
@@ -110,8 +112,14 @@ def _stop_at_end(pipe: int, stop: asyncio.Event) -> None:
         stop.set()
 
 
-async def _set_should_exit(server: uvicorn.Server, stop: asyncio.Event) -> None:
+async def _drained(health: ServiceHealth, stop: asyncio.Event) -> None:
+    """Wait until the service is told to stop, and then until what it had in hand is done."""
     await stop.wait()
+    await health.stop_traffic()
+
+
+async def _set_should_exit(server: uvicorn.Server, drained: Awaitable[None]) -> None:
+    await drained
     server.should_exit = True
 
 

@@ -32,6 +32,8 @@ class PipelineSettings(SecureServiceSettings):
         LOG_LEVEL: Least level that is logged.
         LOG_JSON: One JSON object a line, in every environment.
         STOP_SECONDS: How long a graceful stop may take before the process ends anyway.
+        DRAIN_NOTICE_SECONDS: How long requests are taken after readiness has failed. Behind a load balancer: as long
+            as it needs to notice.
     """
 
     SERVICE_NAME: str = "essay-pipeline"
@@ -45,6 +47,7 @@ class PipelineSettings(SecureServiceSettings):
     LOG_LEVEL: str = "INFO"
     LOG_JSON: bool = True
     STOP_SECONDS: float = Field(default=20.0, gt=0)
+    DRAIN_NOTICE_SECONDS: float = Field(default=0.5, ge=0)
 
     def topic(self, name: str) -> str:
         """The topic ``name`` of this pipeline."""

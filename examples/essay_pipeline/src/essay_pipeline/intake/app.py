@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from common_core.error_enums import ErrorCode
-from essay_pipeline.database import check_database, create_tables
-from essay_pipeline.health import check_kafka, check_redis, check_running
+from essay_pipeline.database import create_tables
+from essay_pipeline.health import make_health, shared_probes
 from essay_pipeline.intake.di import make_container
 from essay_pipeline.intake.models import Base
 from essay_pipeline.intake.routes import routes
@@ -19,12 +19,12 @@ from essay_pipeline.traces import start_tracing
 from huleedu_service_libs.database import DatabaseHealthChecker
 from huleedu_service_libs.error_handling import ErrorContext
 from huleedu_service_libs.error_handling.quart import create_error_response, register_error_handlers
-from huleedu_service_libs.kafka_client import KafkaBus
+from huleedu_service_libs.health import ServiceHealth, breakers_probe, database_probe, outbox_probe, relay_probe
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.metrics_middleware import setup_standard_service_metrics_middleware
+from huleedu_service_libs.middleware.frameworks.quart_health import setup_health
 from huleedu_service_libs.middleware.frameworks.quart_middleware import setup_tracing_middleware
 from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.quart_app import HuleEduApp
 from huleedu_service_libs.resilience import CircuitBreakerRegistry
 
@@ -46,8 +46,10 @@ def create_app(settings: IntakeSettings) -> HuleEduApp:
     app.config["SERVICE_NAME"] = settings.SERVICE_NAME
     app.config["MAX_CONTENT_LENGTH"] = settings.MAX_BODY_BYTES
     app.register_blueprint(routes)
-    app.before_serving(partial(_start, app, settings))
-    app.after_serving(partial(_stop, app))
+    health = make_health(settings)
+    setup_health(app, health)
+    app.before_serving(partial(_start, app, settings, health))
+    app.after_serving(partial(_stop, app, health))
     app.after_request(partial(_add_headers, settings))
     register_error_handlers(app)
     setup_standard_service_metrics_middleware(app, settings.SERVICE_NAME)
@@ -58,7 +60,7 @@ def create_app(settings: IntakeSettings) -> HuleEduApp:
     return app
 
 
-async def _start(app: HuleEduApp, settings: IntakeSettings) -> None:
+async def _start(app: HuleEduApp, settings: IntakeSettings, health: ServiceHealth) -> None:
     app.container = make_container(settings)
     try:
         engine = await app.container.get(AsyncEngine)
@@ -69,23 +71,25 @@ async def _start(app: HuleEduApp, settings: IntakeSettings) -> None:
         await relay.start()
         app.relay_worker = relay
         checker = await app.container.get(DatabaseHealthChecker)
-        app.extensions["health_checker"] = checker
-        app.extensions["circuit_breakers"] = await app.container.get(CircuitBreakerRegistry)
-        app.extensions["health_checks"] = {
-            "database": partial(check_database, checker),
-            "redis": partial(check_redis, await app.container.get(AtomicRedisClientProtocol)),
-            "kafka": partial(check_kafka, await app.container.get(KafkaBus)),
-            "relay": partial(check_running, relay),
-        }
+        health.database = app.extensions["health_checker"] = checker
+        health.watch(
+            *shared_probes(settings),
+            database_probe(checker),
+            relay_probe(relay),
+            outbox_probe(engine, settings.SERVICE_NAME),
+            breakers_probe(await app.container.get(CircuitBreakerRegistry)),
+        )
+        await health.start()
     except BaseException:
-        await _stop(app)
+        await _stop(app, health)
         raise
     _logger.info("service_started", host=settings.HOST, port=settings.PORT)
 
 
-async def _stop(app: HuleEduApp) -> None:
+async def _stop(app: HuleEduApp, health: ServiceHealth) -> None:
     relay: EventRelayWorker | None = app.relay_worker
     try:
+        await health.stop()
         if relay is not None:
             await relay.stop()
     finally:

@@ -9,9 +9,7 @@ from quart import Blueprint, Response, current_app, jsonify, request
 
 from essay_pipeline.clock import utc_now
 from essay_pipeline.contracts import moment_text
-from essay_pipeline.database import database_report
 from essay_pipeline.errors import ConflictError
-from essay_pipeline.health import Check, health_report
 from essay_pipeline.intake.models import EssayRequest
 from essay_pipeline.intake.service import EssayIntake, Submission, TransactionRolledBackError
 from essay_pipeline.intake.settings import IntakeSettings
@@ -54,24 +52,6 @@ async def submit_essay() -> tuple[Response, int]:
         "stored_at": moment_text(receipt.stored_at),
     }
     return jsonify(body), HTTPStatus.ACCEPTED
-
-
-@routes.get("/healthz")
-async def healthz() -> tuple[Response, int]:
-    """200 when database, Redis and Kafka answer and the relay runs; else 503 with the reasons."""
-    settings: IntakeSettings = current_app.config["SETTINGS"]
-    checks: dict[str, Check] = current_app.extensions["health_checks"]
-    status, body = await health_report(
-        settings.SERVICE_NAME, checks, breakers=current_app.extensions.get("circuit_breakers")
-    )
-    return jsonify(body), status
-
-
-@routes.get("/healthz/database")
-async def healthz_database() -> tuple[Response, int]:
-    """Connectivity, pool, answer times and sessions of the database; 503 when it does not answer."""
-    status, body = await database_report(current_app.extensions["health_checker"])
-    return jsonify(body), status
 
 
 @routes.get("/metrics")

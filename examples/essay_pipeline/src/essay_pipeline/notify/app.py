@@ -14,7 +14,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from essay_pipeline.contracts import LEAST_CHARACTERS, MOST_BODY_BYTES, MOST_CHARACTERS
-from essay_pipeline.health import check_redis, health_report
+from essay_pipeline.health import make_health, shared_probes
 from essay_pipeline.notify.di import make_container
 from essay_pipeline.notify.settings import NotifySettings
 from essay_pipeline.notify.sockets import UserSockets
@@ -24,14 +24,15 @@ from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
 from essay_pipeline.traces import start_tracing
 from huleedu_service_libs.error_handling import ErrorContext, raise_resource_not_found
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers
+from huleedu_service_libs.health import ServiceHealth, consumer_probe
 from huleedu_service_libs.kafka.consumer import EventConsumer
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.middleware.exposition import render_metrics
+from huleedu_service_libs.middleware.frameworks.fastapi_health import setup_health
 from huleedu_service_libs.middleware.frameworks.fastapi_metrics_middleware import (
     setup_standard_service_metrics_middleware,
 )
 from huleedu_service_libs.middleware.frameworks.fastapi_middleware import setup_tracing_middleware
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
 __all__ = ["create_app"]
 
@@ -45,13 +46,15 @@ _routes = APIRouter()
 
 def create_app(settings: NotifySettings) -> FastAPI:
     """The application; nothing connects before it is served."""
+    health = make_health(settings)
     app = FastAPI(
         title=settings.SERVICE_NAME,
-        lifespan=partial(_lifespan, settings),
+        lifespan=partial(_lifespan, settings, health),
         docs_url=None,
         redoc_url=None,
     )
     app.state.settings = settings
+    setup_health(app, health)
     app.add_middleware(_SecurityHeaders, intake_url=settings.INTAKE_URL)
     register_error_handlers(app, http_exceptions=True)
     setup_standard_service_metrics_middleware(app, settings.SERVICE_NAME)
@@ -61,22 +64,22 @@ def create_app(settings: NotifySettings) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(settings: NotifySettings, app: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(settings: NotifySettings, health: ServiceHealth, app: FastAPI) -> AsyncIterator[None]:
     container = make_container(settings)
     try:
         consumer = await container.get(EventConsumer)
         app.state.sockets = await container.get(UserSockets)
-        app.state.health_checks = {
-            "redis": partial(check_redis, await container.get(AtomicRedisClientProtocol)),
-            "kafka": consumer.ping,
-        }
+        health.watch(*shared_probes(settings), consumer_probe(consumer))
+        health.drain.finish_with("consumer", consumer.stop)
         await consumer.start()
+        await health.start()
         _logger.info("service_started", host=settings.HOST, port=settings.PORT)
         try:
             yield
         finally:
             await consumer.stop()
     finally:
+        await health.stop()
         await container.close()
 
 
@@ -151,14 +154,6 @@ async def notifications(socket: WebSocket, token: str = "") -> None:
         return
     sockets: UserSockets = socket.app.state.sockets
     await sockets.serve(socket, user_id)
-
-
-@_routes.get("/healthz")
-async def healthz(request: Request) -> JSONResponse:
-    """200 when Redis and Kafka answer and the consumer runs; else 503 with the reasons."""
-    settings: NotifySettings = request.app.state.settings
-    status, body = await health_report(settings.SERVICE_NAME, request.app.state.health_checks)
-    return JSONResponse(body, status)
 
 
 @_routes.get("/metrics")

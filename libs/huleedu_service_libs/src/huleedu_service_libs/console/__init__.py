@@ -1,7 +1,7 @@
 """A page for operators: what a process knows of its breakers and other parts, and a few buttons.
 
-Mount a `Console` in a service; it binds no port by itself. What it shows are sections: `BreakersSection`
-and `OutboxSection` are here, others plug in through the port in ``sections``. The command line reads its JSON side.
+Mount a `Console` in a service; it binds no port by itself. What it shows are sections: `BreakersSection`,
+`HealthSection` and `OutboxSection` are here, others plug in through the port in ``sections``. The command line reads its JSON side.
 """
 
 from typing import TYPE_CHECKING
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from huleedu_service_libs.console.app import Console
     from huleedu_service_libs.console.breakers import BreakersSection
     from huleedu_service_libs.console.guard import ConsoleRequest, TokenGuard
+    from huleedu_service_libs.console.health import HealthSection
     from huleedu_service_libs.console.mount import Mount
     from huleedu_service_libs.console.outbox import OutboxSection
     from huleedu_service_libs.console.sections import Action, Cell, Reading, Row, Section, Table, Tone
@@ -22,6 +23,7 @@ __all__ = [
     "Cell",
     "Console",
     "ConsoleRequest",
+    "HealthSection",
     "Mount",
     "OutboxSection",
     "Reading",
@@ -40,6 +42,7 @@ __getattr__, __dir__ = lazy_exports(
         "Cell": "huleedu_service_libs.console.sections",
         "Console": "huleedu_service_libs.console.app",
         "ConsoleRequest": "huleedu_service_libs.console.guard",
+        "HealthSection": "huleedu_service_libs.console.health",
         "Mount": "huleedu_service_libs.console.mount",
         "OutboxSection": "huleedu_service_libs.console.outbox",
         "Reading": "huleedu_service_libs.console.sections",

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from huleedu_service_libs.database.conditions import sqlstate_of
 from huleedu_service_libs.database.pool_watch import PROBING
 
-__all__ = ["probe"]
+__all__ = ["own_engine", "probe"]
 
 T = TypeVar("T")
 
@@ -97,12 +97,21 @@ def _has_idle(engine: AsyncEngine) -> bool:
 
 
 @asynccontextmanager
-async def _own_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+async def own_engine(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """An engine to the same database with a pool of its own, which no metric of ``engine`` counts; disposed of at the end.
+
+    Whoever asks in a task of its own is marked as a probe for the rest of that task.
+    """
     PROBING.set(True)  # of this task alone
     sync = engine.sync_engine
     own = AsyncEngine(Engine(sync.pool.recreate(), sync.dialect, sync.url, hide_parameters=True))
     try:
-        async with own.begin() as connection:
-            yield connection
+        yield own
     finally:
         await own.dispose()
+
+
+@asynccontextmanager
+async def _own_connection(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    async with own_engine(engine) as own, own.begin() as connection:
+        yield connection

@@ -1,0 +1,90 @@
+"""Measures how late the event loop is. A loop that is late makes everything late, and nobody else says so.
+
+A loop that stands still altogether cannot answer the liveness probe either; this is for the one that crawls.
+"""
+
+import asyncio
+from types import TracebackType
+from typing import Self
+
+from huleedu_service_libs import _clock
+from huleedu_service_libs.health.findings import Finding, Level
+from huleedu_service_libs.health.metrics import LOOP_LAG
+
+__all__ = ["LoopLag"]
+
+_TICK_S = 0.1
+
+
+class LoopLag:
+    """Sleeps for a tenth of a second again and again, and sees how much longer it took. Explicit start and stop.
+
+    Args:
+        service_name: Label of the gauge.
+        warn_s: Seconds of lag from which on the loop is ``WARN``.
+        fail_s: Seconds from which on it is ``FAIL``.
+        clock: Monotonic seconds.
+        sleep: Waits.
+
+    Raises:
+        ValueError: The limits are not positive and in order.
+    """
+
+    def __init__(
+        self,
+        service_name: str,
+        *,
+        warn_s: float = 0.5,
+        fail_s: float = 5.0,
+        clock: _clock.Clock = _clock.monotonic,
+        sleep: _clock.Sleep = _clock.sleep,
+    ) -> None:
+        if not 0 < warn_s <= fail_s:
+            raise ValueError(f"0 < warn_s <= fail_s must hold, got warn_s={warn_s} and fail_s={fail_s}")
+        self._gauge = LOOP_LAG.labels(service_name)
+        self._warn_s, self._fail_s = warn_s, fail_s
+        self._clock, self._sleep = clock, sleep
+        self._worst_s = 0.0
+        self._slept_at: float | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begin to measure. Idempotent."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="health:loop-lag")
+
+    async def stop(self) -> None:
+        """End it. Idempotent."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+
+    async def look(self) -> Finding:
+        """The worst lag since the last look."""
+        overdue = 0.0 if self._slept_at is None else self._clock() - self._slept_at - _TICK_S  # of the tick under way
+        worst, self._worst_s = max(self._worst_s, overdue), 0.0
+        self._gauge.set(worst)
+        details = {"lag_seconds": round(worst, 3)}
+        if worst < self._warn_s:
+            return Finding(details=details)
+        cause = (
+            f"the event loop was {worst:.1f} s late (limit {self._warn_s:g} s): something blocks it, such as a "
+            "synchronous call or a long computation; move it to asyncio.to_thread or a process"
+        )
+        return Finding(level=Level.FAIL if worst >= self._fail_s else Level.WARN, cause=cause, details=details)
+
+    async def _run(self) -> None:
+        while True:
+            before = self._slept_at = self._clock()
+            await self._sleep(_TICK_S)
+            self._worst_s = max(self._worst_s, self._clock() - before - _TICK_S)

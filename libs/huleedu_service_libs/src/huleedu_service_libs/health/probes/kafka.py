@@ -1,0 +1,43 @@
+"""Asks the Kafka cluster over a connection made for the question."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from huleedu_service_libs.health.findings import Finding, Impact, Level, Probe
+from huleedu_service_libs.kafka.cluster_look import look_at_cluster
+
+__all__ = ["kafka_probe"]
+
+_TIMEOUT_S = 4.0
+
+
+def kafka_probe(
+    bootstrap_servers: str,
+    *,
+    name: str = "kafka",
+    impact: Impact = Impact.DEGRADES,
+    interval_s: float = 10.0,
+    client_options: Mapping[str, Any] | None = None,
+) -> Probe:
+    """The cluster. Without a controller it is ``WARN``: it serves, but elects no leaders.
+
+    Args:
+        bootstrap_servers: ``host:port``, comma-separated; such as `KafkaBus.bootstrap_servers`.
+        name: Of the component.
+        impact: What its failure means.
+        interval_s: Seconds between looks.
+        client_options: For TLS and SASL.
+    """
+
+    async def look() -> Finding:
+        seen = await look_at_cluster(
+            bootstrap_servers, client_id="health", timeout_s=_TIMEOUT_S, client_options=client_options
+        )
+        details = {"brokers": seen.brokers, "controller": seen.controller}
+        if seen.controller is None:
+            return Finding(
+                level=Level.WARN, cause="the cluster has no controller: it elects no leaders", details=details
+            )
+        return Finding(details=details)
+
+    return Probe(name=name, look=look, impact=impact, kind="datastore", interval_s=interval_s, timeout_s=_TIMEOUT_S)
