@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huleedu_service_libs.kafka.consumer import ConsumerConfig, RetryPolicy
-from huleedu_service_libs.kafka.consumer.retry import Again, GiveUp, Later, delay_after, plan_retry
+from huleedu_service_libs.kafka.consumer import ConsumerConfig, HandlerTimeoutError, RetryPolicy
+from huleedu_service_libs.kafka.consumer.retry import Again, GiveUp, Later, delay_after, plan_retry, waits_for_others
 
 POLICY = RetryPolicy(attempts=3, first_delay_s=1.0, longest_delay_s=3.0, delayed_s=(10.0, 60.0), never=(KeyError,))
 
@@ -35,6 +35,24 @@ def test_futile_errors_are_given_up_at_once() -> None:
     assert plan(1, error=KeyError("x")) == GiveUp()
 
 
+def test_outages_wait_and_a_handlers_own_timeout_does_not() -> None:
+    """What is out of reach waits, also what the policy names and what errors were raised from; what it calls futile does not."""
+    policy = RetryPolicy(outages=(LookupError,), never=(ConnectionAbortedError,))
+    wrapped = RuntimeError()
+    wrapped.__cause__ = IndexError()
+    waiting: list[Exception] = [ConnectionResetError(), TimeoutError(), LookupError(), wrapped]
+    counted: list[Exception] = [ConnectionAbortedError(), HandlerTimeoutError("e.v1", 1.0), ValueError()]
+    assert [waits_for_others(policy, error, since_s=1e9) for error in waiting] == [True] * len(waiting)
+    assert [waits_for_others(policy, error, since_s=0.0) for error in counted] == [False] * len(counted)
+
+
+def test_an_outage_may_be_given_a_limit() -> None:
+    """An event that runs into a timeout for longer than the limit is at fault after all."""
+    policy = RetryPolicy(outage_limit_s=60.0)
+    assert waits_for_others(policy, TimeoutError(), since_s=59.0)
+    assert not waits_for_others(policy, TimeoutError(), since_s=61.0)
+
+
 @given(failures=st.integers(1, 1000), jitter=st.floats(0, 1, exclude_max=True))
 def test_delays_are_bounded(failures: int, jitter: float) -> None:
     """Whatever chance and however many failures: between half of the first and the longest."""
@@ -49,6 +67,7 @@ def test_delays_are_bounded(failures: int, jitter: float) -> None:
         ({"first_delay_s": 2.0, "longest_delay_s": 1.0}, "longest_delay_s"),
         ({"delayed_s": (60.0, 10.0)}, "must not decrease"),
         ({"delayed_s": (0.0,)}, "must be positive"),
+        ({"outage_limit_s": -1.0}, "outage_limit_s"),
     ],
 )
 def test_a_policy_checks_itself(wrong: dict[str, Any], said: str) -> None:

@@ -20,7 +20,8 @@ from huleedu_service_libs.kafka.fallback_handler import QueuedMessage
 from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublisher as SamePublisher
 from huleedu_service_libs.kafka.spill import FileSpill
 from huleedu_service_libs.kafka_client import KafkaBus
-from huleedu_service_libs.outbox.delivery import BatchSender, is_transient, sender_for
+from huleedu_service_libs.outages import is_outage
+from huleedu_service_libs.outbox.delivery import BatchSender, sender_for
 from huleedu_service_libs.outbox.spill import OutboxSpill
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerError
@@ -69,7 +70,7 @@ class BatchBus(Bus):
         self.attempts += 1
         if self.down is None:
             return [DeliveryOutcome() for _ in messages]
-        first = DeliveryOutcome(error=self.down, transient=is_transient(self.down))
+        first = DeliveryOutcome(error=self.down, transient=is_outage(self.down))
         held = DeliveryOutcome(error=RuntimeError("held"), transient=True, attempted=False)
         return [first, *[held for _ in messages[1:]]]
 
@@ -369,7 +370,7 @@ async def test_the_relay_gets_true_acknowledgements(bus_type: type[Bus]) -> None
     outcomes = await sender.deliver(events)
     assert [(outcome.transient, outcome.attempted) for outcome in outcomes] == [(True, False)] * 2
     assert isinstance(outcomes[0].error, CircuitBreakerError)
-    assert is_transient(CircuitBreakerError("x"))
+    assert is_outage(CircuitBreakerError("x"))
     assert (bus.attempts, publisher.get_fallback_queue_size()) == (attempts, 0)
     bus.down = None
     time.passes(10)

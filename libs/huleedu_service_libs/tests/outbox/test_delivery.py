@@ -18,8 +18,9 @@ from huleedu_service_libs.kafka.errors import (
     MessageTooLargeError,
 )
 from huleedu_service_libs.observability.links import MOST_LINKS
+from huleedu_service_libs.outages import is_outage
 from huleedu_service_libs.outbox import delivery
-from huleedu_service_libs.outbox.delivery import BatchSender, OneByOneSender, is_transient, sender_for
+from huleedu_service_libs.outbox.delivery import BatchSender, OneByOneSender, sender_for
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 
 from .doubles import BatchingPublisher, Event, Publisher
@@ -60,13 +61,13 @@ POISON = [
 @pytest.mark.parametrize("error", OUTAGES, ids=lambda error: type(error).__name__)
 def test_outages_lie_outside_the_event(error: Exception) -> None:
     """Connections, leaders, timeouts, rights and the producer's own state count for no event."""
-    assert is_transient(error)
+    assert is_outage(error)
 
 
 @pytest.mark.parametrize("error", POISON, ids=lambda error: type(error).__name__)
 def test_poison_lies_in_the_event(error: Exception) -> None:
     """A refused content, and whatever nobody can name, is counted."""
-    assert not is_transient(error)
+    assert not is_outage(error)
 
 
 async def test_a_key_that_changes_topic_waits_for_the_next_batch() -> None:

@@ -4,9 +4,8 @@ Source: PostgreSQL's documentation, appendix A, error codes.
 """
 
 import asyncio
-from typing import Any
 
-__all__ = ["condition_of", "sqlstate_of"]
+__all__ = ["condition_of"]
 
 _BY_STATE = {
     "40P01": "deadlock_detected",
@@ -49,20 +48,6 @@ _BY_CLASS = {
     "P0": "plpgsql_error",
     "XX": "internal_error",
 }
-_DEPTH = 5
-
-
-def sqlstate_of(error: BaseException | None) -> str | None:
-    """The SQLSTATE that the error, what it wraps or what caused it carries."""
-    for _ in range(_DEPTH):
-        if error is None:
-            return None
-        for name in ("sqlstate", "pgcode"):
-            state: Any = getattr(error, name, None)
-            if isinstance(state, str) and len(state) == 5:  # noqa: PLR2004  # the length of an SQLSTATE
-                return state
-        error = getattr(error, "orig", None) or error.__cause__
-    return None
 
 
 def condition_of(sqlstate: str | None, error: BaseException) -> str:

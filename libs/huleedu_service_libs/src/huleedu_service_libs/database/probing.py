@@ -14,8 +14,8 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from huleedu_service_libs.database.conditions import sqlstate_of
 from huleedu_service_libs.database.pool_watch import PROBING
+from huleedu_service_libs.outages import sqlstate_of
 
 __all__ = ["own_engine", "probe"]
 

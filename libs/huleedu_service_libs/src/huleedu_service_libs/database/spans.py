@@ -9,9 +9,9 @@ from typing import Any
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
-from huleedu_service_libs.database.conditions import sqlstate_of
 from huleedu_service_libs.database.engines import Server
 from huleedu_service_libs.database.sql import Shape, normalise, summary
+from huleedu_service_libs.outages import sqlstate_of
 
 __all__ = ["StatementSpans"]
 

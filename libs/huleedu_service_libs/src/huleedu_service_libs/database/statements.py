@@ -17,7 +17,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs._clock import Clock, monotonic
-from huleedu_service_libs.database.conditions import condition_of, sqlstate_of
+from huleedu_service_libs.database.conditions import condition_of
 from huleedu_service_libs.database.engine_metrics import EngineMetrics
 from huleedu_service_libs.database.engines import root_engine, server_of
 from huleedu_service_libs.database.pool_watch import PROBING
@@ -26,6 +26,7 @@ from huleedu_service_libs.database.slow_queries import SlowQueryLog
 from huleedu_service_libs.database.spans import StatementSpans
 from huleedu_service_libs.database.sql import Shape, shape_of
 from huleedu_service_libs.database.survived import note_survived
+from huleedu_service_libs.outages import sqlstate_of
 
 __all__ = ["TABLES_SEEN", "watch_statements"]
 

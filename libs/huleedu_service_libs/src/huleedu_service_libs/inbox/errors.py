@@ -1,11 +1,11 @@
-"""What an inbox refuses, and which errors mean that PostgreSQL is out of reach."""
+"""What an inbox refuses, and what PostgreSQL says when its table or its connection is missing."""
 
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError, DisconnectionError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import DBAPIError
 
+from huleedu_service_libs.outages import sqlstate_of
 from huleedu_service_libs.store_policy import DeferredError
 
 __all__ = [
@@ -13,15 +13,10 @@ __all__ = [
     "InboxTableMissingError",
     "PayloadMismatchError",
     "is_missing_table",
-    "is_outage",
     "is_stale_connection",
 ]
 
 _UNDEFINED_TABLE = "42P01"
-# Connection exceptions, operator intervention (shutdown, starting up), too many connections, disk full, I/O error,
-# and a server that is read-only because another one leads now.
-# https://www.postgresql.org/docs/current/errcodes-appendix.html
-_OUTAGE_STATES = ("08", "57P", "53", "58", "25006")
 
 
 class InboxBusyError(DeferredError):
@@ -93,16 +88,6 @@ class InboxTableMissingError(Exception):
         )
 
 
-def is_outage(error: BaseException) -> bool:
-    """Whether the error says that PostgreSQL is out of reach, rather than that it refuses something."""
-    if isinstance(error, OSError | TimeoutError | PoolTimeoutError | DisconnectionError):
-        return True
-    if is_stale_connection(error):
-        return True
-    state = _state_of(error)
-    return state is not None and state.startswith(_OUTAGE_STATES)
-
-
 def is_stale_connection(error: BaseException | None) -> bool:
     """Whether a connection that had been open turned out to be dead; a new one may work."""
     return isinstance(error, DBAPIError) and error.connection_invalidated
@@ -110,10 +95,4 @@ def is_stale_connection(error: BaseException | None) -> bool:
 
 def is_missing_table(error: BaseException) -> bool:
     """Whether a table is unknown to PostgreSQL."""
-    return _state_of(error) == _UNDEFINED_TABLE
-
-
-def _state_of(error: BaseException) -> str | None:
-    """The SQLSTATE, of the driver's error or of the one that SQLAlchemy has wrapped."""
-    state = getattr(getattr(error, "orig", None) or error, "sqlstate", None)
-    return state if isinstance(state, str) else None
+    return sqlstate_of(error) == _UNDEFINED_TABLE

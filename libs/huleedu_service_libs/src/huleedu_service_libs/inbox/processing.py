@@ -18,14 +18,15 @@ from huleedu_service_libs.idempotency_v2.delivery import context_of, coordinates
 from huleedu_service_libs.inbox.batches import Batches, Run
 from huleedu_service_libs.inbox.claims import Claims
 from huleedu_service_libs.inbox.config import InboxConfig
-from huleedu_service_libs.inbox.errors import is_outage, is_stale_connection
+from huleedu_service_libs.inbox.errors import is_stale_connection
 from huleedu_service_libs.inbox.events import InboxEvent
 from huleedu_service_libs.inbox.fast_path import FastPath
 from huleedu_service_libs.inbox.metrics import EVENTS
 from huleedu_service_libs.inbox.outcomes import InboxOutcome
 from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.outages import is_outage
 from huleedu_service_libs.protocols import RedisClientProtocol
-from huleedu_service_libs.store_policy import StoreDownError
+from huleedu_service_libs.store_policy import DeferredError, StoreDownError
 
 __all__ = ["Inbox"]
 
@@ -179,7 +180,7 @@ class Inbox:
             try:
                 new = (await self._claims.take(session, [event]))[0]
             except Exception as error:
-                if is_outage(error):
+                if is_outage(error) and not isinstance(error, DeferredError):  # busy is not away
                     raise _OutOfReachError from error
                 raise
             return new, await run(session) if new else None

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs.kafka.errors import MessageHeldBackError
+from huleedu_service_libs.outages import is_outage
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage, concrete_capability
 from huleedu_service_libs.resilience.circuit_breaker import CircuitBreaker
 from huleedu_service_libs.resilience.errors import CircuitBreakerError
@@ -71,8 +72,7 @@ class ConfirmedBatches:
             key = None if message.key is None else message.key.decode("utf-8")
             await self._delegate.publish(message.topic, envelope, key, headers or None)
         except Exception as error:  # noqa: BLE001  # becomes the outcome
-            transient = bool(getattr(error, "retriable", False)) or isinstance(error, TimeoutError | OSError)
-            return DeliveryOutcome(error=error, transient=transient)
+            return DeliveryOutcome(error=error, transient=is_outage(error))
         return DeliveryOutcome()
 
 

@@ -11,6 +11,7 @@ from huleedu_service_libs.kafka.errors import (
     KafkaPublishError,
     MessageTooLargeError,
 )
+from huleedu_service_libs.outages import is_outage, is_refused_by_kafka
 
 with requires_extra("kafka", module=__name__):
     from aiokafka import errors as driver
@@ -81,19 +82,6 @@ class InvalidRecordError(driver.BrokerResponseError):  # type: ignore[misc]  # u
 
 driver.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
 
-_CONTENT_REFUSALS = (
-    driver.MessageSizeTooLargeError,
-    driver.RecordListTooLargeError,
-    driver.RecordTooLargeError,
-    driver.CorruptRecordException,
-    driver.InvalidTopicError,
-    driver.InvalidTimestampError,
-    driver.InvalidRequestError,
-    driver.UnsupportedForMessageFormatError,
-    driver.PolicyViolationError,
-    InvalidRecordError,
-)
-
 _FAULTY_CONTENT = (EnvelopeEncodingError, InvalidMessageError, InvalidTopicError, MessageTooLargeError)
 
 _SEQUENCE_ERRORS = (
@@ -114,7 +102,7 @@ _HARMLESS = (
 
 def is_content_refusal(error: BaseException) -> bool:
     """Whether the broker refused the message for what it is, so that sending it again is futile."""
-    return isinstance(error, _CONTENT_REFUSALS)
+    return is_refused_by_kafka(error)
 
 
 def is_sequence_error(error: BaseException) -> bool:
@@ -126,7 +114,7 @@ def is_transient(error: BaseException) -> bool:
     """Whether the cause lies outside the message: the same message may succeed later."""
     if is_content_refusal(error) or isinstance(error, _FAULTY_CONTENT):
         return False
-    return isinstance(error, driver.KafkaError | KafkaPublishError | OSError | TimeoutError)
+    return isinstance(error, driver.KafkaError | KafkaPublishError) or is_outage(error)
 
 
 def needs_new_producer(error: BaseException) -> bool:

@@ -126,6 +126,8 @@ class KafkaBusStoppedError(KafkaPublishError, RuntimeError):
         topic: Where the message was to go.
     """
 
+    retriable = True
+
     def __init__(self, client_id: str, topic: str) -> None:
         super().__init__(client_id, topic)
         self.client_id = client_id
@@ -145,6 +147,8 @@ class MessageHeldBackError(KafkaPublishError):
         topic: Where it was to go.
         waits_for: What happened to the earlier message.
     """
+
+    retriable = True
 
     def __init__(self, topic: str, waits_for: str) -> None:
         super().__init__(topic, waits_for)

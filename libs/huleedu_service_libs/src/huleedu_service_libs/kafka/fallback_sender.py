@@ -14,6 +14,7 @@ from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler, 
 from huleedu_service_libs.kafka.fallback_metrics import count_fate
 from huleedu_service_libs.kafka.safekeeping import Safekeeping
 from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.outages import is_outage
 from huleedu_service_libs.resilience.circuit_breaker import CircuitBreaker
 from huleedu_service_libs.resilience.errors import CircuitBreakerError
 
@@ -155,8 +156,7 @@ class FallbackSender:
         """Put a message that failed back to the front, or give it up: an outage is not its fault."""
         if counted and not isinstance(error, CircuitBreakerError):
             message.retry_count += 1
-            outage = bool(getattr(error, "retriable", False)) or isinstance(error, TimeoutError | OSError)
-            if message.retry_count >= self.handler.max_retries and not outage:
+            if message.retry_count >= self.handler.max_retries and not is_outage(error):
                 self.handler.drop(message)
                 count_fate(self.delegate, "dropped")
                 logger.error(

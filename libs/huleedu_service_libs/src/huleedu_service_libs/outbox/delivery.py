@@ -6,13 +6,13 @@ after an event that failed, none of its key is sent.
 """
 
 import asyncio
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from huleedu_service_libs.observability import get_tracer
 from huleedu_service_libs.observability.links import linked_span
+from huleedu_service_libs.outages import is_outage
 from huleedu_service_libs.outbox.protocols import OutboxEvent
 from huleedu_service_libs.outbox.wire import TRACE_FIELDS, envelope_of, key_of, message_of, standard_headers
 from huleedu_service_libs.protocols import (
@@ -23,7 +23,7 @@ from huleedu_service_libs.protocols import (
     concrete_capability,
 )
 
-__all__ = ["BatchSender", "OneByOneSender", "Sender", "is_transient", "sender_for"]
+__all__ = ["BatchSender", "OneByOneSender", "Sender", "sender_for"]
 
 PUBLISH_TIMEOUT_SECONDS = 180.0  # publishers of ours give up by themselves; a foreign one may know no limit
 
@@ -66,22 +66,6 @@ def sender_for(publisher: KafkaPublisherProtocol, service_name: str) -> Sender:
         batch_publisher: BatchPublisher = publisher  # type: ignore[assignment]  # has just been looked at
         return BatchSender(batch_publisher, service_name)
     return OneByOneSender(publisher, service_name)
-
-
-def is_transient(error: Exception) -> bool:
-    """Whether the cause lies outside the event: no connection, no leader, a timeout, an open breaker.
-
-    Errors say so themselves (``retriable``), the builtin ones are the operating system's, and aiokafka's
-    others are judged by whoever knows the driver. A bare ``KafkaError`` says nothing, so it counts as the event's own.
-    """
-    if getattr(error, "retriable", False) or isinstance(error, TimeoutError | OSError):
-        return True
-    if "aiokafka" not in sys.modules or type(error).__name__ == "KafkaError":
-        return False
-    # Only where the driver is loaded anyway: the outbox itself needs none.
-    from huleedu_service_libs.kafka import driver_errors  # noqa: PLC0415
-
-    return driver_errors.is_transient(error)
 
 
 class BatchSender:
@@ -199,7 +183,7 @@ class OneByOneSender:
                         topic=event.topic, envelope=envelope, key=event.event_key, headers=headers
                     )
         except Exception as error:  # noqa: BLE001  # becomes the outcome; the relay counts and logs it
-            return DeliveryOutcome(error=error, transient=is_transient(error))
+            return DeliveryOutcome(error=error, transient=is_outage(error))
         return DeliveryOutcome()
 
 

@@ -43,8 +43,11 @@ class RetryPolicy:
         longest_delay_s: Seconds that no delay exceeds.
         delayed_s: Delays of the retry topics, one further attempt each; empty for none.
         never: Errors for which a second attempt is futile.
-        outages: Errors that say that something else is out of reach. The event is not to blame: it is tried in
-            place until that is back, and no attempt is counted. Name those of your database and clients.
+        outages: Errors that say that something else is out of reach, beside those that `outages.is_outage` knows:
+            lost connections, timeouts, open breakers. The event is not to blame: it is tried in place until that is
+            back, and no attempt is counted.
+        outage_limit_s: Seconds after which even that counts, as a failed attempt each; ``None`` for never. For handlers
+            that one event could make run into the same timeout for ever.
 
     Raises:
         ValueError: A value makes no sense; the text names it.
@@ -55,7 +58,8 @@ class RetryPolicy:
     longest_delay_s: float = 30.0
     delayed_s: tuple[float, ...] = ()
     never: tuple[type[Exception], ...] = ()
-    outages: tuple[type[Exception], ...] = (ConnectionError,)
+    outages: tuple[type[Exception], ...] = ()
+    outage_limit_s: float | None = None
 
     def __post_init__(self) -> None:
         _require_positive(self, "attempts", "first_delay_s", "longest_delay_s")
@@ -63,6 +67,8 @@ class RetryPolicy:
             raise ValueError(
                 f"longest_delay_s ({self.longest_delay_s:g}) must not be below first_delay_s ({self.first_delay_s:g})"
             )
+        if self.outage_limit_s is not None and self.outage_limit_s < 0:
+            raise ValueError(f"outage_limit_s must not be negative, got {self.outage_limit_s:g}")
         if any(delay <= 0 for delay in self.delayed_s):
             raise ValueError(f"delayed_s must be positive, got {self.delayed_s}")
         if list(self.delayed_s) != sorted(self.delayed_s):

@@ -1,7 +1,7 @@
-"""The course of one record: decode, pass the steps, run the handler, and what follows from a failure.
+"""The course of one record: decode, pass the steps, run the handler.
 
 `EventConsumer` calls it for each record, again and again until the record is
-done. Knows the retry and dead-letter topics through a publisher's port; knows
+done. What follows from a failure is decided in ``failures``; knows
 neither Kafka's consumer nor lanes.
 """
 
@@ -9,39 +9,28 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from datetime import UTC
 from functools import partial
 from typing import Any
 
 from huleedu_service_libs import _clock
-from huleedu_service_libs._redaction import error_fields, error_text
-from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
+from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError, UndecodableRecordError
-from huleedu_service_libs.kafka.consumer.letters import letter, trail_of
-from huleedu_service_libs.kafka.consumer.metrics import UNDECODED, UNREGISTERED, ConsumerMetrics
+from huleedu_service_libs.kafka.consumer.failures import Failures, defer_delay
+from huleedu_service_libs.kafka.consumer.letters import trail_of
+from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 from huleedu_service_libs.kafka.consumer.partitions import HANDLING, PUBLISHING, RETRYING, Job, Parcel
 from huleedu_service_libs.kafka.consumer.ports import Delivery, Proceed, ProcessingStep
+from huleedu_service_libs.kafka.consumer.post import post
 from huleedu_service_libs.kafka.consumer.registry import Registration, Registry, data_of, envelope_of
-from huleedu_service_libs.kafka.consumer.retry import Again, Later, delay_after, plan_retry
-from huleedu_service_libs.logging_utils import create_service_logger, event_log_context
+from huleedu_service_libs.logging_utils import event_log_context
 from huleedu_service_libs.observability import get_tracer, use_trace_context
 from huleedu_service_libs.observability.messaging import CONVERSATION, process_span, spans_are_recorded
 from huleedu_service_libs.protocols import BatchPublisher
-from huleedu_service_libs.store_policy import DeferredError, StoreDownError
+from huleedu_service_libs.store_policy import DeferredError
 
-__all__ = ["Handling", "coordinates"]
+__all__ = ["Handling"]
 
-_PUBLISH_LIMIT_S = 60.0
-_DEFER_FIRST_S = 0.1
-_DEFER_LONGEST_S = 15.0
 _TRACE_HEADERS = ("traceparent", "tracestate")
-
-logger = create_service_logger("huleedu_service_libs.consumer")
-
-
-def coordinates(record: Any) -> dict[str, Any]:
-    """Where a record stands in Kafka, as log fields."""
-    return {"kafka_topic": record.topic, "kafka_partition": record.partition, "kafka_offset": record.offset}
 
 
 class Handling:
@@ -75,6 +64,7 @@ class Handling:
         self._clock = clock
         self._now = now
         self._jitter = jitter
+        self._failures = Failures(config, metrics, letters=publisher is not None, clock=clock, now=now, jitter=jitter)
         self._retry_topics = frozenset[str]()
         self._tracer = get_tracer("huleedu_service_libs.consumer")
         self._spans = False
@@ -111,7 +101,7 @@ class Handling:
             try:
                 self._decode(job)
             except UndecodableRecordError as error:
-                return self._give_up(job, "undecodable", error)
+                return self._failures.give_up(job, "undecodable", error)
         if job.registration is None:
             return self._unhandled(job)
         return await self._guarded_run(job, job.registration)
@@ -131,7 +121,9 @@ class Handling:
 
     def _unhandled(self, job: Job) -> float | None:
         if self._config.unhandled == "dead-letter":
-            return self._give_up(job, "unhandled", LookupError(f"No handler for event type {job.event_type!r}"))
+            return self._failures.give_up(
+                job, "unhandled", LookupError(f"No handler for event type {job.event_type!r}")
+            )
         self._done(job, "skipped")
         return None
 
@@ -145,11 +137,11 @@ class Handling:
             task = asyncio.current_task()
             if task is None or task.cancelling():
                 raise  # it is the consumer that ends this run, not something inside the handler
-            return self._failed(job, registration, RuntimeError("The handler was cancelled from within"))
+            return self._failures.failed(job, registration, RuntimeError("The handler was cancelled from within"))
         except DeferredError as error:
-            return self._deferred(job, error)
+            return self._failures.deferred(job, error)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is an attempt that failed
-            return self._failed(job, registration, error)
+            return self._failures.failed(job, registration, error)
         self._done(job, "processed" if job.ran else "duplicate")
         return None
 
@@ -209,155 +201,26 @@ class Handling:
             "huleedu.event_type": envelope.event_type,
         }
 
-    # --- failures
-
-    def _failed(self, job: Job, registration: Registration, error: Exception) -> float | None:
-        policy = registration.retry
-        if isinstance(error, policy.outages) and not isinstance(error, HandlerTimeoutError):
-            job.deferrals += 1
-            self._note_failure(job, error, "outage")
-            return self._rest(job, self._delay(job.deferrals, policy))
-        job.failures += 1
-        job.deferrals = 0
-        self._note_failure(job, error, "timeout" if isinstance(error, HandlerTimeoutError) else "failed")
-        job.trail = trail = self._trail(job).after(error, at=self._moment())
-        if job.delivery is not None:
-            job.delivery = _next_attempt(job.delivery)
-        plan = plan_retry(policy, error, failures=job.failures, tier=trail.tier, jitter=self._jitter)
-        if self._publisher is None and not isinstance(plan, Again):
-            return self._rest(job, self._delay(job.failures, policy))
-        match plan:
-            case Again(delay_s=delay_s):
-                return self._rest(job, delay_s)
-            case Later(tier=tier, delay_s=delay_s):
-                self._address(job, "failed", tier=tier, due_at=self._now().timestamp() + delay_s)
-            case _:
-                self._address(job, "failed")
-        return None
-
-    def _deferred(self, job: Job, error: DeferredError) -> float | None:
-        job.deferrals += 1
-        store_down = isinstance(error, StoreDownError)
-        self._note_failure(job, error, "store_down" if store_down else "deferred")
-        if isinstance(error, StoreDownError) and error.policy == "dead-letter" and self._publisher is not None:
-            return self._give_up(job, "store_down", error, counted=False)
-        return self._rest(
-            job, delay_after(job.deferrals, first_s=_DEFER_FIRST_S, longest_s=_DEFER_LONGEST_S, jitter=self._jitter)
-        )
-
-    def _delay(self, failures: int, policy: RetryPolicy) -> float:
-        return delay_after(
-            failures, first_s=policy.first_delay_s, longest_s=policy.longest_delay_s, jitter=self._jitter
-        )
-
-    def _rest(self, job: Job, seconds: float) -> float:
-        job.doing = RETRYING
-        return seconds
-
-    def _note_failure(self, job: Job, error: Exception, kind: str) -> None:
-        job.last_error = error_text(error)
-        self._metrics.failure(job.record.topic, self._label(job), kind)
-        logger.warning(
-            "event_not_processed",
-            kind=kind,
-            group=self._config.group_id,
-            event_type=job.event_type,
-            attempt=job.failures,
-            deferrals=job.deferrals,
-            **coordinates(job.record),
-            **error_fields(error),
-        )
-
     # --- leaving
-
-    def _give_up(self, job: Job, reason: str, error: Exception, *, counted: bool = True) -> float | None:
-        """Address the record to the dead-letter topic, or wait for somebody to help when there is none."""
-        if job.trail is None or not job.trail.failures or job.last_error is None:
-            self._note_failure(job, error, reason)
-        job.last_error = error_text(error)
-        job.trail = self._trail(job).after(error, at=self._moment(), counted=counted and job.registration is not None)
-        if self._publisher is None:
-            job.deferrals += 1
-            return self._rest(
-                job, delay_after(job.deferrals, first_s=_DEFER_FIRST_S, longest_s=_DEFER_LONGEST_S, jitter=self._jitter)
-            )
-        self._address(job, reason)
-        return None
-
-    def _address(self, job: Job, reason: str, *, tier: int = 0, due_at: float = 0.0) -> None:
-        trail = self._trail(job)
-        config = self._config
-        topic = config.retry_topic_of(trail.topic, tier) if tier else config.dead_letter_topic_of(trail.topic)
-        make = partial(
-            letter, job.record, trail, topic=topic, group=config.group_id, reason=reason, due_at=due_at, tier=tier
-        )
-        outcome = "retry_topic" if tier else "dead_letter"
-        job.parcel = Parcel(message=make(), slim=make(slim=True), outcome=outcome)
-        log = logger.warning if tier else logger.error
-        log(
-            "event_to_retry_topic" if tier else "event_dead_lettered",
-            group=config.group_id,
-            to=topic,
-            reason=reason,
-            event_type=job.event_type,
-            attempts=trail.attempts,
-            error=job.last_error,
-            **coordinates(job.record),
-        )
 
     async def _send(self, job: Job, parcel: Parcel) -> float | None:
         """Publish the parcel; the record is done only when the broker has it."""
         job.doing = PUBLISHING
-        error = await self._publish(parcel)
+        error = await post(self._publisher, parcel)
         if error is None:
             self._done(job, parcel.outcome)
             return None
         parcel.failures += 1
-        self._note_failure(job, error, "publish_failed")
-        return delay_after(parcel.failures, first_s=_DEFER_FIRST_S, longest_s=_DEFER_LONGEST_S, jitter=self._jitter)
-
-    async def _publish(self, parcel: Parcel) -> Exception | None:
-        """Why the message was not acknowledged, or ``None``."""
-        if self._publisher is None:
-            return LookupError("The consumer has no publisher")
-        try:
-            async with asyncio.timeout(_PUBLISH_LIMIT_S):
-                (outcome,) = await self._publisher.publish_batch([parcel.message])
-        except Exception as error:  # noqa: BLE001  # tried again, counted and logged by the caller
-            return error
-        if outcome.error is not None and not outcome.transient:
-            parcel.message = parcel.slim  # perhaps the history made it too large
-        return outcome.error
+        self._failures.note(job, error, "publish_failed")
+        return defer_delay(parcel.failures, self._jitter)
 
     def _done(self, job: Job, outcome: str) -> None:
-        self._metrics.outcome(job.record.topic, self._label(job), outcome)
-
-    # --- small
-
-    def _label(self, job: Job) -> str:
-        if job.registration is not None:
-            return job.registration.event_type
-        return UNDECODED if job.event_type is None else UNREGISTERED
-
-    def _trail(self, job: Job) -> Any:
-        return job.trail or trail_of(job.record, from_retry_topic=False)
-
-    def _moment(self) -> str:
-        return self._now().astimezone(UTC).isoformat(timespec="milliseconds")
+        self._metrics.outcome(job.record.topic, job.label, outcome)
 
 
 async def _through(step: ProcessingStep, delivery: Delivery[Any], proceed: Proceed, **offered: Any) -> None:
     """One step; what outer steps offer goes on inwards."""
     await step.process(delivery, partial(proceed, **offered) if offered else proceed)
-
-
-def _next_attempt(delivery: Delivery[Any]) -> Delivery[Any]:
-    return Delivery(
-        record=delivery.record,
-        envelope=delivery.envelope,
-        data=delivery.data,
-        attempt=delivery.attempt + 1,
-    )
 
 
 def _carrier(delivery: Delivery[Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.letters import Trail
+from huleedu_service_libs.kafka.consumer.metrics import UNDECODED, UNREGISTERED
 from huleedu_service_libs.kafka.consumer.ports import Delivery
 from huleedu_service_libs.kafka.consumer.registry import Registration
 from huleedu_service_libs.kafka.consumer.watermark import Watermark
@@ -41,11 +42,19 @@ class Job:
     event_type: str | None = None
     failures: int = 0  # runs in place
     deferrals: int = 0  # in a row
+    outage_since: float | None = None  # the first of them
     ran: bool = False
     parcel: Parcel | None = None
     doing: str = HANDLING
     last_error: str | None = None
     told: bool = False  # that it holds up its partition
+
+    @property
+    def label(self) -> str:
+        """The event type as metrics have it: few values."""
+        if self.registration is not None:
+            return self.registration.event_type
+        return UNDECODED if self.event_type is None else UNREGISTERED
 
 
 @dataclass(slots=True, kw_only=True, eq=False)

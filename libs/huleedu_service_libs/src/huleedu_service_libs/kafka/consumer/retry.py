@@ -8,8 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from huleedu_service_libs.kafka.consumer.config import RetryPolicy
+from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError
+from huleedu_service_libs.outages import causes, is_outage
 
-__all__ = ["Again", "GiveUp", "Later", "delay_after", "plan_retry"]
+__all__ = ["Again", "GiveUp", "Later", "delay_after", "plan_retry", "waits_for_others"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,21 @@ def delay_after(failures: int, *, first_s: float, longest_s: float, jitter: Call
     """
     whole = min(longest_s, first_s * 2.0 ** min(failures - 1, 30))
     return whole * (1 + jitter()) / 2
+
+
+def waits_for_others(policy: RetryPolicy, error: Exception, *, since_s: float) -> bool:
+    """Whether the event has to wait for something that is out of reach, and no attempt is counted.
+
+    Args:
+        policy: What else is an outage, and for how long it may last.
+        error: What the handler raised.
+        since_s: Seconds since the outage began for this event.
+    """
+    if isinstance(error, (HandlerTimeoutError, *policy.never)):
+        return False
+    if policy.outage_limit_s is not None and since_s > policy.outage_limit_s:
+        return False
+    return is_outage(error) or any(isinstance(each, policy.outages) for each in causes(error))
 
 
 def plan_retry(

@@ -13,7 +13,8 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, error_text
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.driver import Listener
-from huleedu_service_libs.kafka.consumer.handling import Handling, coordinates
+from huleedu_service_libs.kafka.consumer.failures import coordinates
+from huleedu_service_libs.kafka.consumer.handling import Handling
 from huleedu_service_libs.kafka.consumer.lanes import KeyLanes, Lane
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 from huleedu_service_libs.kafka.consumer.partitions import Intake, Job, PartitionState
