@@ -1,19 +1,20 @@
 """The driver's clients behind a `RedisClient`: four pools, so that none starves another, and all waiting on them.
 
-Only `redis_client` uses it. It reaches the server, waits for items of lists and
-closes, each within a limit of time. Commands borrow a connection for a moment;
+Only `redis_client` uses it. It connects, waits for items of lists and closes, each
+within a limit of time. Plain commands share one connection of their own (`_redis_executor`);
 transactions, blocking pops and subscriptions hold one for as long as they
 last. From one pool, a hundred of them would leave none for commands.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from dataclasses import dataclass
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
 
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs._redis_executor import Opened, PipeliningConfig
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
@@ -26,21 +27,25 @@ __all__ = ["RedisClientConfig", "RedisConnections", "RedisUnreachableError", "re
 
 _SHORTEST_WAIT_S = 0.001
 
+_MakePool = Callable[[], ConnectionPool]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisClientConfig:
     """How many connections, and how patient.
 
     Attributes:
-        max_connections: Connections for commands, and as many again for watching transactions.
-            Further callers queue.
-        pool_wait_s: Seconds that a caller queues for a connection before it gets a `ConnectionError`.
+        max_connections: Connections for transactions, and as many again for users of the raw client.
+            Further callers queue. The client's own commands share one connection beside those.
+        pool_wait_s: Seconds that a caller queues for a connection, or a command for its turn, before it
+            gets a `ConnectionError`.
         connect_timeout_s: Seconds to open a connection.
         socket_timeout_s: Seconds to wait for a reply.
         start_timeout_s: Seconds in which `start` reaches the server or fails.
         stop_timeout_s: Seconds in which `stop` closes the connections; then they are given up and logged.
         blocking_slice_s: Seconds that one ``BLPOP`` waits on the server; longer waits are made of several,
             so that a dead connection is noticed.
+        pipelining: How commands share their connection.
 
     Raises:
         ValueError: A value is not positive.
@@ -53,11 +58,13 @@ class RedisClientConfig:
     start_timeout_s: float = 10.0
     stop_timeout_s: float = 5.0
     blocking_slice_s: float = 20.0
+    pipelining: PipeliningConfig = field(default_factory=PipeliningConfig)
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if isinstance(value, int | float) and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
 
 
 class RedisUnreachableError(RedisConnectionError):
@@ -79,11 +86,19 @@ class RedisUnreachableError(RedisConnectionError):
         return f"Redis client {self.client_id!r} reached no server at {self.address}: {self.reason}"
 
 
-async def reach(client: Redis, client_id: str, redis_url: str, limit_s: float) -> None:
+class Pinging(Protocol):
+    """The driver's client, or whatever else can ask a server whether it is there."""
+
+    def ping(self) -> Awaitable[Any]:
+        """Its answer."""
+        ...
+
+
+async def reach(client: Pinging, client_id: str, redis_url: str, limit_s: float) -> None:
     """Wait for a server's first answer.
 
     Args:
-        client: The driver's client.
+        client: Asks it.
         client_id: For the error.
         redis_url: For the error.
         limit_s: Seconds.
@@ -115,36 +130,72 @@ class RedisConnections:
         clock: Monotonic seconds.
 
     Attributes:
-        commands: For everything that answers at once.
+        commands: The raw client, for whoever wants the driver itself.
         transactions: For pipelines, which keep a connection while they watch keys.
         blocking: For commands that wait on the server.
         subscriptions: For publish/subscribe, which lends one for all subscribers and makes it again itself.
     """
 
     def __init__(self, redis_url: str, config: RedisClientConfig, *, clock: Clock = monotonic) -> None:
+        self._redis_url = redis_url
         self._config = config
         self._clock = clock
-        once = Retry(NoBackoff(), 0)
+        queueing = self._pool(
+            BlockingConnectionPool, max_connections=config.max_connections, timeout=config.pool_wait_s
+        )
+        waiting_s = config.blocking_slice_s + config.socket_timeout_s
+        self._makers: tuple[_MakePool, ...] = (
+            queueing,
+            queueing,
+            self._pool(ConnectionPool, socket_timeout=waiting_s),
+            self._pool(ConnectionPool),
+        )
+        self.commands, self.transactions, self.blocking, self.subscriptions = (
+            Redis.from_pool(make()) for make in self._makers
+        )
+
+    def _pool(self, kind: type[ConnectionPool], **settings: Any) -> _MakePool:
         common: dict[str, Any] = {
             "decode_responses": True,
-            "socket_connect_timeout": config.connect_timeout_s,
+            "socket_connect_timeout": self._config.connect_timeout_s,
+            "socket_timeout": self._config.socket_timeout_s,
             "socket_keepalive": True,
         }
-        queueing: dict[str, Any] = {
-            **common,
-            "max_connections": config.max_connections,
-            "timeout": config.pool_wait_s,
-            "socket_timeout": config.socket_timeout_s,
-            "retry": once,
-        }
-        waiting_s = config.blocking_slice_s + config.socket_timeout_s
-        self.commands: Redis = Redis.from_pool(BlockingConnectionPool.from_url(redis_url, **queueing))
-        self.transactions: Redis = Redis.from_pool(BlockingConnectionPool.from_url(redis_url, **queueing))
-        self.blocking: Redis = Redis.from_pool(
-            ConnectionPool.from_url(redis_url, **common, socket_timeout=waiting_s, retry=once)
-        )
-        self.subscriptions: Redis = Redis.from_pool(
-            ConnectionPool.from_url(redis_url, **common, socket_timeout=config.socket_timeout_s, retry=once)
+
+        def make() -> ConnectionPool:
+            fresh = {**common, **settings, "retry": Retry(NoBackoff(), 0)}
+            return kind.from_url(self._redis_url, **fresh)
+
+        return make
+
+    @property
+    def _clients(self) -> tuple[Redis, ...]:
+        return self.commands, self.transactions, self.blocking, self.subscriptions
+
+    def forget(self) -> None:
+        """Drop all connections unclosed, and begin anew: their event loop is closed."""
+        for client, make in zip(self._clients, self._makers, strict=True):
+            client.connection_pool = make()
+
+    async def open_for_pipelining(self) -> Opened:
+        """A connection outside of all pools, connected and authenticated by the driver and then taken from it.
+
+        Raises:
+            redis.exceptions.RedisError: As the driver raises it.
+        """
+        connection = self.commands.connection_pool.make_connection()  # type: ignore[no-untyped-call]  # no hint there
+        try:
+            await connection.connect()
+        except BaseException:
+            connection._close()  # noqa: SLF001  # its own way to close when nobody can wait
+            raise
+        reader, writer = connection._reader, connection._writer  # noqa: SLF001  # it has no way to hand them over
+        connection._reader = connection._writer = None  # noqa: SLF001  # they are ours now
+        return Opened(
+            transport=writer.transport,
+            received=bytes(reader._buffer),  # noqa: SLF001  # what came behind the answer to the last command
+            error_of=connection._parser.parse_error,  # noqa: SLF001  # knows the driver's exceptions
+            kept=(connection, reader, writer),
         )
 
     async def first_item(self, keys: list[str], timeout_s: float) -> tuple[str, str] | None:
@@ -175,7 +226,7 @@ class RedisConnections:
             TimeoutError: Not all were closed within the stop time-out.
             Exception: The first error that a pool gave.
         """
-        clients = (self.subscriptions, self.blocking, self.transactions, self.commands)
+        clients = reversed(self._clients)
         limit_s = self._config.stop_timeout_s
         try:
             async with asyncio.timeout(limit_s):

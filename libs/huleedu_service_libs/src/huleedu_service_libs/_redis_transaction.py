@@ -6,9 +6,11 @@ here. Knows nothing of starting and stopping.
 """
 
 import asyncio
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Protocol
 
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._redis_executor import Command, commands
 from huleedu_service_libs.logging_utils import create_service_logger
 
 with requires_extra("redis", module=__name__):
@@ -16,11 +18,19 @@ with requires_extra("redis", module=__name__):
     from redis.asyncio.client import Pipeline
     from redis.exceptions import NoScriptError
 
-__all__ = ["Scripts", "TransactionPipeline", "open_pipeline"]
+__all__ = ["Scripts", "Submit", "TransactionPipeline", "open_pipeline"]
 
 logger = create_service_logger("huleedu_service_libs.redis")
 
 _giving_back: set[asyncio.Task[None]] = set()
+
+
+class Submit(Protocol):
+    """Sends one command."""
+
+    def __call__(self, command: Command, /, *args: Any) -> Awaitable[Any]:
+        """Its raw answer."""
+        ...
 
 
 class TransactionPipeline(Pipeline):
@@ -77,27 +87,27 @@ class Scripts:
         self._client_id = client_id
         self._bodies: dict[str, str] = {}
 
-    async def register(self, client: Redis, body: str) -> str:
+    async def register(self, submit: Submit, body: str) -> str:
         """Load a script; its SHA-1."""
-        sha = str(await client.script_load(body))
+        sha = str(await submit(commands.SCRIPT_LOAD, body))
         self._bodies[sha] = body
         return sha
 
-    async def run(self, client: Redis, sha: str, keys: list[str], args: list[Any]) -> Any:
+    async def run(self, submit: Submit, sha: str, keys: list[str], args: list[Any]) -> Any:
         """Run a script; one that the server has lost is loaded again first, as nothing ran before that.
 
         Raises:
             redis.exceptions.NoScriptError: Neither the server nor this object knows ``sha``.
         """
         try:
-            return await client.evalsha(sha, len(keys), *keys, *args)
+            return await submit(commands.EVALSHA, sha, len(keys), *keys, *args)
         except NoScriptError:
             body = self._bodies.get(sha)
             if body is None:
                 raise
             logger.info("Redis lost a script; loading it again", client_id=self._client_id, sha=sha)
-            await client.script_load(body)
-            return await client.evalsha(sha, len(keys), *keys, *args)
+            await submit(commands.SCRIPT_LOAD, body)
+            return await submit(commands.EVALSHA, sha, len(keys), *keys, *args)
 
 
 async def _give_back(pool: Any, connection: Any) -> None:

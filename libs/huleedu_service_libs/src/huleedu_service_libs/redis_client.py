@@ -1,14 +1,14 @@
 """The Redis client of the services: commands, transactions, scripts and publish/subscribe.
 
 Services bind `RedisClient` in their containers as `AtomicRedisClientProtocol`.
-It owns the driver (redis-py) together with ``_redis_connections``,
-``_redis_transaction`` and ``redis_pubsub``. It knows nothing of idempotency or
-of what its keys mean.
+It owns the driver (redis-py) together with ``_redis_connections``, ``_redis_transaction``
+and ``redis_pubsub``; its plain commands are in ``_redis_commands`` and travel through
+``_redis_executor``. It knows nothing of idempotency or of what its keys mean.
 """
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -17,7 +17,18 @@ from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_s
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs._redis_commands import RedisCommands
 from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections, RedisUnreachableError, reach
+from huleedu_service_libs._redis_executor import (
+    Command,
+    Executor,
+    PipeliningConfig,
+    RedisOverloadedError,
+    ReplyLateError,
+    ReplyLostError,
+    commands,
+)
+from huleedu_service_libs._redis_executor.claims import Claim, claim
 from huleedu_service_libs._redis_transaction import Scripts, TransactionPipeline, open_pipeline
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
@@ -30,9 +41,13 @@ with requires_extra("redis", module=__name__):
 __all__ = [
     "REDIS_URL",
     "AtomicRedisClientProtocol",
+    "PipeliningConfig",
     "RedisClient",
     "RedisClientConfig",
+    "RedisOverloadedError",
     "RedisUnreachableError",
+    "ReplyLateError",
+    "ReplyLostError",
 ]
 
 logger = create_service_logger("huleedu_service_libs.redis")
@@ -40,22 +55,27 @@ logger = create_service_logger("huleedu_service_libs.redis")
 REDIS_URL: str = os.environ.get("REDIS_URL", "redis://redis:6379")
 """The server, read from the environment when this module is imported."""
 
-_SCAN_PAGE = 100
+_FAILURES = (RedisError, OSError, TimeoutError)
 
 _Reply = TypeVar("_Reply")
 
 
-class RedisClient(AtomicRedisClientProtocol):
+class RedisClient(RedisCommands, AtomicRedisClientProtocol):
     """One service's way to Redis. Replies are ``str``, never ``bytes``.
 
-    Errors of the driver are logged once and raised unchanged. A command is never repeated behind
-    the caller's back (see `RedisConnections`); after a restart of the server the next command
-    connects anew.
+    Commands that tasks issue at the same time share a round trip; a command that is alone leaves at once.
+    Errors are logged once and raised. After a lost connection the next command connects anew, and a command
+    whose reply got lost is sent again if that is safe; where it is not, the caller gets a `ReplyLostError`
+    (``_redis_executor.commands`` has the table).
 
     While it is not started, commands that the services use early (``get``, ``setex``,
     ``set_if_not_exists``, ``scan_pattern``, ``ping``) start the client with a warning; all others
     raise `RuntimeError`. That holds after `stop` as well as before `start`: unlike `KafkaBus`, a stopped
     client is used again by whoever shares it, and loses nothing by that.
+
+    A client belongs to the event loop that uses it first, until it is stopped; another one gets a `RuntimeError`. When
+    its loop is closed, it drops its connections and belongs to the next that uses it. Cancelling a
+    command cancels only the wait.
 
     Constructing does no I/O and needs no running event loop.
 
@@ -69,7 +89,7 @@ class RedisClient(AtomicRedisClientProtocol):
     Attributes:
         client_id: As given.
         redis_url: As given, credentials included: not for logs.
-        client: The driver's client for plain commands.
+        client: The driver's own client, with connections of its own.
     """
 
     def __init__(
@@ -85,6 +105,14 @@ class RedisClient(AtomicRedisClientProtocol):
         self.redis_url = redis_url
         self._config = config or RedisClientConfig()
         self._connections = RedisConnections(redis_url, self._config, clock=clock)
+        self._executor = Executor(
+            self._connections.open_for_pipelining,
+            self._config.pipelining,
+            reply_limit_s=self._config.socket_timeout_s,
+            wait_limit_s=self._config.pool_wait_s,
+        )
+        self._clock = clock
+        self._home: asyncio.AbstractEventLoop | None = None
         self.client: Redis = self._connections.commands
         self._pubsub: RedisPubSub | None = None
         self._pubsub_config = pubsub_config
@@ -120,34 +148,42 @@ class RedisClient(AtomicRedisClientProtocol):
                 `redis.exceptions.ConnectionError`.
             redis.exceptions.RedisError: The server answered with an error, such as wrong credentials.
         """
+        self._enter()
         async with self._lifecycle:
             if self._started:
                 return
             try:
-                await reach(self.client, self.client_id, self.redis_url, self._config.start_timeout_s)
-            except Exception as error:
-                log_redis_failure(self.client_id, "start", error)
+                await reach(self._executor, self.client_id, self.redis_url, self._config.start_timeout_s)
+            except BaseException as error:
+                self._executor.cut()
+                if isinstance(error, Exception):
+                    log_redis_failure(self.client_id, "start", error)
                 raise
-            self._pubsub = RedisPubSub(
-                self.client,
-                self.client_id,
-                subscriptions=self._connections.subscriptions,
-                config=self._pubsub_config,
-            )
+            self._pubsub = self._make_pubsub()
             self._started = True
         logger.info("Redis client started", client_id=self.client_id, address=mask_url_credentials(self.redis_url))
 
     async def stop(self) -> None:
-        """Close all connections, within the stop time-out; errors are logged, counted and swallowed."""
+        """Wait for the replies to what was issued, then close all connections, each within the stop time-out.
+
+        Errors are logged, counted and swallowed.
+        """
+        try:
+            self._enter()
+        except RuntimeError as error:
+            note_redis_swallowed(self.client_id, "stop", error)
+            return
         async with self._lifecycle:
             was_started, self._started = self._started, False
             pubsub, self._pubsub = self._pubsub, None
             try:
                 if pubsub is not None:
                     await pubsub.aclose()
+                await self._executor.aclose(self._config.stop_timeout_s)
                 await self._connections.aclose()
             except Exception as error:  # noqa: BLE001  # the contract: stop() never raises
                 note_redis_swallowed(self.client_id, "stop", error)
+            self._home = None
         if was_started:
             logger.info("Redis client stopped", client_id=self.client_id)
 
@@ -155,127 +191,38 @@ class RedisClient(AtomicRedisClientProtocol):
         """Whether Redis answers; never raises."""
         try:
             await self._start_if_needed("ping")
-            return bool(await self.client.ping())
-        except (RedisError, OSError, TimeoutError) as error:
+            await self._executor.ping()
+        except _FAILURES as error:
             note_redis_swallowed(self.client_id, "ping", error)
             return False
+        return True
 
     async def server_info(self) -> dict[str, Any]:
         """What the server says of itself (``INFO``): its run, memory, persistence and statistics."""
-        return cast("dict[str, Any]", await self._command("info", lambda redis: redis.info()))
+        text = await self._command("info", commands.INFO)
+        return cast("dict[str, Any]", self.client.response_callbacks["INFO"](text))
 
-    # --- strings and keys ---
+    # --- commands; the rest of them is in `RedisCommands`
 
     async def set_if_not_exists(self, key: str, value: str, ttl_seconds: int | None = None) -> bool:
-        """Set ``key`` unless it exists; ``True`` only for the one caller that set it."""
+        """Set ``key`` unless it exists; ``True`` only for the one caller that set it.
+
+        When the reply gets lost, the client looks whose value stands there. That tells callers apart if their
+        values differ, or if what is there is older than this call.
+
+        Args:
+            key: Where.
+            value: What; unique to the caller if it matters who has won.
+            ttl_seconds: Time to live; ``None`` is for ever.
+        """
         await self._start_if_needed("set_if_not_exists")
-        return bool(await self._run("set_if_not_exists", self.client.set(key, value, nx=True, ex=ttl_seconds)))
-
-    async def get(self, key: str) -> str | None:
-        """The value of ``key``, or ``None``."""
-        await self._start_if_needed("get")
-        return cast("str | None", await self._run("get", self.client.get(key)))
-
-    async def setex(self, key: str, ttl_seconds: int, value: str) -> bool:
-        """Set ``key`` with a time to live; the argument order is key, ttl, value."""
-        await self._start_if_needed("setex")
-        return bool(await self._run("setex", self.client.set(key, value, ex=ttl_seconds)))
-
-    async def scan_pattern(self, pattern: str) -> list[str]:
-        """All keys that match a glob pattern, each once, in no particular order."""
-        await self._start_if_needed("scan_pattern")
-        return await self._run("scan_pattern", self._scan(pattern))
-
-    async def delete_key(self, key: str) -> int:
-        """Delete one key; the number deleted, 0 or 1."""
-        return await self._command("delete_key", lambda redis: redis.delete(key))
+        wanted = Claim(key=key, value=value, ttl_seconds=ttl_seconds)
+        return await self._run("set_if_not_exists", claim(self._executor, wanted, self._clock))
 
     async def delete(self, *keys: str) -> int:
         """Delete keys; the number deleted, 0 without keys."""
         self._require_started()
-        return await self._command("delete", lambda redis: redis.delete(*keys)) if keys else 0
-
-    async def expire(self, key: str, ttl_seconds: int) -> bool:
-        """Set a time to live; ``False`` when the key is absent."""
-        return bool(await self._command("expire", lambda redis: redis.expire(key, ttl_seconds)))
-
-    async def ttl(self, key: str) -> int:
-        """Remaining seconds; -2 when the key is absent, -1 without expiry."""
-        return await self._command("ttl", lambda redis: redis.ttl(key))
-
-    async def exists(self, key: str) -> int:
-        """1 when the key exists, else 0."""
-        return await self._command("exists", lambda redis: redis.exists(key))
-
-    # --- sets and sorted sets ---
-
-    async def sadd(self, key: str, *members: str) -> int:
-        """Add members to a set; the number that were new."""
-        return await self._command("sadd", lambda redis: redis.sadd(key, *members))
-
-    async def srem(self, key: str, *members: str) -> int:
-        """Remove members from a set; the number removed."""
-        return await self._command("srem", lambda redis: redis.srem(key, *members))
-
-    async def scard(self, key: str) -> int:
-        """Size of a set."""
-        return await self._command("scard", lambda redis: redis.scard(key))
-
-    async def spop(self, key: str) -> str | None:
-        """Remove and return one member of a set."""
-        return cast("str | None", await self._command("spop", lambda redis: redis.spop(key)))
-
-    async def smembers(self, key: str) -> set[str]:
-        """All members of a set; empty when the key is absent."""
-        return cast("set[str]", await self._command("smembers", lambda redis: redis.smembers(key)))
-
-    async def zadd(self, key: str, mapping: dict[str, float]) -> int:
-        """Add scored members to a sorted set; the number that were new."""
-        return cast("int", await self._command("zadd", lambda redis: redis.zadd(key, mapping)))
-
-    async def zrem(self, key: str, *members: str) -> int:
-        """Remove members from a sorted set; the number removed."""
-        return await self._command("zrem", lambda redis: redis.zrem(key, *members))
-
-    # --- hashes ---
-
-    async def hset(self, key: str, field: str, value: str) -> int:
-        """Set one field of a hash; 1 when new, 0 when updated."""
-        return await self._command("hset", lambda redis: redis.hset(key, field, value))
-
-    async def hget(self, key: str, field: str) -> str | None:
-        """One field of a hash, or ``None``."""
-        return cast("str | None", await self._command("hget", lambda redis: redis.hget(key, field)))
-
-    async def hlen(self, key: str) -> int:
-        """Number of fields of a hash."""
-        return await self._command("hlen", lambda redis: redis.hlen(key))
-
-    async def hgetall(self, key: str) -> dict[str, str]:
-        """All fields of a hash; empty when the key is absent."""
-        return cast("dict[str, str]", await self._command("hgetall", lambda redis: redis.hgetall(key)))
-
-    async def hexists(self, key: str, field: str) -> bool:
-        """Whether a hash has the field."""
-        return bool(await self._command("hexists", lambda redis: redis.hexists(key, field)))
-
-    # --- lists ---
-
-    async def rpush(self, key: str, *values: str) -> int:
-        """Append to a list; its length."""
-        return await self._command("rpush", lambda redis: redis.rpush(key, *values))
-
-    async def lpush(self, key: str, *values: str) -> int:
-        """Prepend to a list; its length."""
-        return await self._command("lpush", lambda redis: redis.lpush(key, *values))
-
-    async def llen(self, key: str) -> int:
-        """Length of a list."""
-        return await self._command("llen", lambda redis: redis.llen(key))
-
-    async def lrange(self, key: str, start: int, stop: int) -> list[str]:
-        """A slice of a list, both ends included."""
-        return cast("list[str]", await self._command("lrange", lambda redis: redis.lrange(key, start, stop)))
+        return int(await self._command("delete", commands.DEL, *keys)) if keys else 0
 
     async def blpop(self, keys: list[str], timeout: float = 0) -> tuple[str, str] | None:  # noqa: ASYNC109  # Redis' own argument
         """Wait for an item at the head of one of several lists.
@@ -307,7 +254,8 @@ class RedisClient(AtomicRedisClientProtocol):
 
     async def register_script(self, script_body: str) -> str:
         """Load a Lua script; its SHA-1."""
-        return await self._command("register_script", lambda redis: self._scripts.register(redis, script_body))
+        self._require_started()
+        return await self._run("register_script", self._scripts.register(self._executor.submit, script_body))
 
     async def execute_script(self, sha: str, keys: list[str], args: list[Any]) -> Any:
         """Run a registered script.
@@ -318,7 +266,8 @@ class RedisClient(AtomicRedisClientProtocol):
         Raises:
             redis.exceptions.NoScriptError: Neither the server nor this client knows ``sha``.
         """
-        return await self._command("execute_script", lambda redis: self._scripts.run(redis, sha, keys, args))
+        self._require_started()
+        return await self._run("execute_script", self._scripts.run(self._executor.submit, sha, keys, args))
 
     # --- publish/subscribe ---
 
@@ -340,7 +289,30 @@ class RedisClient(AtomicRedisClientProtocol):
 
     # --- inside ---
 
+    def _enter(self) -> None:
+        """Belong to the running loop, see the class."""
+        loop = asyncio.get_running_loop()
+        if self._home is loop:
+            return
+        if self._home is not None:
+            if not self._home.is_closed():
+                raise RuntimeError(
+                    f"Redis client '{self.client_id}' belongs to another event loop that is still open: "
+                    "use one client for each loop, or stop() it there first"
+                )
+            logger.info("Redis client moves from a closed event loop to the running one", client_id=self.client_id)
+            self._executor.forget()
+            self._connections.forget()
+            self._lifecycle = asyncio.Lock()
+            self._pubsub = self._make_pubsub() if self._started else None
+        self._home = loop
+
+    def _make_pubsub(self) -> RedisPubSub:
+        subscriptions = self._connections.subscriptions
+        return RedisPubSub(self.client, self.client_id, subscriptions=subscriptions, config=self._pubsub_config)
+
     async def _start_if_needed(self, operation: str) -> None:
+        self._enter()
         if self._started:
             return
         logger.warning(
@@ -351,24 +323,31 @@ class RedisClient(AtomicRedisClientProtocol):
     def _require_started(self) -> None:
         if not self._started:
             raise RuntimeError(f"Redis client '{self.client_id}' is not running.")
+        self._enter()
 
     def _require_pubsub(self) -> RedisPubSub:
         if self._pubsub is None:
             raise RuntimeError(f"Redis client '{self.client_id}' is not running: PubSub not initialized.")
         return self._pubsub
 
-    async def _command(self, operation: str, send: Callable[[Redis], Awaitable[_Reply]]) -> _Reply:
-        """Run a command that needs a started client."""
+    async def _command(self, operation: str, command: Command, *args: Any) -> Any:
         self._require_started()
-        return await self._run(operation, send(self.client))
+        return await self._send(operation, command, args)
+
+    async def _early_command(self, operation: str, command: Command, *args: Any) -> Any:
+        await self._start_if_needed(operation)
+        return await self._send(operation, command, args)
+
+    async def _send(self, operation: str, command: Command, args: tuple[Any, ...]) -> Any:
+        try:
+            return await self._executor.submit(command, *args)
+        except _FAILURES as error:
+            log_redis_failure(self.client_id, operation, error)
+            raise
 
     async def _run(self, operation: str, command: Awaitable[_Reply]) -> _Reply:
         try:
             return await command
-        except (RedisError, OSError, TimeoutError) as error:
+        except _FAILURES as error:
             log_redis_failure(self.client_id, operation, error)
             raise
-
-    async def _scan(self, pattern: str) -> list[str]:
-        # A dict keeps the order and drops the repetitions that SCAN may give while the table is resized
-        return list(dict.fromkeys([key async for key in self.client.scan_iter(match=pattern, count=_SCAN_PAGE)]))

@@ -38,12 +38,13 @@ async def test_cancelled_commands_mix_up_no_replies(redis_url: str, redis_prefix
 
 
 async def test_a_full_pool_gives_up_after_the_wait_limit(redis_url: str) -> None:
-    """A caller that gets no connection within the limit gets a ConnectionError."""
+    """A user of the raw client that gets no connection in time gets a ConnectionError; commands have their own."""
     config = RedisClientConfig(max_connections=1, pool_wait_s=0.1)
     async with RedisClient(client_id="narrow", redis_url=redis_url, config=config) as client:
         held = await client.client.connection_pool.get_connection()  # type: ignore[no-untyped-call]
         with pytest.raises(RedisConnectionError, match="No connection available"):
-            await client.get("k")
+            await client.client.get("k")
+        assert await client.get("k") is None
         await client.client.connection_pool.release(held)
 
 

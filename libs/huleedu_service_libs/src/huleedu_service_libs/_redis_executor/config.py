@@ -1,0 +1,38 @@
+"""Sizes and patience of the executor."""
+
+from dataclasses import dataclass
+
+__all__ = ["PipeliningConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipeliningConfig:
+    """How commands share the connection.
+
+    Attributes:
+        batch_commands: Commands in one write.
+        batch_bytes: Bytes in one write; a single command may be larger.
+        unanswered: Commands that may be under way; the others wait for replies.
+        waiting: Commands that may wait; more are refused with `RedisOverloadedError`.
+        repeats: How often a command whose reply got lost is sent again, if repeating it is safe.
+        backoff_s: Seconds before the second attempt to connect for commands to be repeated; doubles with each, and
+            up to half is taken off at random.
+
+    Raises:
+        ValueError: A size is not positive, or a number is negative.
+    """
+
+    batch_commands: int = 1_000
+    batch_bytes: int = 256 * 1024
+    unanswered: int = 4_000
+    waiting: int = 100_000
+    repeats: int = 3
+    backoff_s: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("batch_commands", "batch_bytes", "unanswered", "waiting"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("repeats", "backoff_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")

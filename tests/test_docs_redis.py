@@ -1,0 +1,46 @@
+"""The page on Redis is as true as the code: its snippets run, and its table is the code's."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from huleedu_service_libs._redis_executor.commands import COMMANDS
+
+PAGE = (Path(__file__).resolve().parent.parent / "docs" / "concepts" / "redis.md").read_text(encoding="utf-8")
+
+WIRE = {
+    "delete": "DEL",
+    "delete_key": "DEL",
+    "execute_script": "EVALSHA",
+    "register_script": "SCRIPT LOAD",
+    "scan_pattern": "SCAN",
+    "server_info": "INFO",
+    "setex": "SET",
+}
+INTERNAL = {"SET NX", "PTTL", "PUBLISH"}  # a section of its own, its helper, and what publish/subscribe sends
+
+
+def _names() -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
+        exec(compile(snippet, "redis.md", "exec"), names)  # noqa: S102  # the page of this repository
+    return names
+
+
+@pytest.mark.integration
+async def test_the_first_snippet_runs(redis_url: str) -> None:
+    """It claims, writes and reads."""
+    assert await _names()["work"](redis_url) == "marked"
+
+
+def test_the_table_of_repeated_commands_is_the_codes() -> None:
+    """Each command stands in the column that the code has for it."""
+    rows = re.search(r"\| sent again \|.*?\n\n", PAGE, flags=re.DOTALL)
+    assert rows is not None
+    cells = [line.split("|")[1:3] for line in rows[0].strip().splitlines()[2:]]
+    for column, repeatable in enumerate((True, False)):
+        methods = re.findall(r"`(\w+)`", " ".join(cell[column] for cell in cells))
+        told = {WIRE.get(method, method.upper()) for method in methods}
+        assert told == {each.name for each in COMMANDS if each.repeatable is repeatable} - INTERNAL
