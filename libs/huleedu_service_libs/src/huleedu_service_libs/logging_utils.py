@@ -9,29 +9,19 @@ and its pipeline know structlog.
 
 import logging
 import os
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
-from typing import Any, Self
+from typing import Any
 
 import structlog
-from structlog.processors import CallsiteParameter, CallsiteParameterAdder
 from structlog.typing import Processor
 
 from common_core.events.envelope import EventEnvelope
-from huleedu_service_libs._log_pipeline import (
-    LineLoggerFactory,
-    RootHandler,
-    ServiceBoundLogger,
-    add_record_fields,
-    add_trace_ids,
-    redact_fields,
-    render_json,
-    render_traceback,
-    set_threshold,
-    static_fields,
-    swallowed_failures,
-)
+from huleedu_service_libs._log_pipeline.line import Line
+from huleedu_service_libs._log_pipeline.logger import ServiceBoundLogger, ServiceLogger, set_threshold
+from huleedu_service_libs._log_pipeline.pipeline import chosen_environment, is_for_machines, make_line, use
+from huleedu_service_libs._log_pipeline.sink import LineLoggerFactory, swallowed_failures
+from huleedu_service_libs._log_pipeline.standard import RootHandler
 
 __all__ = [
     "bind_log_context",
@@ -55,44 +45,13 @@ _LEVELS = {
 }
 
 
-class _LazyLogger:
-    """Binds at each call, so that what was configured last counts, also for ``.bind()`` at import."""
-
-    def __init__(self, context: dict[str, Any]) -> None:
-        self._context = context  # the name that structlog.get_context() reads
-
-    def bind(self, **values: Any) -> Self:
-        return type(self)({**self._context, **values})
-
-    def new(self, **values: Any) -> Self:
-        return type(self)(values)
-
-    def unbind(self, *names: str) -> Self:
-        missing = [name for name in names if name not in self._context]
-        if missing:
-            raise KeyError(missing[0])
-        return self.try_unbind(*names)
-
-    def try_unbind(self, *names: str) -> Self:
-        return type(self)({name: value for name, value in self._context.items() if name not in names})
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_"):  # copy and pickle ask for such before __init__ has run
-            raise AttributeError(name)
-        bound = structlog.wrap_logger(None, wrapper_class=ServiceBoundLogger).bind(**self._context)
-        return getattr(bound, name)
-
-    def __repr__(self) -> str:
-        return f"<service logger {self._context}>"
-
-
 def create_service_logger(name: str | None = None) -> Any:
     """A structlog logger that may be made before logging is configured.
 
     Args:
         name: Bound as ``logger_name``; nothing is bound without one.
     """
-    return _LazyLogger({} if name is None else {"logger_name": name})
+    return ServiceLogger({} if name is None else {"logger_name": name})
 
 
 def configure_service_logging(
@@ -106,6 +65,9 @@ def configure_service_logging(
 
     Sets the environment variables ``SERVICE_NAME`` and ``ENVIRONMENT`` where they are unset.
 
+    ``SERVICE_VERSION`` (by default 1.0.0, as on spans) stands on every line as ``service_version``.
+    Before the first call loggers write what this would with nothing but those variables, at every level.
+
     Args:
         service_name: Stands on every line as ``service_name``.
         environment: ``production`` gives JSON lines, any other name console lines; by default the
@@ -118,20 +80,21 @@ def configure_service_logging(
         ValueError: Unknown level; nothing was changed then.
     """
     level = _level(log_level)
-    chosen = str(getattr(environment, "value", environment) or os.environ.get("ENVIRONMENT") or "development")
+    chosen = chosen_environment(environment)
     os.environ.setdefault("SERVICE_NAME", service_name)
     os.environ.setdefault("ENVIRONMENT", chosen)
-    shared = _shared_processors(service_name, chosen)
-    renderer = _renderers(json_lines=chosen.lower() == "production" if json_lines is None else json_lines)
+    line = make_line(service_name, chosen, json_lines=is_for_machines(chosen) if json_lines is None else json_lines)
+    processors: list[Processor] = [line]
     set_threshold(level)
     structlog.configure(
-        processors=[structlog.contextvars.merge_contextvars, *shared, *renderer],
+        processors=processors,
         wrapper_class=ServiceBoundLogger,
         logger_factory=LineLoggerFactory(),
         context_class=dict,
         cache_logger_on_first_use=False,  # a cached logger would keep the configuration it was first called under
     )
-    _install_root_handler(level, shared, renderer)
+    use(processors)
+    _install_root_handler(level, line)
 
 
 def _level(name: str) -> int:
@@ -141,38 +104,11 @@ def _level(name: str) -> int:
     return level
 
 
-def _shared_processors(service_name: str, environment: str) -> list[Processor]:
-    return [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-        CallsiteParameterAdder(
-            [CallsiteParameter.FILENAME, CallsiteParameter.FUNC_NAME, CallsiteParameter.LINENO],
-            additional_ignores=["huleedu_service_libs.logging_utils", "huleedu_service_libs._log_pipeline"],
-        ),
-        static_fields(service_name=service_name, environment=environment),
-        add_trace_ids,
-        structlog.processors.StackInfoRenderer(),
-    ]
-
-
-def _renderers(*, json_lines: bool) -> list[Processor]:
-    if json_lines:
-        return [structlog.processors.format_exc_info, redact_fields, render_json]
-    is_terminal = bool(sys.stdout) and sys.stdout.isatty()
-    return [redact_fields, structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=render_traceback)]
-
-
-def _install_root_handler(level: int, shared: list[Processor], renderer: list[Processor]) -> None:
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.contextvars.merge_contextvars, add_record_fields, *shared],
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
-    )
-    handler = RootHandler()
-    handler.setFormatter(formatter)
+def _install_root_handler(level: int, line: Line) -> None:
     root = logging.root
     for earlier in [each for each in root.handlers if isinstance(each, RootHandler)]:
         root.removeHandler(earlier)
-    root.addHandler(handler)
+    root.addHandler(RootHandler(line))
     root.setLevel(level)
 
 

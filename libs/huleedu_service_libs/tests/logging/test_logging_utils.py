@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 from common_core.config_enums import Environment
 from common_core.events.envelope import EventEnvelope
-from huleedu_service_libs import _log_pipeline
+from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
 from huleedu_service_libs.logging_utils import (
     configure_service_logging,
     create_service_logger,
@@ -41,7 +41,7 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Each test starts unconfigured, and leaves the process as it was."""
     monkeypatch.delenv("SERVICE_NAME", raising=False)
     monkeypatch.delenv("ENVIRONMENT", raising=False)
-    handlers, level, threshold = list(logging.root.handlers), logging.root.level, _log_pipeline._STATE.threshold
+    handlers, level, earlier = list(logging.root.handlers), logging.root.level, threshold()
     structlog.reset_defaults()
     with structlog.contextvars.bound_contextvars():
         yield
@@ -49,7 +49,7 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
-    _log_pipeline.set_threshold(threshold)
+    set_threshold(earlier)
     os.environ.pop("SERVICE_NAME", None)
     os.environ.pop("ENVIRONMENT", None)
 
@@ -109,6 +109,7 @@ def test_production_line(capsys: pytest.CaptureFixture[str]) -> None:
         "func_name": "test_production_line",
         "logger_name": "early.module",
         "service_name": "essay-service",
+        "service_version": "1.0.0",
         "environment": "production",
         "essay_id": 3,
         "extra": {"a": {"b": 1}},

@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
 
-from huleedu_service_libs import _log_pipeline
+from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
 from huleedu_service_libs.logging_utils import configure_service_logging
 
 from .applications import Make, make_fastapi, make_quart
@@ -42,10 +42,10 @@ def _logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Logging as services configure it: structlog's own default draws every traceback with its locals, for seconds."""
     for name in ("SERVICE_NAME", "ENVIRONMENT"):  # what the configuration sets goes with the test
         monkeypatch.setenv(name, "svc")
-    handlers, level, threshold = list(logging.root.handlers), logging.root.level, _log_pipeline._STATE.threshold
+    handlers, level, earlier = list(logging.root.handlers), logging.root.level, threshold()
     configure_service_logging("svc", "production")
     yield
     structlog.reset_defaults()
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
-    _log_pipeline.set_threshold(threshold)
+    set_threshold(earlier)

@@ -1,0 +1,105 @@
+"""Puts a line together: the event with everything that stands on every line.
+
+The last and only processor of structlog in a configured process, so that loggers of
+`create_service_logger`, of ``structlog.get_logger`` and of the standard library look
+alike. One function rather than a chain of ten: each processor of a chain costs more
+than what it adds.
+"""
+
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import structlog
+from structlog.typing import EventDict, ExcInfo, WrappedLogger
+
+from huleedu_service_libs._clock import Now
+from huleedu_service_libs._log_pipeline.ambient import TraceIds, context_fields
+from huleedu_service_libs._log_pipeline.cleaning import clean_event, clean_into, clean_text
+from huleedu_service_libs._log_pipeline.places import Places
+from huleedu_service_libs._log_pipeline.rendering import Renderer, traceback_text
+
+__all__ = ["Line"]
+
+_utc_now: Now = partial(datetime.now, UTC)  # a function around it costs a third more
+# Every line has these; a field of the caller's with such a name gets an underscore behind it.
+_OURS = frozenset({"timestamp", "level", "event", "filename", "func_name", "lineno"})
+_SPECIAL = frozenset({"exc_info", "stack_info", *_OURS})
+
+
+class Line:
+    """A processor of structlog that makes a line of an event.
+
+    Args:
+        constant: What is the same on every line; the event may say otherwise.
+        render: Draws it.
+        now: The time of day.
+    """
+
+    def __init__(self, constant: Mapping[str, str], render: Renderer, now: Now = _utc_now) -> None:
+        self._constant: dict[str, Any] = {}
+        clean_into(self._constant, dict(constant))
+        self._render = render
+        self._now = now
+        self._trace_ids = TraceIds()
+        self._place = Places()
+
+    def __call__(self, _logger: WrappedLogger, level: str, event_dict: EventDict) -> str | bytes:
+        """The line of an event that a logger of structlog's logged just now."""
+        event = event_dict.pop("event", "")
+        return self._drawn(level, event, {**context_fields(), **event_dict}, self._now(), self._place())
+
+    def draw(self, level: str, event: Any, context: dict[str, Any], fields: dict[str, Any]) -> str | bytes:
+        """The line of an event that was logged just now, by a logger with that context."""
+        return self._drawn(level, event, {**context_fields(), **context, **fields}, self._now(), self._place())
+
+    def draw_record(
+        self, level: str, event: str, fields: dict[str, Any], when: datetime, place: tuple[str, str, int]
+    ) -> str | bytes:
+        """The line of an event that was logged then and there."""
+        return self._drawn(level, event, {**context_fields(), **fields}, when, place)
+
+    def _drawn(
+        self, level: str, event: Any, fields: dict[str, Any], when: datetime, place: tuple[str, str, int]
+    ) -> str | bytes:
+        exception = ""
+        if not _SPECIAL.isdisjoint(fields):
+            fields, exception = _without_special(fields)
+        line: dict[str, Any] = {
+            "timestamp": when,
+            "level": level,
+            "event": clean_event(event),
+            **self._constant,
+            **self._trace_ids(),
+        }
+        clean_into(line, fields)
+        line["filename"], line["func_name"], line["lineno"] = place
+        if exception:
+            line["exception"] = exception
+        return self._render(line)
+
+
+def _without_special(fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Names of ours out of the way, ``exc_info`` as a traceback, ``stack_info`` as ``stack``."""
+    plain = {f"{name}_" if name in _OURS else name: value for name, value in fields.items() if name not in _ASKED}
+    if stack := fields.get("stack_info"):
+        plain["stack"] = clean_text(stack) if isinstance(stack, str) else _stack()
+    found = _exc_info(fields.get("exc_info"))
+    return plain, traceback_text(found) if found else ""
+
+
+_ASKED = ("exc_info", "stack_info")
+
+
+def _exc_info(asked: Any) -> ExcInfo | None:
+    if isinstance(asked, BaseException):
+        return type(asked), asked, asked.__traceback__
+    found = asked if isinstance(asked, tuple) else sys.exc_info() if asked else None
+    return found if found and found[0] is not None else None
+
+
+def _stack() -> str:
+    shown = structlog.processors.StackInfoRenderer(additional_ignores=["huleedu_service_libs"])
+    return clean_text(str(shown(None, "", {"stack_info": True})["stack"]))

@@ -1,0 +1,27 @@
+"""Takes secrets out of what leaves the process: URLs, texts, values of fields.
+
+The one place that knows what a secret looks like. Settings and drivers mask
+their URLs and tell their errors with it; logs, spans, error details and error answers pass through
+it. `names` tells by the name of a field, `urls` and `texts` by what is written, `policy` is what a
+service hides beyond that.
+"""
+
+from huleedu_service_libs._redaction.errors import error_fields, error_text
+from huleedu_service_libs._redaction.names import is_plain_name, is_sensitive_name
+from huleedu_service_libs._redaction.policy import RedactionPolicy, configure_redaction, on_policy_change
+from huleedu_service_libs._redaction.texts import redact_text, redact_within
+from huleedu_service_libs._redaction.urls import MASK, mask_url_credentials
+
+__all__ = [
+    "MASK",
+    "RedactionPolicy",
+    "configure_redaction",
+    "error_fields",
+    "error_text",
+    "is_plain_name",
+    "is_sensitive_name",
+    "mask_url_credentials",
+    "on_policy_change",
+    "redact_text",
+    "redact_within",
+]
