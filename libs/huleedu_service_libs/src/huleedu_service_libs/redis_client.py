@@ -32,7 +32,7 @@ from huleedu_service_libs._redis_executor.claims import Claim, claim
 from huleedu_service_libs._redis_transaction import Scripts, TransactionPipeline, open_pipeline
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
-from huleedu_service_libs.redis_pubsub import PubSubConfig, RedisPubSub
+from huleedu_service_libs.redis_pubsub import Follower, PubSubConfig, RedisPubSub
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
@@ -83,7 +83,7 @@ class RedisClient(RedisCommands, AtomicRedisClientProtocol):
         client_id: Name in logs and metrics.
         redis_url: ``redis://[user:password@]host:port/db``, ``rediss://`` or ``unix://``.
         config: Sizes and time-outs.
-        pubsub_config: Bounds of subscriptions.
+        pubsub_config: Bounds of subscriptions, and what is kept of notifications.
         clock: Monotonic seconds, for `blpop`.
 
     Attributes:
@@ -283,9 +283,16 @@ class RedisClient(RedisCommands, AtomicRedisClientProtocol):
         """The notification channel of a user."""
         return self._require_pubsub().get_user_channel(user_id)
 
-    async def publish_user_notification(self, user_id: str, event_type: str, data: dict[str, Any]) -> int:
-        """Publish ``{"event": ..., "data": ...}`` to a user's channel; the number of receivers."""
-        return await self._require_pubsub().publish_user_notification(user_id, event_type, data)
+    async def publish_user_notification(
+        self, user_id: str, event_type: str, data: dict[str, Any], *, notification_id: str | None = None
+    ) -> int:
+        """Publish ``{"event": ..., "data": ...}`` to a user's channel, see `RedisPubSub`; the number of receivers."""
+        pubsub = self._require_pubsub()
+        return await pubsub.publish_user_notification(user_id, event_type, data, notification_id=notification_id)
+
+    def follow_user(self, user_id: str, *, after: str | None = None) -> AbstractAsyncContextManager[Follower]:
+        """A context in which a user's notifications arrive, those missed since ``after`` included: see `RedisPubSub`."""
+        return self._require_pubsub().follow_user(user_id, after=after)
 
     # --- inside ---
 

@@ -39,6 +39,21 @@ _DROPPED = counter(
     "Messages that arrived and reached no subscriber.",
     ("client_id", "reason"),
 )
+_STORED = counter(
+    "huleedu_redis_notifications_stored_total",
+    "Notifications appended to a history; repeated ones were there already.",
+    ("client_id", "outcome"),
+)
+_GONE = counter(
+    "huleedu_redis_notifications_gone_total",
+    "Times that a reader was told that a part of its history is gone.",
+    ("client_id", "reason"),
+)
+_READ_FAILURES = counter(
+    "huleedu_redis_notifications_read_failures_total",
+    "Reads of a history that failed and are repeated.",
+    ("client_id",),
+)
 
 _logger = create_service_logger("huleedu_service_libs.redis.pubsub")
 
@@ -52,6 +67,7 @@ class Reports:
 
     def __init__(self, client_id: str) -> None:
         self._client_id = client_id
+        self._failed_reads = 0
         self._subscribers = _SUBSCRIBERS.labels(client_id=client_id)
 
     def joined(self) -> None:
@@ -89,6 +105,26 @@ class Reports:
         _DROPPED.labels(client_id=self._client_id, reason=reason).inc()
         if first:
             _logger.warning("redis_pubsub_dropped", client_id=self._client_id, reason=reason, channel=channel)
+
+    def stored(self, *, new: bool) -> None:
+        """A notification is in its history."""
+        _STORED.labels(client_id=self._client_id, outcome="new" if new else "repeated").inc()
+
+    def history_gone(self, reason: str, channel: str) -> None:
+        """A reader cannot have what it missed."""
+        _GONE.labels(client_id=self._client_id, reason=reason).inc()
+        _logger.warning("redis_history_gone", client_id=self._client_id, reason=reason, channel=channel)
+
+    def read(self) -> None:
+        """A history was read."""
+        self._failed_reads = 0
+
+    def read_failed(self, error: BaseException) -> None:
+        """A history could not be read. Logged at the 1st, 2nd, 4th … of all readers together."""
+        _READ_FAILURES.labels(client_id=self._client_id).inc()
+        self._failed_reads += 1
+        if self._failed_reads & (self._failed_reads - 1) == 0:
+            self._warn("redis_history_read_failed", error, in_a_row=self._failed_reads)
 
     def refused(self, channel: str, error: BaseException) -> None:
         """The server took a standing subscription away, as an ACL does."""

@@ -1,7 +1,9 @@
-"""How publish/subscribe waits, queues and comes back. Knows no driver."""
+"""How publish/subscribe waits, queues and comes back."""
 
 from dataclasses import dataclass
 from enum import StrEnum
+
+from huleedu_service_libs._redis_pubsub.history import NotificationHistory
 
 __all__ = ["Overflow", "PubSubConfig"]
 
@@ -33,6 +35,7 @@ class PubSubConfig:
         clean_up_s: Seconds in which leaving a channel is confirmed; then it is left to the server.
         first_retry_s: Pause after the first failed connection; it doubles from one to the next, with jitter.
         longest_retry_s: Longest pause between two attempts. They go on for as long as anybody subscribes.
+        history: Keeps users' notifications, so that readers who were away get them; ``None`` keeps nothing.
 
     Raises:
         ValueError: A value is not positive.
@@ -47,9 +50,10 @@ class PubSubConfig:
     clean_up_s: float = 2.0
     first_retry_s: float = 0.05
     longest_retry_s: float = 2.0
+    history: NotificationHistory | None = None
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if name != "overflow" and value <= 0:
+            if isinstance(value, int | float) and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")

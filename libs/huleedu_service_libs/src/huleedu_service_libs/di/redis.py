@@ -6,6 +6,7 @@ from typing import Protocol
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol, RedisClientProtocol
 from huleedu_service_libs.redis_client import RedisClient
+from huleedu_service_libs.redis_pubsub import PubSubConfig
 
 with requires_extra("di", module=__name__):
     from dishka import AnyOf, Provider, Scope, provide
@@ -32,11 +33,13 @@ class RedisProvider(Provider):
 
     Args:
         settings: The service's settings.
+        pubsub_config: Bounds of subscriptions, and what is kept of notifications.
     """
 
-    def __init__(self, settings: RedisSettings) -> None:
+    def __init__(self, settings: RedisSettings, pubsub_config: PubSubConfig | None = None) -> None:
         super().__init__(scope=Scope.APP)
         self._settings = settings
+        self._pubsub_config = pubsub_config
 
     @provide
     async def redis_client(
@@ -44,5 +47,9 @@ class RedisProvider(Provider):
     ) -> AsyncIterator[AnyOf[RedisClient, AtomicRedisClientProtocol, RedisClientProtocol]]:
         """The client, between ``start()`` and ``stop()``."""
         settings = self._settings
-        async with RedisClient(client_id=f"{settings.SERVICE_NAME}-redis", redis_url=settings.REDIS_URL) as client:
+        async with RedisClient(
+            client_id=f"{settings.SERVICE_NAME}-redis",
+            redis_url=settings.REDIS_URL,
+            pubsub_config=self._pubsub_config,
+        ) as client:
             yield client

@@ -1,0 +1,82 @@
+"""The page on notifying users is as true as the code: its snippets run on a real server."""
+
+import asyncio
+import re
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from huleedu_service_libs.redis_pubsub import Gap, Loss
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "notify-users.md"
+SOURCES = Path(__file__).resolve().parent.parent / "libs" / "huleedu_service_libs" / "src" / "huleedu_service_libs"
+
+
+def _names() -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    for snippet in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL):
+        exec(compile(snippet, str(PAGE), "exec"), names)  # noqa: S102  # a page of this repository
+    return names
+
+
+@pytest.mark.integration
+async def test_a_browser_of_the_page_misses_nothing(redis_url: str, unique_name: str) -> None:
+    """What was sent while it was away arrives when it comes back with the last id; a repeated event is sent once."""
+    names = _names()
+    sent: list[dict[str, Any]] = []
+    arrived = asyncio.Event()
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+        arrived.set()
+
+    async def browse(last_id: str | None, essay: int) -> None:
+        arrived.clear()
+        pushing = asyncio.create_task(names["push"](client, unique_name, last_id, send))
+        if last_id is None:
+            async with asyncio.timeout(10):
+                while await client.publish(f"ws:{unique_name}", "") == 0:  # until somebody listens
+                    await asyncio.sleep(0.01)
+            await asyncio.sleep(0.05)
+            await names["essay_checked"](client, events[essay], unique_name, essays[essay])
+        await asyncio.wait_for(arrived.wait(), 10)
+        pushing.cancel()
+
+    events, essays = [uuid4(), uuid4()], [uuid4(), uuid4()]
+    async with names["make_client"](redis_url) as client:
+        await browse(None, 0)
+        for _ in range(2):
+            await names["essay_checked"](client, events[1], unique_name, essays[1])
+        await browse(sent[0]["id"], 1)
+    assert [(each["event"], each["data"]["essay_id"]) for each in sent] == [
+        ("essay.checked", str(essay)) for essay in essays
+    ]
+
+
+@pytest.mark.integration
+async def test_the_plain_subscription_of_the_page(redis_url: str, unique_name: str) -> None:
+    """It reads until it has what it wants, and was told of no gap."""
+    names = _names()
+    gaps: list[Gap] = []
+    async with names["make_client"](redis_url) as client:
+        watching = asyncio.create_task(names["watch"](client, unique_name, gaps.append, lambda text: text == "x"))
+        async with asyncio.timeout(10):
+            while await client.publish(unique_name, "x") == 0:
+                await asyncio.sleep(0.01)
+            await watching
+    assert gaps == []
+
+
+def test_the_page_names_what_exists() -> None:
+    """Every loss has its row, and every metric of the table is in the code."""
+    page = PAGE.read_text(encoding="utf-8")
+    for loss in Loss:
+        assert f"| `{loss}` |" in page
+    code = (SOURCES / "_redis_pubsub" / "metrics.py").read_text(encoding="utf-8")
+    named = set(re.findall(r'"(huleedu_redis_[a-z_]+)"', code))
+    assert named
+    shown = set(re.findall(r"huleedu_redis_[a-z_]+", page))
+    shown |= {f"huleedu_redis_pubsub{tail}" for tail in re.findall(r"…(_[a-z_]+)", page)}
+    assert shown == named
