@@ -6,7 +6,7 @@ what it returns always has a JSON form.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import date, datetime, time
 from enum import Enum
 from typing import Any
@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text, redact_within
 
-__all__ = ["flat_entries", "flat_entry", "plain", "plain_entry", "plain_text", "redacted_field"]
+__all__ = ["flat_entries", "flat_entry", "plain", "plain_entry", "plain_text", "redacted_field", "secrets_within"]
 
 _DEPTH = 8
 _NODES = 2_000  # of one value, in all
@@ -70,6 +70,29 @@ def flat_entries(entries: Mapping[str, Any]) -> dict[str, str | bool | int | flo
 def plain_text(value: Any, limit: int = _TEXT) -> str:
     """``str(value)`` without secrets and without what UTF-8 cannot hold, cut behind ``limit`` characters."""
     return redact_within(value if type(value) is str else _str(value), limit)
+
+
+def secrets_within(value: Any) -> Iterator[str]:
+    """What stands under names that tell a secret, anywhere in ``value``, as text.
+
+    For texts of others that may repeat it. Of a structure too large to look through it is the empty text,
+    which stands in every text.
+    """
+    waiting, left = [(value, False)], _NODES
+    while waiting:
+        left -= 1
+        if left < 0:
+            yield ""
+            return
+        each, is_secret = waiting.pop()
+        if isinstance(each, BaseModel):
+            each = each.model_dump()
+        if isinstance(each, Mapping):
+            waiting += [(item, is_secret or is_sensitive_name(str(name), item)) for name, item in each.items()]
+        elif isinstance(each, list | tuple | set | frozenset):
+            waiting += [(item, is_secret) for item in each]
+        elif is_secret and each is not None and each != "":
+            yield _str(each)
 
 
 def redacted_field(name: str, value: Any) -> Any:

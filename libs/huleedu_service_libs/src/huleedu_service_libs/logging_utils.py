@@ -9,7 +9,7 @@ and its pipeline know structlog.
 
 import logging
 import os
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -22,6 +22,7 @@ from huleedu_service_libs._log_pipeline.logger import ServiceBoundLogger, Servic
 from huleedu_service_libs._log_pipeline.pipeline import chosen_environment, is_for_machines, make_line, use
 from huleedu_service_libs._log_pipeline.sink import LineLoggerFactory, swallowed_failures
 from huleedu_service_libs._log_pipeline.standard import RootHandler
+from huleedu_service_libs._scopes import restore
 
 __all__ = [
     "bind_log_context",
@@ -139,7 +140,8 @@ class _Bound:
         self._tokens = structlog.contextvars.bind_contextvars(**self._values)
 
     def __exit__(self, *_: object) -> None:
-        structlog.contextvars.reset_contextvars(**self._tokens)
+        with suppress(ValueError):  # as in `restore`: another task closes a generator
+            structlog.contextvars.reset_contextvars(**self._tokens)
 
 
 def event_log_context(event_id: str | None, **identity: str | None) -> AbstractContextManager[None]:
@@ -168,7 +170,7 @@ class _BoundEvent(_Bound):
         self._event_token = _event.set(self._values.get("event_id"))
 
     def __exit__(self, *_: object) -> None:
-        _event.reset(self._event_token)
+        restore(_event, self._event_token)
         super().__exit__()
 
 

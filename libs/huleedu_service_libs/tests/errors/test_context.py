@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
@@ -25,10 +25,11 @@ from huleedu_service_libs.error_handling import (
 )
 from huleedu_service_libs.error_handling.context import operation_scope
 from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
-from huleedu_service_libs.logging_utils import log_context
+from huleedu_service_libs.logging_utils import current_log_context, event_log_context, log_context
 from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
 from huleedu_service_libs.observability import get_current_trace_id
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from huleedu_service_libs.resilience.deadline import deadline
 from libs.huleedu_service_libs.tests.idempotency_test_utils import create_test_message
 
 from .applications import CORRELATION, HEADERS, TRACE, ask
@@ -256,3 +257,26 @@ def test_the_stack_is_in_no_repr() -> None:
     detail = ErrorContext.current().detail(ErrorCode.TIMEOUT, "m").model_copy(update={"stack_trace": "STACK"})
     assert "STACK" not in repr(detail)
     assert "STACK" not in str(detail)
+
+
+async def test_a_generator_that_another_task_closes() -> None:
+    """What a block had put on the context is not there in the task that ends it, and that is no error."""
+
+    async def steps() -> AsyncGenerator[int, None]:
+        with (
+            error_context("svc", "step", topic="t"),
+            event_log_context("e-1", topic="t"),
+            deadline(5),
+        ):
+            yield 1
+            yield 2
+
+    opened = steps()
+
+    async def close() -> None:
+        await opened.aclose()
+
+    assert await anext(opened) == 1
+    with log_context(correlation_id="of the closer"):
+        await asyncio.create_task(close())
+        assert current_log_context()["correlation_id"] == "of the closer"

@@ -5,13 +5,13 @@ import copy
 import json
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 from uuid import UUID, uuid4
 
 import pytest
 import structlog
 from fastapi import FastAPI, Request, WebSocket
-from pydantic import AfterValidator, BaseModel, SecretStr, field_validator
+from pydantic import AfterValidator, BaseModel, SecretStr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from quart import Quart, redirect
 from starlette.exceptions import HTTPException
@@ -296,6 +296,44 @@ async def test_a_validator_that_repeats_a_secret(given: str) -> None:
     assert error["message"].startswith("Input should be a valid integer")
     error, _ = await _faults_of([{"name": "n"}])
     assert error["message"] == "Value error, no such name"
+
+
+class _Pair(BaseModel):
+    password: str
+    again: str = ""
+    inner: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _same(self) -> Self:
+        secret = self.password or str(self.inner["credentials"]["pins"][0])
+        raise ValueError(f"{secret} differs") if self.again != "quiet" else ValueError("the two differ")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"password": "hunter2"}, "The value is not valid"),
+        ({"password": "", "inner": {"credentials": {"pins": ["hunter2"]}}}, "The value is not valid"),
+        (
+            {"password": "", "inner": {"credentials": {"pins": ["hunter2"]}, "many": [0] * 3000}},
+            "The value is not valid",
+        ),
+        ({"password": "hunter2", "again": "quiet"}, "Value error, the two differ"),
+    ],
+)
+async def test_a_validator_of_the_whole_model_that_repeats_a_secret(content: Any, message: str) -> None:
+    """It sees every field, so its text gives way to a neutral one when it holds what stands under a secret's name."""
+    app = FastAPI()
+    register_fastapi(app)
+
+    @app.post("/pair")
+    async def view(pair: _Pair) -> None: ...
+
+    async with client(app) as http:
+        response = await http.post("/pair", json=content)
+    assert response.status_code == 422
+    assert response.json()["error"]["message"] == message
+    assert "hunter2" not in response.text
 
 
 async def test_what_was_sent_is_shown_in_part() -> None:

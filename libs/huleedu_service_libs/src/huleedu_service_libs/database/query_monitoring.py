@@ -11,6 +11,7 @@ from inspect import iscoroutinefunction
 from typing import Any, TypeVar, cast
 
 from huleedu_service_libs._clock import Clock, monotonic
+from huleedu_service_libs._scopes import restore
 from huleedu_service_libs.database.ports import DatabaseMetricsProtocol
 from huleedu_service_libs.database.statements import TABLES_SEEN
 from huleedu_service_libs.database.survived import note_survived
@@ -134,7 +135,7 @@ def _timed_query(
     finally:
         took = clock() - since
         if token is not None:
-            TABLES_SEEN.reset(token)
+            restore(TABLES_SEEN, token)
         label = table or (seen[0] if seen else _UNKNOWN)
         _record(
             metrics,

@@ -23,6 +23,7 @@ from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._clock import utc_now
 from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
 from huleedu_service_libs._plain import plain_text
+from huleedu_service_libs._scopes import restore
 from huleedu_service_libs.error_handling._stack import stack_text
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.logging_utils import current_log_context
@@ -69,7 +70,7 @@ class _Inside:
         self._token = _scope.set(self._inner)
 
     def __exit__(self, *_: object) -> None:
-        _scope.reset(self._token)
+        restore(_scope, self._token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from common_core.error_enums import ErrorCode
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
 from huleedu_service_libs._json import dumps
-from huleedu_service_libs._plain import plain
+from huleedu_service_libs._plain import plain, secrets_within
 from huleedu_service_libs._redaction import MASK, is_sensitive_name
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext, sole_error
 from huleedu_service_libs.error_handling.http_mapping import Answer, answer
@@ -226,9 +226,19 @@ def _fault(given: Any) -> dict[str, Any]:
         fault |= {name: MASK for name in ("input", "ctx") if name in fault}
         if fault.get("type") not in _HARMLESS_FAULTS:
             fault["msg"] = _NEUTRAL
+    elif fault.get("type") not in _HARMLESS_FAULTS and _repeats_a_secret(given):  # a model's validator sees all fields
+        fault |= {"msg": _NEUTRAL} | {name: MASK for name in ("ctx",) if name in fault}
     if "input" in fault:
         fault["input"] = _short(fault["input"])
     return fault
+
+
+def _repeats_a_secret(given: Any) -> bool:
+    said = f"{given.get('msg')} {given.get('ctx')}"
+    try:
+        return any(secret in said for secret in secrets_within(given.get("input")))
+    except Exception:  # noqa: BLE001  # an input's own code, or nested beyond measure: rather neutral than leaking
+        return True
 
 
 def _short(value: Any) -> Any:

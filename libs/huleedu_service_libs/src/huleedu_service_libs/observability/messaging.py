@@ -16,6 +16,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, ProxyTracerProvider, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs._scopes import restore
 from huleedu_service_libs.observability.current import CORRELATION_ID
 from huleedu_service_libs.observability.recording import record_exception_once
 from huleedu_service_libs.observability.tracing import extract_trace_context, inject_trace_context
@@ -105,7 +106,7 @@ def process_span(
                 raise
     finally:
         otel_context.detach(token)
-        CORRELATION_ID.reset(known)
+        restore(CORRELATION_ID, known)
 
 
 def is_processing(topic: str, attributes: Mapping[str, str | int]) -> bool:

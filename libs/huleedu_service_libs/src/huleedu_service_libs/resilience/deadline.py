@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 from huleedu_service_libs._clock import monotonic
+from huleedu_service_libs._scopes import restore
 from huleedu_service_libs.resilience.errors import DeadlineExceededError
 
 __all__ = ["DEADLINE_HEADER", "check_deadline", "deadline", "deadline_headers", "remaining", "seconds_of"]
@@ -36,7 +37,7 @@ def deadline(seconds: float | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _ends_at.reset(token)
+        restore(_ends_at, token)
 
 
 def remaining() -> float | None:
