@@ -7,14 +7,18 @@ last. From one pool, a hundred of them would leave none for commands.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, Self, cast
 
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs._redis_address import read_address
+from huleedu_service_libs._redis_endpoints import Endpoint, Patience
 from huleedu_service_libs._redis_executor import Opened, PipeliningConfig
+from huleedu_service_libs.redis_access import RedisAccess, read_numbers
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
@@ -46,6 +50,12 @@ class RedisClientConfig:
         blocking_slice_s: Seconds that one ``BLPOP`` waits on the server; longer waits are made of several,
             so that a dead connection is noticed.
         pipelining: How commands share their connection.
+        health_interval_s: Seconds that a connection of a pool may be idle before it is asked whether it lives.
+        connect_attempts: How often a connection is tried to be made; once made, it repeats nothing by itself.
+        connect_backoff_s: The longest pause before the second attempt, in seconds; doubles with each. A pause is a
+            random share of it.
+        connect_backoff_cap_s: The longest pause between attempts at all, in seconds.
+        access: Credentials and TLS.
 
     Raises:
         ValueError: A value is not positive.
@@ -59,12 +69,37 @@ class RedisClientConfig:
     stop_timeout_s: float = 5.0
     blocking_slice_s: float = 20.0
     pipelining: PipeliningConfig = field(default_factory=PipeliningConfig)
+    health_interval_s: float = 30.0
+    connect_attempts: int = 3
+    connect_backoff_s: float = 0.05
+    connect_backoff_cap_s: float = 1.0
+    access: RedisAccess = field(default_factory=RedisAccess)
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
             if isinstance(value, int | float) and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:
+        """Read ``REDIS_CONNECT_TIMEOUT_S`` and so on, the names above in capitals; for `access` see there.
+
+        Raises:
+            ValueError: A variable cannot be used; the text names it.
+        """
+        return cls(**read_numbers(cls, environ), access=RedisAccess.from_environment(environ))
+
+    def endpoint(self, redis_url: str) -> Endpoint:
+        """What makes connections to the server that a URL names.
+
+        Raises:
+            ValueError: The URL cannot be read, or does not fit `access`.
+        """
+        patience = Patience(
+            attempts=self.connect_attempts, backoff_s=self.connect_backoff_s, cap_s=self.connect_backoff_cap_s
+        )
+        return Endpoint(read_address(redis_url), self.access, patience, connect_timeout_s=self.connect_timeout_s)
 
 
 class RedisUnreachableError(RedisConnectionError):
@@ -137,11 +172,14 @@ class RedisConnections:
     """
 
     def __init__(self, redis_url: str, config: RedisClientConfig, *, clock: Clock = monotonic) -> None:
-        self._redis_url = redis_url
+        self._endpoint = config.endpoint(redis_url)
         self._config = config
         self._clock = clock
         queueing = self._pool(
-            BlockingConnectionPool, max_connections=config.max_connections, timeout=config.pool_wait_s
+            BlockingConnectionPool,
+            max_connections=config.max_connections,
+            timeout=config.pool_wait_s,
+            health_check_interval=config.health_interval_s,
         )
         waiting_s = config.blocking_slice_s + config.socket_timeout_s
         self._makers: tuple[_MakePool, ...] = (
@@ -164,7 +202,7 @@ class RedisConnections:
 
         def make() -> ConnectionPool:
             fresh = {**common, **settings, "retry": Retry(NoBackoff(), 0)}
-            return kind.from_url(self._redis_url, **fresh)
+            return self._endpoint.pool(kind, **fresh)
 
         return make
 

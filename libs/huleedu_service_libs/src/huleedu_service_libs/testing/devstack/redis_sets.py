@@ -74,8 +74,13 @@ def start_redis_sentinel(run: RunContext, program: Path) -> RedisNodesServer:
     run.progress(f"redis_sentinel: starting ({program.name}, 2 nodes, {_NODES} Sentinels)")
     primary, replica, *sentinels = free_ports(2 + _NODES)
     nodes = [
-        RedisNode(name="redis primary", port=primary),
-        RedisNode(name="redis replica", port=replica, options={"replicaof": f"{LOOPBACK} {primary}"}),
+        RedisNode(name="redis primary", port=primary, options={"repl-diskless-sync-delay": "0"}),
+        RedisNode(
+            name="redis replica",
+            port=replica,
+            options={"replicaof": f"{LOOPBACK} {primary}"},
+            is_ready=lambda: "master_link_status:up" in redis_replies(LOOPBACK, replica, "INFO replication"),
+        ),
         *(_sentinel(run, port, primary) for port in sentinels),
     ]
     processes = [node_process(run, program, node) for node in nodes]

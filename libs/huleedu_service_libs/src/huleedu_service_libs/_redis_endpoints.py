@@ -1,0 +1,265 @@
+"""Makes connection pools for what a URL names: a server, or the primary that Sentinels know at that moment.
+
+``_redis_connections`` builds its clients on them. A connection is patient while it is being made, when nothing can
+have run yet: it tries again, with jitter. Once made it repeats nothing. A cluster has many endpoints: ``_redis_cluster``.
+"""
+
+import random
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from huleedu_service_libs._clock import Sleep
+from huleedu_service_libs._clock import sleep as real_sleep
+from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs._redis_address import RedisAddress, Topology
+from huleedu_service_libs.redis_access import RedisAccess
+
+with requires_extra("redis", module=__name__):
+    from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
+    from redis.asyncio.connection import parse_url
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+    from redis.maint_notifications import MaintNotificationsConfig
+
+__all__ = ["Endpoint", "Patience", "PrimaryUnknownError"]
+
+_Made = TypeVar("_Made", bound=ConnectionPool)
+_SENTINEL_PARAMETERS = ("sentinel_username", "sentinel_password")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often a connection is tried to be made.
+
+    Attributes:
+        attempts: In all.
+        backoff_s: The longest pause before the second attempt, seconds; doubles with each.
+        cap_s: The longest pause at all, seconds.
+        sleep: Waits.
+        draw: A random number below 1. A pause is that share of the longest ("full jitter":
+            https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+    """
+
+    attempts: int
+    backoff_s: float
+    cap_s: float
+    sleep: Sleep = real_sleep
+    draw: Callable[[], float] = random.random
+
+    async def insist(self, connect: Callable[[], Awaitable[None]]) -> None:
+        """Connect, or raise the last attempt's error; a certificate that is not trusted will not be so later."""
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return await connect()
+            except ssl.SSLCertVerificationError:
+                raise
+            except (OSError, TimeoutError, RedisConnectionError):
+                if attempt == self.attempts:
+                    raise
+            await self.sleep(self.draw() * min(self.cap_s, self.backoff_s * 2 ** (attempt - 1)))
+        return None
+
+
+class PrimaryUnknownError(RedisConnectionError):
+    """No Sentinel could say where the primary is.
+
+    Attributes:
+        service: What it is called.
+        told: What each Sentinel said.
+    """
+
+    def __init__(self, service: str, told: tuple[str, ...]) -> None:
+        super().__init__(service, told)
+        self.service = service
+        self.told = told
+
+    def __str__(self) -> str:
+        return (
+            f"No Sentinel names a primary for the service {self.service!r} ({'; '.join(self.told)}). "
+            "Is a fail-over under way, or the service called otherwise?"
+        )
+
+
+class _Patient(Connection):
+    """Tries again while it is being made."""
+
+    def __init__(self, *, patience: Patience, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._patience = patience
+
+    async def _connect(self) -> None:
+        await self._patience.insist(super()._connect)
+
+
+class _PatientSsl(_Patient, SSLConnection):
+    """The same over TLS."""
+
+
+class _PatientUnix(UnixDomainSocketConnection):
+    """The same over a socket file."""
+
+    def __init__(self, *, patience: Patience, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._patience = patience
+
+    async def _connect(self) -> None:
+        await self._patience.insist(super()._connect)
+
+
+class _ToPrimary(Connection):
+    """Asks the Sentinels before each attempt, and makes sure that it has reached a primary."""
+
+    def __init__(self, *, patience: Patience, sentinels: "Sentinels", **settings: Any) -> None:
+        super().__init__(**settings)
+        self._patience = patience
+        self._sentinels = sentinels
+
+    async def _connect(self) -> None:
+        await self._patience.insist(self._connect_to_primary)
+
+    async def _connect_to_primary(self) -> None:
+        self.host, self.port = await self._sentinels.primary()
+        await super()._connect()  # type: ignore[no-untyped-call]  # the driver has no hint there
+
+    async def on_connect_check_health(self, check_health: bool = True) -> None:  # noqa: FBT001, FBT002  # the driver's
+        await super().on_connect_check_health(check_health=check_health)
+        try:
+            await self.send_command("ROLE", check_health=False)
+            role = (await self.read_response())[0]
+        except ResponseError:
+            return  # a user that may not ask; a replica refuses writes by itself
+        if role not in {"master", b"master"}:
+            raise RedisConnectionError(f"{self.host}:{self.port} is a {role} now; a fail-over is under way")
+
+    async def read_response(self, *args: Any, **settings: Any) -> Any:
+        try:
+            return await super().read_response(*args, **settings)
+        except ReadOnlyError:
+            await self.disconnect()  # it was demoted: the next command asks the Sentinels anew
+            raise
+
+
+class _ToPrimarySsl(_ToPrimary, SSLConnection):
+    """The same over TLS."""
+
+
+class Sentinels:
+    """Where the primary is; asked over a connection that lives for one question.
+
+    Args:
+        address: Names them and the service.
+        settings: The driver's, for connections to them.
+    """
+
+    def __init__(self, address: RedisAddress, settings: dict[str, Any]) -> None:
+        self._hosts = list(address.hosts)
+        self._service = address.service
+        self._make: type[Connection] = SSLConnection if address.tls else Connection
+        self._settings = settings
+
+    def __repr__(self) -> str:
+        return f"Sentinels({self._service!r}, {self._hosts})"
+
+    async def primary(self) -> tuple[str, int]:
+        """Host and port. Who answered is asked first the next time.
+
+        Raises:
+            PrimaryUnknownError: None knows it.
+        """
+        told: list[str] = []
+        for host, port in tuple(self._hosts):
+            try:
+                answer = await self._ask(host, port)
+            except (RedisError, OSError) as error:
+                told.append(f"{host}:{port}: {error_text(error)}")
+                continue
+            if answer:
+                self._hosts.sort(key=lambda each: each != (host, port))  # sorted at once
+                return str(answer[0]), int(answer[1])
+            told.append(f"{host}:{port} does not know it")
+        raise PrimaryUnknownError(self._service, tuple(told))
+
+    async def _ask(self, host: str, port: int) -> Any:
+        connection = self._make(host=host, port=port, decode_responses=True, **self._settings)
+        try:
+            await connection.connect()  # type: ignore[no-untyped-call]  # the same
+            await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
+            return await connection.read_response()
+        finally:
+            await connection.disconnect(nowait=True)
+
+
+class Endpoint:
+    """Makes pools that lead to one server at a time.
+
+    Args:
+        address: A single server, or Sentinels.
+        access: Credentials and TLS.
+        patience: While connecting.
+        connect_timeout_s: Seconds for a question to a Sentinel.
+
+    Raises:
+        ValueError: TLS is set up for a URL without it, or a parameter of the URL is none of the driver's.
+    """
+
+    def __init__(
+        self, address: RedisAddress, access: RedisAccess, patience: Patience, *, connect_timeout_s: float
+    ) -> None:
+        if access.tls is not None and not address.tls:
+            raise ValueError(
+                f"TLS is configured, but not asked for by {address.shown!r}: write rediss instead of redis"
+            )
+        if address.topology is Topology.CLUSTER:
+            raise ValueError(f"{address.shown!r} is a cluster, which is not one server")
+        settings: dict[str, Any] = dict(parse_url(address.url))
+        for name in _SENTINEL_PARAMETERS:
+            settings.pop(name, None)
+        secured = _tls_settings(access)
+        self._settings = {**settings, **secured, **_login(access.username, access.password)}
+        self._settings["patience"] = patience
+        # A feature of hosted Redis. While it is on, the driver's pools lend connections that the server has closed
+        self._settings["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
+        if address.topology is Topology.SENTINEL:
+            self._settings["connection_class"] = _ToPrimarySsl if address.tls else _ToPrimary
+            self._settings["sentinels"] = Sentinels(
+                address,
+                {
+                    **{name: value for name, value in settings.items() if name.startswith("ssl_")},
+                    **secured,
+                    **_login(
+                        access.sentinel_username or address.sentinel_username,
+                        access.sentinel_password or address.sentinel_password,
+                    ),
+                    "socket_connect_timeout": connect_timeout_s,
+                    "socket_timeout": connect_timeout_s,
+                },
+            )
+        else:
+            self._settings["connection_class"] = _patient(settings.get("connection_class", Connection))
+
+    def pool(self, kind: type[_Made], **settings: Any) -> _Made:
+        """A pool of that kind; nothing connects yet. What the URL says wins over ``settings``."""
+        return kind(**{**settings, **self._settings})
+
+
+def _patient(kind: Any) -> type[Any]:
+    if kind is SSLConnection:
+        return _PatientSsl
+    return _PatientUnix if kind is UnixDomainSocketConnection else _Patient
+
+
+def _login(username: str | None, password: str | None) -> dict[str, str]:
+    given = {"username": username, "password": password}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _tls_settings(access: RedisAccess) -> dict[str, Any]:
+    tls = access.tls
+    if tls is None:
+        return {}
+    files = {"ssl_ca_certs": tls.ca_file, "ssl_certfile": tls.certificate_file, "ssl_keyfile": tls.key_file}
+    given = {name: str(file) for name, file in files.items() if file is not None}
+    return {**given, "ssl_password": tls.key_password, "ssl_check_hostname": tls.check_hostname}
