@@ -2,30 +2,27 @@
 
 Services bind `KafkaBus` in their containers, the outbox relay hands it whole
 batches. It owns the driver (aiokafka) together with its parts in ``kafka/``:
-``producer_host`` (life of the producer), ``batching``, ``encoding``, ``partitioning``,
+``producer_host`` (life of the producer), ``coalescing`` (single events), ``batching``, ``messages``,
 ``errors`` and ``driver_errors``. It knows neither circuit breakers nor the outbox.
 """
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs._client_metrics import KAFKA_SWALLOWED
-from huleedu_service_libs._clock import Sleep, sleep
+from huleedu_service_libs._clock import Sleep, monotonic, sleep
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import error_text, mask_url_credentials
 from huleedu_service_libs.kafka.batching import BatchSender
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
-from huleedu_service_libs.kafka.driver_errors import (
-    KafkaUnreachableError,
-    PublishTimeoutError,
-    is_sequence_error,
-    needs_new_producer,
-)
-from huleedu_service_libs.kafka.encoding import encode_envelope
+from huleedu_service_libs.kafka.coalescing import Coalescer
+from huleedu_service_libs.kafka.delivery import Delivery
+from huleedu_service_libs.kafka.driver_batches import takes_open_batches
+from huleedu_service_libs.kafka.driver_errors import KafkaUnreachableError, PublishTimeoutError
 from huleedu_service_libs.kafka.errors import (
     EnvelopeEncodingError,
     InvalidMessageError,
@@ -35,20 +32,16 @@ from huleedu_service_libs.kafka.errors import (
     MessageHeldBackError,
     MessageTooLargeError,
 )
+from huleedu_service_libs.kafka.messages import encode_message, sending, trace_headers
+from huleedu_service_libs.kafka.plain_sends import PlainSender
 from huleedu_service_libs.kafka.producer_host import ProducerHost
-from huleedu_service_libs.kafka.validation import find_fault
+from huleedu_service_libs.kafka.routing import Routes
 from huleedu_service_libs.logging_utils import create_service_logger
-from huleedu_service_libs.observability.messaging import (
-    CONVERSATION,
-    now_ns,
-    record_sends,
-    send_span,
-    spans_are_recorded,
-)
+from huleedu_service_libs.observability.messaging import now_ns, record_sends, spans_are_recorded
 from huleedu_service_libs.protocols import DeliveryOutcome, KafkaPublisherProtocol, OutgoingMessage, T_EventPayload
 
 with requires_extra("kafka", module=__name__):
-    from aiokafka.errors import KafkaError, ProducerClosed
+    from aiokafka.errors import ProducerClosed
 
 __all__ = [
     "KAFKA_BOOTSTRAP_SERVERS",
@@ -70,6 +63,8 @@ logger = create_service_logger("huleedu_service_libs.kafka")
 
 KAFKA_BOOTSTRAP_SERVERS: str = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:9092")
 """Brokers to start from, read from the environment when this module is imported."""
+
+_LAST_MOMENT_S = 0.1  # when what was buffered has used up the time of `stop`
 
 
 class KafkaBus(KafkaPublisherProtocol):
@@ -105,7 +100,11 @@ class KafkaBus(KafkaPublisherProtocol):
         self.bootstrap_servers = bootstrap_servers
         self._config = config or KafkaBusConfig()
         self._host = ProducerHost(client_id, bootstrap_servers, self._config, sleep=sleep)
-        self._batches = BatchSender(self._host, self._config)
+        timeout_s = self._config.publish_timeout_s
+        routes, delivery = Routes(self._host, timeout_s), Delivery(self._host, timeout_s)
+        self._batches = BatchSender(routes, delivery, max_request_size=self._config.max_request_size)
+        self._coalescer = Coalescer(self._host, routes, delivery, self._config)
+        self._plain = PlainSender(client_id, self._host, timeout_s)
         self._lifecycle = asyncio.Lock()
         self._started = False
         self._stopped = False
@@ -169,7 +168,9 @@ class KafkaBus(KafkaPublisherProtocol):
         """
         async with self._lifecycle:
             was_started, self._started, self._stopped = self._started, False, True
-            await self._host.stop()
+            deadline = monotonic() + self._config.stop_timeout_s
+            await self._coalescer.drain(self._config.stop_timeout_s)
+            await self._host.stop(within_s=max(deadline - monotonic(), _LAST_MOMENT_S))
         if was_started:
             logger.info("Kafka bus stopped", client_id=self.client_id)
 
@@ -195,7 +196,8 @@ class KafkaBus(KafkaPublisherProtocol):
     ) -> None:
         """Publish one envelope and wait until the broker has acknowledged it.
 
-        A bus that was never started is started here, with a warning. After `stop` nothing is
+        What tasks publish at the same time travels together, in the order of the calls; each caller has
+        its own outcome. A bus that was never started is started here, with a warning. After `stop` nothing is
         started silently: publishing then is a mistake in the order of shutdown.
 
         Args:
@@ -211,14 +213,18 @@ class KafkaBus(KafkaPublisherProtocol):
             MessageTooLargeError: More than ``max_request_size``.
             KafkaBusStoppedError: The bus is not running (a `RuntimeError`).
             KafkaUnreachableError: It had to be started, and found no broker.
-            PublishTimeoutError: Not acknowledged in time; the event may still arrive.
+            PublishTimeoutError: Not acknowledged in time; the event may still arrive, unless ``sent`` is false.
+            MessageHeldBackError: Not sent, because an earlier event of the partition may still arrive.
             aiokafka.errors.KafkaError: Anything else, as the driver raises it.
         """
+        limit = self._config.max_request_size
         try:
-            with send_span(topic, _carrier_of(envelope, headers), self._span_attributes(envelope, key)) as added:
-                message = self._encode(topic, envelope, key, headers, added)
-                await self._ensure_running(topic)
-                await self._send(message)
+            if not spans_are_recorded():
+                added = trace_headers(envelope, headers)
+                await self._send(encode_message(topic, envelope, key, headers, added, limit=limit))
+                return
+            with sending(self.client_id, topic, envelope, key, headers) as added:
+                await self._send(encode_message(topic, envelope, key, headers, added, limit=limit))
         except Exception as error:
             self._log_failure(
                 "Event not published",
@@ -260,36 +266,6 @@ class KafkaBus(KafkaPublisherProtocol):
             record_sends(messages, outcomes, client_id=self.client_id, started_ns=started)
         return outcomes
 
-    def _span_attributes(self, envelope: Any, key: str | None) -> dict[str, str | int]:
-        found: dict[str, str | int] = {
-            "messaging.client.id": self.client_id,
-            "messaging.message.id": str(getattr(envelope, "event_id", "")),
-            CONVERSATION: str(getattr(envelope, "correlation_id", "")),
-        }
-        return {**found, "messaging.kafka.message.key": key} if isinstance(key, str) and key else found
-
-    def _encode(
-        self,
-        topic: str,
-        envelope: EventEnvelope[Any],
-        key: str | None,
-        headers: dict[str, str] | None,
-        added: dict[str, str],
-    ) -> OutgoingMessage:
-        try:
-            message = OutgoingMessage(
-                topic=topic,
-                value=encode_envelope(envelope),
-                key=key.encode("utf-8") if key else None,
-                headers=[(name, value.encode("utf-8")) for name, value in {**(headers or {}), **added}.items()],
-            )
-        except (AttributeError, UnicodeEncodeError) as error:
-            raise InvalidMessageError(topic, f"key and header values must be text ({error})") from error
-        fault = find_fault(message, self._config.max_request_size)
-        if fault is not None:
-            raise fault
-        return message
-
     async def _ensure_running(self, topic: str) -> None:
         if self._started:
             return
@@ -300,52 +276,15 @@ class KafkaBus(KafkaPublisherProtocol):
             raise KafkaBusStoppedError(self.client_id, topic)
 
     async def _send(self, message: OutgoingMessage) -> None:
-        producer = self._host.live
+        if not self._started:
+            await self._ensure_running(message.topic)
+        own = takes_open_batches(self._host.live)
         try:
-            await self._send_through(producer, message)
-        except KafkaError as error:
-            if not await self._healed(producer, error, message.topic):
+            await (self._coalescer if own else self._plain).send(message)
+        except ProducerClosed as error:
+            if self._started:
                 raise
-            await self._send_through(self._host.live, message)
-
-    async def _send_through(self, producer: Any, message: OutgoingMessage) -> None:
-        timeout = asyncio.timeout(self._config.publish_timeout_s)
-        try:
-            async with timeout:
-                await producer.send_and_wait(
-                    message.topic, value=message.value, key=message.key, headers=list(message.headers) or None
-                )
-        except TimeoutError as error:
-            if not timeout.expired():
-                raise
-            raise PublishTimeoutError(message.topic, self._config.publish_timeout_s) from error
-
-    async def _healed(self, producer: Any, error: Exception, topic: str) -> bool:
-        """Replace a producer that ``error`` made useless; whether the message may be sent again.
-
-        It may when the broker is known to have appended nothing.
-        """
-        if isinstance(error, ProducerClosed):  # replaced while this message was on its way in
-            if not self._started:
-                raise KafkaBusStoppedError(self.client_id, topic) from error
-            return self._host.live is not producer
-        if not needs_new_producer(error):
-            return False
-        try:
-            await self._host.replace(producer, reason=type(error).__name__)
-        except KafkaUnreachableError as unreachable:  # the caller is owed the first error; the next send tries again
-            KAFKA_SWALLOWED.labels(client_id=self.client_id, operation="replace").inc()
-            self._log_failure("Kafka producer could not be replaced", unreachable)
-            return False
-        return is_sequence_error(error)
+            raise KafkaBusStoppedError(self.client_id, message.topic) from error
 
     def _log_failure(self, event: str, error: Exception, **fields: Any) -> None:
         logger.error(event, client_id=self.client_id, error=error_text(error), **fields)
-
-
-def _carrier_of(envelope: Any, headers: Any) -> Mapping[str, Any]:
-    """Where the event carries the trace of whoever caused it: its headers, else the envelope's metadata."""
-    if isinstance(headers, Mapping) and "traceparent" in headers:
-        return headers
-    metadata = getattr(envelope, "metadata", None)
-    return metadata if isinstance(metadata, Mapping) else {}

@@ -24,6 +24,8 @@ class KafkaBusConfig:
         max_request_size: Largest message, bytes with key and headers. Topics have a limit of their
             own (``max.message.bytes``).
         batch_size: Bytes that one record batch of a partition may reach.
+        max_buffered_bytes: Bytes of messages that `publish` has on their way; who comes then waits for
+            room, in turn, within ``publish_timeout_s``. As ``buffer.memory`` of the Java client, whose default it has.
         linger_ms: Milliseconds that a message waits for company. Batches do not need it.
         compression: Codec of record batches; all but ``gzip`` need aiokafka's extra of that name.
         enable_idempotence: Whether the broker recognises repeated requests. Switch it off only for a
@@ -39,6 +41,7 @@ class KafkaBusConfig:
     stop_timeout_s: float = 10.0
     max_request_size: int = _MEBIBYTE
     batch_size: int = _MEBIBYTE // 4
+    max_buffered_bytes: int = 32 * _MEBIBYTE
     linger_ms: int = 0
     compression: Compression | None = None
     enable_idempotence: bool = True
@@ -59,6 +62,11 @@ class KafkaBusConfig:
         if self.batch_size > self.max_request_size:
             raise ValueError(
                 f"batch_size ({self.batch_size}) must not exceed max_request_size ({self.max_request_size})"
+            )
+        if self.max_request_size > self.max_buffered_bytes:
+            raise ValueError(
+                f"max_buffered_bytes ({self.max_buffered_bytes}) must hold at least one message "
+                f"(max_request_size={self.max_request_size})"
             )
         if self.publish_timeout_s < self.request_timeout_s:
             raise ValueError(

@@ -52,19 +52,26 @@ class KafkaUnreachableError(KafkaPublishError, driver.KafkaConnectionError):  # 
 
 
 class PublishTimeoutError(KafkaPublishError, driver.KafkaTimeoutError, TimeoutError):  # type: ignore[misc]  # untyped base
-    """The broker has not acknowledged in time; whether the message arrives is unknown.
+    """The broker has not acknowledged in time; whether the message arrives is unknown, unless it was not sent.
 
     Attributes:
         topic: Where it was to go.
         timeout_s: How long was waited, seconds.
+        sent: Whether the driver had it; ``False`` when earlier messages were in the way all the time.
     """
 
-    def __init__(self, topic: str, timeout_s: float) -> None:
+    def __init__(self, topic: str, timeout_s: float, *, sent: bool = True) -> None:
         super().__init__(topic, timeout_s)
         self.topic = topic
         self.timeout_s = timeout_s
+        self.sent = sent
 
     def __str__(self) -> str:
+        if not self.sent:
+            return (
+                f"Topic {self.topic!r}: not sent within {self.timeout_s:g} s, because earlier messages are not "
+                "acknowledged; the message will not arrive. Is the broker well, and does anybody limit what is published?"
+            )
         return f"Topic {self.topic!r}: no acknowledgement within {self.timeout_s:g} s; the message may still arrive"
 
 
@@ -123,7 +130,7 @@ def needs_new_producer(error: BaseException) -> bool:
     aiokafka counts a batch's sequence numbers when it is taken for sending. When such a batch
     fails for good, the broker misses those numbers and refuses everything that follows on the
     partition (aiokafka issue 1017), so any final refusal asks for a new producer id, unless the
-    numbers were given back (see ``batching``).
+    numbers were given back (see ``driver_batches``).
     """
     if not isinstance(error, driver.KafkaError) or isinstance(error, _HARMLESS):
         return False

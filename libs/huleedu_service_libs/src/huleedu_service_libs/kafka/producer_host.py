@@ -1,6 +1,6 @@
 """Owns the one live producer of a bus: builds it, starts it, replaces it, closes it.
 
-`KafkaBus` and `batching` use it. It knows nothing of messages. An aiokafka
+`KafkaBus` and the parts that send use it. It knows nothing of messages. An aiokafka
 producer belongs to one event loop, cannot be started twice, and is lost after
 a refused batch; all of that stays in here.
 """
@@ -77,7 +77,7 @@ class ProducerHost:
         """
         if not self._is_live:
             raise ProducerClosed("the Kafka bus was stopped")
-        return self.current
+        return self.current if self._current is None else self._current
 
     async def start(self) -> None:
         """Connect the current producer.
@@ -120,12 +120,16 @@ class ProducerHost:
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
-    async def stop(self) -> None:
-        """Send what is buffered and disconnect, within the stop time-out; never raises an error."""
+    async def stop(self, *, within_s: float | None = None) -> None:
+        """Send what is buffered and disconnect; never raises an error.
+
+        Args:
+            within_s: Seconds that it may take; the stop time-out by default.
+        """
         producer, self._current, self._is_live = self._current, None, False
         closings = list(self._closing)
         if producer is not None:
-            closings.append(asyncio.ensure_future(self._close(producer, operation="stop")))
+            closings.append(asyncio.ensure_future(self._close(producer, operation="stop", within_s=within_s)))
         if closings:
             await asyncio.gather(*closings)
 
@@ -165,9 +169,9 @@ class ProducerHost:
             self._client_id, mask_url_credentials(self._bootstrap_servers), mask_url_credentials(reason)
         )
 
-    async def _close(self, producer: Any, *, operation: str) -> None:
+    async def _close(self, producer: Any, *, operation: str, within_s: float | None = None) -> None:
         try:
-            async with asyncio.timeout(self._config.stop_timeout_s):
+            async with asyncio.timeout(self._config.stop_timeout_s if within_s is None else within_s):
                 await producer.stop()
         except Exception as error:  # noqa: BLE001  # stop() promises to swallow, and the producer is given up anyway
             self._note_swallowed(operation, error)

@@ -36,7 +36,9 @@ def find_fault(message: OutgoingMessage, limit: int) -> KafkaPublishError | None
     if not _is_legal_topic(topic):
         return InvalidTopicError(str(topic))
     try:
-        size = DefaultRecordBatchBuilder.estimate_size_in_bytes(message.key, message.value, list(message.headers))
+        size = DefaultRecordBatchBuilder.estimate_size_in_bytes(
+            message.key, message.value, list(message.headers) if message.headers else []
+        )
     except (TypeError, ValueError, AttributeError) as error:
         return InvalidMessageError(topic, f"key and value must be bytes, headers pairs of str and bytes ({error})")
     return MessageTooLargeError(topic, size=size, limit=limit) if size > limit else None

@@ -5,6 +5,7 @@ conventions 1.44 (https://opentelemetry.io/docs/specs/semconv/messaging/, not ye
 context that the message carries and links to it too, so that one request can be followed through outbox and consumers.
 """
 
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from typing import Any, Protocol
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.environment_variables import OTEL_PYTHON_TRACER_PROVIDER
 from opentelemetry.trace import Link, ProxyTracerProvider, Span, SpanContext, SpanKind, Status, StatusCode, Tracer
 
 from huleedu_service_libs._redaction import error_text
@@ -37,6 +39,7 @@ CONVERSATION = "messaging.message.conversation_id"
 _PLACE = otel_context.create_key("huleedu-processed-message")
 _TRACE_HEADERS = ("traceparent", "tracestate")
 _SAMPLED = 1
+_PROVIDER_BY_ENVIRONMENT = OTEL_PYTHON_TRACER_PROVIDER in os.environ
 
 
 class _Message(Protocol):
@@ -58,7 +61,13 @@ class _Outcome(Protocol):
 
 
 def spans_are_recorded() -> bool:
-    """Whether the process has a tracer provider; without one no span need be made."""
+    """Whether the process has a tracer provider; without one no span need be made.
+
+    Asked for each message, hence the look at the module's variable first: OpenTelemetry itself reads the
+    environment at each call for as long as nobody has set a provider.
+    """
+    if trace._TRACER_PROVIDER is None and not _PROVIDER_BY_ENVIRONMENT:  # noqa: SLF001  # as above
+        return False
     return not isinstance(trace.get_tracer_provider(), ProxyTracerProvider)
 
 
