@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from huleedu_service_libs._redis_executor.commands import COMMANDS
+from huleedu_service_libs.redis_client import RedisClient
 
 PAGE = (Path(__file__).resolve().parent.parent / "docs" / "concepts" / "redis.md").read_text(encoding="utf-8")
 
@@ -30,9 +31,15 @@ def _names() -> dict[str, Any]:
 
 
 @pytest.mark.integration
-async def test_the_first_snippet_runs(redis_url: str) -> None:
-    """It claims, writes and reads."""
-    assert await _names()["work"](redis_url) == "marked"
+async def test_the_snippets_run(redis_url: str, redis_prefix: str) -> None:
+    """The first claims, writes and reads; the others move an amount and add."""
+    names = _names()
+    assert await names["work"](redis_url) == "marked"
+    source, target = f"{redis_prefix}a", f"{redis_prefix}b"
+    async with RedisClient(client_id="docs", redis_url=redis_url) as redis:
+        assert await names["add"](redis, source, 10) == 10
+        await names["pay"](redis, source, target, 4)
+        assert (await redis.get(source), await redis.get(target)) == ("6", "4")
 
 
 def test_the_table_of_repeated_commands_is_the_codes() -> None:

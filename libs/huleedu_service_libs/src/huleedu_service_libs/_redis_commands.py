@@ -9,8 +9,10 @@ from typing import Any, cast
 
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_executor import Command, commands
+from huleedu_service_libs._redis_executor.claims import Claim
 
 with requires_extra("redis", module=__name__):
+    from redis.asyncio import Redis
     from redis.exceptions import DataError
 
 __all__ = ["RedisCommands"]
@@ -21,6 +23,8 @@ _SCAN_PAGE = 100
 class RedisCommands:
     """Plain commands, each one way to the server and back. Errors: see `RedisClient`."""
 
+    client: Redis
+
     async def _command(self, operation: str, command: Command, *args: Any) -> Any:
         """Send a command of a started client; its raw answer."""
         raise NotImplementedError
@@ -29,7 +33,28 @@ class RedisCommands:
         """The same, starting the client if need be."""
         raise NotImplementedError
 
+    async def _early_claim(self, operation: str, wanted: Claim) -> bool:
+        """Claim a key, starting the client if need be."""
+        raise NotImplementedError
+
+    def _require_started(self) -> None:
+        """Raise unless the client is started."""
+        raise NotImplementedError
+
     # --- strings and keys
+
+    async def set_if_not_exists(self, key: str, value: str, ttl_seconds: int | None = None) -> bool:
+        """Set ``key`` unless it exists; ``True`` only for the one caller that set it.
+
+        When the reply gets lost, the client looks whose value stands there. That tells callers apart if their
+        values differ, or if what is there is older than this call.
+
+        Args:
+            key: Where.
+            value: What; unique to the caller if it matters who has won.
+            ttl_seconds: Time to live; ``None`` is for ever.
+        """
+        return await self._early_claim("set_if_not_exists", Claim(key=key, value=value, ttl_seconds=ttl_seconds))
 
     async def get(self, key: str) -> str | None:
         """The value of ``key``, or ``None``."""
@@ -54,6 +79,11 @@ class RedisCommands:
         """Delete one key; the number deleted, 0 or 1."""
         return int(await self._command("delete_key", commands.DEL, key))
 
+    async def delete(self, *keys: str) -> int:
+        """Delete keys; the number deleted, 0 without keys."""
+        self._require_started()
+        return int(await self._command("delete", commands.DEL, *keys)) if keys else 0
+
     async def expire(self, key: str, ttl_seconds: int) -> bool:
         """Set a time to live; ``False`` when the key is absent."""
         return bool(await self._command("expire", commands.EXPIRE, key, ttl_seconds))
@@ -65,6 +95,11 @@ class RedisCommands:
     async def exists(self, key: str) -> int:
         """1 when the key exists, else 0."""
         return int(await self._command("exists", commands.EXISTS, key))
+
+    async def server_info(self) -> dict[str, Any]:
+        """What the server says of itself (``INFO``): its run, memory, persistence and statistics."""
+        text = await self._command("info", commands.INFO)
+        return cast("dict[str, Any]", self.client.response_callbacks["INFO"](text))
 
     # --- sets and sorted sets
 

@@ -1,36 +1,50 @@
-"""What Redis runs as one: transactional pipelines and Lua scripts.
+"""What Redis runs as one: transactional pipelines, and optimistic transactions with their retries.
 
-`RedisClient` hands out the pipelines, which are redis-py's own except that they
-give their connection back even when they are forgotten, and runs its scripts
-here. Knows nothing of starting and stopping.
+`RedisClient` hands them out. They are redis-py's own pipelines, except that they give their connection back even
+when they are forgotten, and tell a lost connection from a lost race. Knows nothing of starting and stopping.
 """
 
 import asyncio
-from collections.abc import Awaitable
-from typing import Any, Protocol
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any, Self
 
+from huleedu_service_libs._clock import Sleep
+from huleedu_service_libs._clock import sleep as real_sleep
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._redis_executor import Command, commands
-from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs._redis_executor import ReplyLostError
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
     from redis.asyncio.client import Pipeline
-    from redis.exceptions import NoScriptError
+    from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import TimeoutError as RedisTimeoutError
+    from redis.exceptions import WatchError
 
-__all__ = ["Scripts", "Submit", "TransactionPipeline", "open_pipeline"]
+__all__ = ["Transaction", "TransactionConflictError", "TransactionPipeline", "open_pipeline", "transact"]
 
-logger = create_service_logger("huleedu_service_libs.redis")
+_FIRST_PAUSE_S = 0.002
+_LONGEST_PAUSE_S = 0.1
 
 _giving_back: set[asyncio.Task[None]] = set()
 
 
-class Submit(Protocol):
-    """Sends one command."""
+class TransactionConflictError(WatchError):
+    """Somebody else wrote to a watched key: nothing of the transaction has run.
 
-    def __call__(self, command: Command, /, *args: Any) -> Awaitable[Any]:
-        """Its raw answer."""
-        ...
+    Attributes:
+        keys: What was watched.
+        attempts: How often it was tried.
+    """
+
+    def __init__(self, keys: tuple[str, ...], attempts: int = 1) -> None:
+        super().__init__(keys, attempts)
+        self.keys = keys
+        self.attempts = attempts
+
+    def __str__(self) -> str:
+        times = "" if self.attempts == 1 else f" in each of {self.attempts} attempts"
+        return f"Another client wrote to one of {', '.join(self.keys)}{times}; nothing has run. Read again and retry"
 
 
 class TransactionPipeline(Pipeline):
@@ -50,6 +64,23 @@ class TransactionPipeline(Pipeline):
     def setex(self, name: Any, time: Any, value: Any) -> Any:
         """``SET name value EX time``: the driver deprecates its own ``setex`` with a warning at every call."""
         return self.set(name, value, ex=time)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:  # noqa: FBT001, FBT002  # the driver's signature
+        """Run what was queued.
+
+        Raises:
+            redis.exceptions.WatchError: A watched key has changed; nothing has run.
+            ReplyLostError: The connection broke. The driver calls that a lost race, too, if keys were watched; but
+                the transaction may have run, and whoever tries again would do it twice.
+            redis.exceptions.RedisError: As the driver raises it.
+        """
+        try:
+            return await super().execute(raise_on_error)
+        except WatchError as error:
+            cause = error.__context__
+            if isinstance(cause, RedisConnectionError | RedisTimeoutError):
+                raise ReplyLostError("EXEC", str(cause)) from cause
+            raise
 
     def __del__(self) -> None:  # type: ignore[override]  # the base takes arguments that nobody passes
         connection, self.connection = getattr(self, "connection", None), None
@@ -76,38 +107,72 @@ async def open_pipeline(client: Redis, watch_keys: tuple[str, ...]) -> Transacti
     return pipeline
 
 
-class Scripts:
-    """Lua scripts that one client has registered, kept so that a server that lost one gets it again.
+class Transaction(TransactionPipeline):
+    """An optimistic transaction on a connection of its own: ``watch``, read, ``multi``, queue, ``exec``.
+
+    Leaving ``async with`` gives the connection back, whatever has happened.
 
     Args:
-        client_id: Name in logs.
+        client: Whose pool it uses.
+        keys: Watched from the beginning of the block.
+
+    Attributes:
+        watched: All keys that are watched or were.
     """
 
-    def __init__(self, client_id: str) -> None:
-        self._client_id = client_id
-        self._bodies: dict[str, str] = {}
+    def __init__(self, client: Redis, keys: tuple[str, ...]) -> None:
+        super().__init__(client)
+        self.watched = keys
 
-    async def register(self, submit: Submit, body: str) -> str:
-        """Load a script; its SHA-1."""
-        sha = str(await submit(commands.SCRIPT_LOAD, body))
-        self._bodies[sha] = body
-        return sha
+    async def __aenter__(self) -> Self:
+        if self.watched:
+            await super().watch(*self.watched)
+        return self
 
-    async def run(self, submit: Submit, sha: str, keys: list[str], args: list[Any]) -> Any:
-        """Run a script; one that the server has lost is loaded again first, as nothing ran before that.
+    async def watch(self, *names: Any) -> Any:  # type: ignore[override]  # the driver's hints say None
+        """Watch further keys, before `multi`."""
+        self.watched += tuple(str(name) for name in names)
+        return await super().watch(*names)
+
+    async def exec(self) -> list[Any]:
+        """Run what was queued since `multi`, all of it or nothing.
+
+        Returns:
+            One reply for each command.
 
         Raises:
-            redis.exceptions.NoScriptError: Neither the server nor this object knows ``sha``.
+            TransactionConflictError: A watched key has changed; nothing has run.
+            ReplyLostError: The connection broke: it may have run or not.
+            redis.exceptions.RedisError: As the driver raises it.
         """
         try:
-            return await submit(commands.EVALSHA, sha, len(keys), *keys, *args)
-        except NoScriptError:
-            body = self._bodies.get(sha)
-            if body is None:
-                raise
-            logger.info("Redis lost a script; loading it again", client_id=self._client_id, sha=sha)
-            await submit(commands.SCRIPT_LOAD, body)
-            return await submit(commands.EVALSHA, sha, len(keys), *keys, *args)
+            return await self.execute()
+        except WatchError as error:
+            raise TransactionConflictError(self.watched) from error
+
+
+async def transact(
+    client: Redis,
+    keys: tuple[str, ...],
+    work: Callable[[Transaction], Awaitable[None]],
+    *,
+    attempts: int,
+    sleep: Sleep = real_sleep,
+    draw: Callable[[], float] = random.random,
+) -> list[Any]:
+    """Run an optimistic transaction, again when it lost the race; see `RedisClient.transact`."""
+    pause_s = _FIRST_PAUSE_S
+    for left in range(attempts - 1, -1, -1):
+        try:
+            async with Transaction(client, keys) as transaction:
+                await work(transaction)
+                return await transaction.exec()
+        except WatchError as error:  # also when the connection broke while keys were watched: nothing was sent yet
+            if not left:
+                raise TransactionConflictError(keys, attempts) from error
+        await sleep(pause_s * draw())  # at random, so that rivals don't meet again
+        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+    raise ValueError(f"attempts must be positive, got {attempts}")
 
 
 async def _give_back(pool: Any, connection: Any) -> None:

@@ -2,7 +2,7 @@
 
 Services bind `RedisClient` in their containers as `AtomicRedisClientProtocol`.
 It owns the driver (redis-py) together with ``_redis_connections``, ``_redis_transaction``
-and ``redis_pubsub``; its plain commands are in ``_redis_commands`` and travel through
+and ``redis_pubsub``; its commands are in ``_redis_commands`` and ``_redis_atomic`` and travel through
 ``_redis_executor``. It knows nothing of idempotency or of what its keys mean.
 """
 
@@ -11,12 +11,13 @@ import os
 from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_swallowed
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs._redis_atomic import RedisAtomic
 from huleedu_service_libs._redis_commands import RedisCommands
 from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections, RedisUnreachableError, reach
 from huleedu_service_libs._redis_executor import (
@@ -26,10 +27,10 @@ from huleedu_service_libs._redis_executor import (
     RedisOverloadedError,
     ReplyLateError,
     ReplyLostError,
-    commands,
 )
 from huleedu_service_libs._redis_executor.claims import Claim, claim
-from huleedu_service_libs._redis_transaction import Scripts, TransactionPipeline, open_pipeline
+from huleedu_service_libs._redis_scripts import RedisScript, ScriptAnswerError, Scripts
+from huleedu_service_libs._redis_transaction import Transaction, TransactionConflictError
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.redis_pubsub import Follower, PubSubConfig, RedisPubSub
@@ -45,9 +46,13 @@ __all__ = [
     "RedisClient",
     "RedisClientConfig",
     "RedisOverloadedError",
+    "RedisScript",
     "RedisUnreachableError",
     "ReplyLateError",
     "ReplyLostError",
+    "ScriptAnswerError",
+    "Transaction",
+    "TransactionConflictError",
 ]
 
 logger = create_service_logger("huleedu_service_libs.redis")
@@ -60,7 +65,7 @@ _FAILURES = (RedisError, OSError, TimeoutError)
 _Reply = TypeVar("_Reply")
 
 
-class RedisClient(RedisCommands, AtomicRedisClientProtocol):
+class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
     """One service's way to Redis. Replies are ``str``, never ``bytes``.
 
     Commands that tasks issue at the same time share a round trip; a command that is alone leaves at once.
@@ -176,16 +181,19 @@ class RedisClient(RedisCommands, AtomicRedisClientProtocol):
         async with self._lifecycle:
             was_started, self._started = self._started, False
             pubsub, self._pubsub = self._pubsub, None
-            try:
-                if pubsub is not None:
-                    await pubsub.aclose()
-                await self._executor.aclose(self._config.stop_timeout_s)
-                await self._connections.aclose()
-            except Exception as error:  # noqa: BLE001  # the contract: stop() never raises
-                note_redis_swallowed(self.client_id, "stop", error)
+            if pubsub is not None:
+                await self._close(pubsub.aclose())
+            await self._close(self._executor.aclose(self._config.stop_timeout_s))
+            await self._close(self._connections.aclose())
             self._home = None
         if was_started:
             logger.info("Redis client stopped", client_id=self.client_id)
+
+    async def _close(self, closing: Awaitable[None]) -> None:
+        try:
+            await closing
+        except Exception as error:  # noqa: BLE001  # the contract: stop() never raises
+            note_redis_swallowed(self.client_id, "stop", error)
 
     async def ping(self) -> bool:
         """Whether Redis answers; never raises."""
@@ -197,32 +205,7 @@ class RedisClient(RedisCommands, AtomicRedisClientProtocol):
             return False
         return True
 
-    async def server_info(self) -> dict[str, Any]:
-        """What the server says of itself (``INFO``): its run, memory, persistence and statistics."""
-        text = await self._command("info", commands.INFO)
-        return cast("dict[str, Any]", self.client.response_callbacks["INFO"](text))
-
-    # --- commands; the rest of them is in `RedisCommands`
-
-    async def set_if_not_exists(self, key: str, value: str, ttl_seconds: int | None = None) -> bool:
-        """Set ``key`` unless it exists; ``True`` only for the one caller that set it.
-
-        When the reply gets lost, the client looks whose value stands there. That tells callers apart if their
-        values differ, or if what is there is older than this call.
-
-        Args:
-            key: Where.
-            value: What; unique to the caller if it matters who has won.
-            ttl_seconds: Time to live; ``None`` is for ever.
-        """
-        await self._start_if_needed("set_if_not_exists")
-        wanted = Claim(key=key, value=value, ttl_seconds=ttl_seconds)
-        return await self._run("set_if_not_exists", claim(self._executor, wanted, self._clock))
-
-    async def delete(self, *keys: str) -> int:
-        """Delete keys; the number deleted, 0 without keys."""
-        self._require_started()
-        return int(await self._command("delete", commands.DEL, *keys)) if keys else 0
+    # --- waiting ---
 
     async def blpop(self, keys: list[str], timeout: float = 0) -> tuple[str, str] | None:  # noqa: ASYNC109  # Redis' own argument
         """Wait for an item at the head of one of several lists.
@@ -239,35 +222,6 @@ class RedisClient(RedisCommands, AtomicRedisClientProtocol):
         """
         self._require_started()
         return await self._run("blpop", self._connections.first_item(keys, timeout))
-
-    # --- transactions and scripts ---
-
-    async def create_transaction_pipeline(self, *watch_keys: str) -> TransactionPipeline:
-        """A transactional pipeline that already watches ``watch_keys``.
-
-        Call ``multi()``, queue commands without awaiting them, then ``await pipe.execute()``, which raises
-        `redis.exceptions.WatchError` when a watched key has changed. Use it with ``async with``
-        to give its connection back however the block ends; ``execute()`` does so too.
-        """
-        self._require_started()
-        return await self._run("watch", open_pipeline(self._connections.transactions, watch_keys))
-
-    async def register_script(self, script_body: str) -> str:
-        """Load a Lua script; its SHA-1."""
-        self._require_started()
-        return await self._run("register_script", self._scripts.register(self._executor.submit, script_body))
-
-    async def execute_script(self, sha: str, keys: list[str], args: list[Any]) -> Any:
-        """Run a registered script.
-
-        A server that has lost it (a restart, ``SCRIPT FLUSH``) gets it again, if this client
-        registered it; nothing ran before that, so running it then is safe.
-
-        Raises:
-            redis.exceptions.NoScriptError: Neither the server nor this client knows ``sha``.
-        """
-        self._require_started()
-        return await self._run("execute_script", self._scripts.run(self._executor.submit, sha, keys, args))
 
     # --- publish/subscribe ---
 
@@ -344,6 +298,10 @@ class RedisClient(RedisCommands, AtomicRedisClientProtocol):
     async def _early_command(self, operation: str, command: Command, *args: Any) -> Any:
         await self._start_if_needed(operation)
         return await self._send(operation, command, args)
+
+    async def _early_claim(self, operation: str, wanted: Claim) -> bool:
+        await self._start_if_needed(operation)
+        return await self._run(operation, claim(self._executor, wanted, self._clock))
 
     async def _send(self, operation: str, command: Command, args: tuple[Any, ...]) -> Any:
         try:
