@@ -85,7 +85,7 @@ class Deliveries(RuleBasedStateMachine):
 
     async def _settle(self) -> None:
         """Until every worker waits for its end or for another's transaction, or is done."""
-        for _ in range(400):
+        for _ in range(5000):  # seconds on a machine that others load, and a replay must not differ
             await asyncio.sleep(0.002)
             busy = [w for w in self.workers if w.task is not None and not w.task.done()]
             waiting = sum(w.in_handler and not w.end.done() for w in busy)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
@@ -13,12 +14,13 @@ from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import Connection, bindparam, event, func, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.types import Integer, Text, Uuid
 
 from common_core import EventEnvelope
 from huleedu_service_libs._ids import uuid7
+from huleedu_service_libs.error_handling import HuleEduError
 from huleedu_service_libs.outbox import statements
 from huleedu_service_libs.outbox.delivery import BatchSender
 from huleedu_service_libs.outbox.insertion import NewRow
@@ -100,6 +102,37 @@ async def test_a_rolled_back_transaction_leaves_nothing(
         assert await _count(engine) == 0
         await session.rollback()
     assert await _count(engine) == 0
+
+
+async def test_a_refused_event_cannot_be_swallowed_together_with_the_transaction(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine
+) -> None:
+    """PostgreSQL answers the COMMIT of an aborted transaction with a quiet rollback: the session refuses to commit it."""
+    manager = OutboxManager(repository, service_name="svc")
+    for events in (1, 3):
+        async with AsyncSession(engine) as session:
+            await repository.add_event(**ADD, session=session)
+            too_long = [replace(event, topic="t" * 300) for event in _new_events(events)]
+            with pytest.raises(HuleEduError, match="DBAPIError") as told:
+                await manager.publish_many_to_outbox(too_long, session=session)
+            assert "too long" in told.value.error_detail.details["error_details"]
+            with pytest.raises(PendingRollbackError):
+                await session.commit()
+    assert await _count(engine) == 0
+
+
+async def test_an_event_that_is_refused_in_a_savepoint_costs_the_savepoint(
+    repository: PostgreSQLOutboxRepository, engine: AsyncEngine
+) -> None:
+    """What came before it in the transaction is committed, and further events can be added."""
+    async with AsyncSession(engine) as session:
+        await repository.add_event(**ADD, session=session)
+        with pytest.raises(DBAPIError):
+            async with session.begin_nested():
+                await repository.add_event(**ADD | {"topic": "t" * 300}, session=session)
+        await repository.add_event(**ADD, session=session)
+        await session.commit()
+    assert await _count(engine) == 2
 
 
 async def test_events_of_one_transaction_keep_their_order(

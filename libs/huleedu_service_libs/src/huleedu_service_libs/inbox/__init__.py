@@ -11,7 +11,12 @@ from huleedu_service_libs._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from huleedu_service_libs.inbox.config import InboxConfig
-    from huleedu_service_libs.inbox.errors import InboxBusyError, InboxTableMissingError, PayloadMismatchError
+    from huleedu_service_libs.inbox.errors import (
+        InboxBusyError,
+        InboxTableMissingError,
+        InboxTransactionError,
+        PayloadMismatchError,
+    )
     from huleedu_service_libs.inbox.models import InboxRecord
     from huleedu_service_libs.inbox.outcomes import InboxOutcome
     from huleedu_service_libs.inbox.processing import Inbox
@@ -29,6 +34,7 @@ __all__ = [
     "InboxRecord",
     "InboxStep",
     "InboxTableMissingError",
+    "InboxTransactionError",
     "PayloadMismatchError",
 ]
 
@@ -45,6 +51,7 @@ __getattr__, __dir__ = lazy_exports(
         "InboxRecord": f"{_HOME}models",
         "InboxStep": f"{_HOME}step",
         "InboxTableMissingError": f"{_HOME}errors",
+        "InboxTransactionError": f"{_HOME}errors",
         "PayloadMismatchError": f"{_HOME}errors",
     },
 )

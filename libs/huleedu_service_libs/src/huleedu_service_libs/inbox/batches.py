@@ -17,6 +17,7 @@ from huleedu_service_libs.inbox.events import InboxEvent
 from huleedu_service_libs.inbox.fast_path import FastPath
 from huleedu_service_libs.inbox.metrics import BATCHES, EVENTS
 from huleedu_service_libs.inbox.outcomes import InboxOutcome
+from huleedu_service_libs.inbox.transactions import transaction_of
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.store_policy import StoreDownError
 
@@ -75,7 +76,7 @@ class Batches:
         outcomes = [_DUPLICATE] * len(events)
         places = [place for place, is_known in enumerate(known) if not is_known]
         if places:
-            async with self._sessions() as session, session.begin():
+            async with self._sessions() as session, transaction_of(session, self._consumer):
                 new = await self._claims.take(session, [events[place] for place in places])
                 for place, is_new in zip(places, new, strict=True):
                     if is_new:

@@ -18,7 +18,7 @@ class InboxConfig:
 
     Attributes:
         consumer: Who has processed an event; two handlers of one service that take the same event need
-            two names. 100 characters at most. Never change it: under a new name every event is new.
+            two names, and so do handlers of two services that share a Redis. 100 characters at most. Never change it: under a new name every event is new.
         check_payload: Store a hash of each event's data, and refuse an event whose id was processed with
             other data (`PayloadMismatchError`). Costs parsing the body.
         store_down: What becomes of an event while PostgreSQL does not answer. ``pause`` and

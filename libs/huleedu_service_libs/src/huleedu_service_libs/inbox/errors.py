@@ -11,6 +11,7 @@ from huleedu_service_libs.store_policy import DeferredError
 __all__ = [
     "InboxBusyError",
     "InboxTableMissingError",
+    "InboxTransactionError",
     "PayloadMismatchError",
     "is_missing_table",
     "is_stale_connection",
@@ -86,6 +87,33 @@ class InboxTableMissingError(Exception):
             "The database has no table 'event_inbox': put create_inbox_table(op) "
             "(huleedu_service_libs.inbox.migration) into an Alembic revision, or check the search_path"
         )
+
+
+class InboxTransactionError(RuntimeError):
+    """A handler has ended the inbox' transaction, or broken it and gone on; nothing of it is recorded.
+
+    Attributes:
+        consumer: Whose handler.
+        did: What it did.
+    """
+
+    def __init__(self, *, consumer: str, did: str) -> None:
+        super().__init__(consumer, did)
+        self.consumer = consumer
+        self.did = did
+
+    def __str__(self) -> str:
+        return (
+            f"A handler of {self.consumer!r} {self.did}: the inbox commits, together with its own row. Let database errors out, "
+            "put what may fail or be undone into 'async with session.begin_nested()', and leave commit() and rollback() alone"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_transaction, (self.consumer, self.did)
+
+
+def _rebuild_transaction(consumer: str, did: str) -> InboxTransactionError:
+    return InboxTransactionError(consumer=consumer, did=did)
 
 
 def is_stale_connection(error: BaseException | None) -> bool:

@@ -23,6 +23,7 @@ from huleedu_service_libs.inbox.events import InboxEvent
 from huleedu_service_libs.inbox.fast_path import FastPath
 from huleedu_service_libs.inbox.metrics import EVENTS
 from huleedu_service_libs.inbox.outcomes import InboxOutcome
+from huleedu_service_libs.inbox.transactions import transaction_of
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outages import is_outage
 from huleedu_service_libs.protocols import RedisClientProtocol
@@ -100,6 +101,7 @@ class Inbox:
             InboxBusyError: Another worker has held the event for too long.
             StoreDownError: PostgreSQL does not answer, and ``config.store_down`` is not ``process``.
             InboxTableMissingError: There is no table.
+            InboxTransactionError: ``run`` committed, rolled back, or went on after an error of the database.
             Exception: What ``run`` or the commit raises; then nothing is recorded.
         """
         return (await self._process(msg, run))[1]
@@ -149,7 +151,7 @@ class Inbox:
                 await self._note(event, msg, processed=ran)
                 return ran, result
             self._refuse_if_declared(down)
-            async with self._sessions() as session, session.begin():
+            async with self._sessions() as session, transaction_of(session, self.config.consumer):
                 return True, await run(session)
 
     async def _one_of_batch(self, msg: Any, run: Run) -> InboxOutcome:
@@ -176,7 +178,7 @@ class Inbox:
     async def _in_transaction(
         self, event: InboxEvent, run: Callable[[AsyncSession], Awaitable[_T]]
     ) -> tuple[bool, _T | None]:
-        async with self._sessions() as session, session.begin():
+        async with self._sessions() as session, transaction_of(session, self.config.consumer):
             try:
                 new = (await self._claims.take(session, [event]))[0]
             except Exception as error:

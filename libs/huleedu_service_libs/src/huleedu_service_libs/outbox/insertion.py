@@ -5,10 +5,12 @@ addition; the payload is encoded here, compact and in UTF-8, so that the relay c
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 from uuid import UUID
 
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session
 
@@ -62,7 +64,7 @@ async def insert_rows(session: AsyncSession | async_scoped_session[AsyncSession]
         await session.run_sync(_insert, rows)
         return
     for row in rows:
-        session.add(EventOutbox(**{name: getattr(row, name) for name in NewRow.__dataclass_fields__}))
+        session.add(_object_of(row))
     await session.flush()
 
 
@@ -92,8 +94,31 @@ def _insert(session: Session, rows: Sequence[NewRow]) -> None:
         )
         for row in rows
     ]
+    try:
+        _execute(session, values)
+    except DBAPIError:
+        _fail_as_a_flush_does(session, rows)
+        raise
+
+
+def _execute(session: Session, values: Sequence[tuple[Any, ...]]) -> None:
     connection = session.connection(bind_arguments={"mapper": EventOutbox})
     if len(values) == 1:
         connection.exec_driver_sql(_ONE, values[0])
     elif values:
         connection.exec_driver_sql(_MANY, tuple(list(column) for column in zip(*values, strict=True)))
+
+
+def _fail_as_a_flush_does(session: Session, rows: Sequence[NewRow]) -> None:
+    """Let the session know that it must be rolled back, as after any refused flush.
+
+    PostgreSQL answers the COMMIT of an aborted transaction with a quiet rollback: whoever swallowed the error and
+    committed would take lost work for stored. A flush that fails makes SQLAlchemy refuse that commit.
+    """
+    with suppress(SQLAlchemyError):  # the first error is the one to tell
+        session.add_all([_object_of(row) for row in rows])
+        session.flush()
+
+
+def _object_of(row: NewRow) -> EventOutbox:
+    return EventOutbox(**{name: getattr(row, name) for name in NewRow.__dataclass_fields__})
