@@ -18,8 +18,9 @@ import glide
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from harness import Call, Figure, measure, versions_of, write_result
+from huleedu_service_libs._redis_executor.reports import NO_LISTENER
 from huleedu_service_libs.logging_utils import configure_service_logging
-from huleedu_service_libs.redis_client import RedisClient
+from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig
 from huleedu_service_libs.testing.devstack import DevStack
 
 TASKS = {1: 1_000, 50: 5_000, 1_000: 10_000}  # tasks at once: commands a round
@@ -27,6 +28,7 @@ ROUNDS = 5
 TTL_S = 60
 
 OURS = "ours: RedisClient"
+BARE = "ours, without metrics"
 PEERS = ["redis", "hiredis", "coredis", "valkey-glide"]
 
 Send = Callable[[str], Awaitable[Any]]
@@ -34,6 +36,14 @@ Send = Callable[[str], Awaitable[Any]]
 
 async def _ours(url: str, stack: AsyncExitStack) -> dict[str, Send]:
     client = await stack.enter_async_context(RedisClient(client_id="bench", redis_url=url))
+    return {"SET NX EX": lambda key: client.set_if_not_exists(key, "v", TTL_S), "GET": client.get}
+
+
+async def _bare(url: str, stack: AsyncExitStack) -> dict[str, Send]:
+    client = await stack.enter_async_context(
+        RedisClient(client_id="bare", redis_url=url, config=RedisClientConfig(spans=False))
+    )
+    client._executor._listener = NO_LISTENER  # noqa: SLF001  # what metrics cost; no setting of services
     return {"SET NX EX": lambda key: client.set_if_not_exists(key, "v", TTL_S), "GET": client.get}
 
 
@@ -63,7 +73,7 @@ async def _glide(url: str, stack: AsyncExitStack) -> dict[str, Send]:
     }
 
 
-SUBJECTS = {OURS: _ours, "redis-py": _redis_py, "coredis": _coredis, "valkey-glide": _glide}
+SUBJECTS = {OURS: _ours, BARE: _bare, "redis-py": _redis_py, "coredis": _coredis, "valkey-glide": _glide}
 
 
 def _from_tasks(send: Send, keys: Callable[[], str], tasks: int, commands: int) -> Call:

@@ -9,7 +9,14 @@ from huleedu_service_libs._metrics import counter
 from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.logging_utils import create_service_logger
 
-__all__ = ["KAFKA_REBUILDS", "KAFKA_SWALLOWED", "REDIS_SWALLOWED", "log_redis_failure", "note_redis_swallowed"]
+__all__ = [
+    "KAFKA_REBUILDS",
+    "KAFKA_SWALLOWED",
+    "REDIS_FAILURES",
+    "REDIS_SWALLOWED",
+    "log_redis_failure",
+    "note_redis_swallowed",
+]
 
 KAFKA_SWALLOWED = counter(
     "huleedu_kafka_client_swallowed_errors_total",
@@ -29,11 +36,18 @@ REDIS_SWALLOWED = counter(
     ("client_id", "operation"),
 )
 
+REDIS_FAILURES = counter(
+    "huleedu_redis_client_errors_total",
+    "Errors that callers of the Redis client got, by the kind of error.",
+    ("client_id", "operation", "error"),
+)
+
 _redis_logger = create_service_logger("huleedu_service_libs.redis")
 
 
 def log_redis_failure(client_id: str, operation: str, error: Exception, **fields: Any) -> None:
-    """Log an error that the caller gets; the text of a driver's error shows neither values nor the URL."""
+    """Log and count an error that the caller gets; the text of a driver's error shows neither values nor the URL."""
+    REDIS_FAILURES.labels(client_id=client_id, operation=operation, error=type(error).__name__).inc()
     _redis_logger.error(
         "Redis command failed", client_id=client_id, operation=operation, error=error_text(error), **fields
     )

@@ -18,6 +18,7 @@ from huleedu_service_libs._redaction import mask_url_credentials
 from huleedu_service_libs._redis_address import read_address
 from huleedu_service_libs._redis_endpoints import Endpoint, Patience
 from huleedu_service_libs._redis_executor import Opened, PipeliningConfig
+from huleedu_service_libs._redis_executor.spans import CommandSpans
 from huleedu_service_libs.redis_access import RedisAccess, read_numbers
 
 with requires_extra("redis", module=__name__):
@@ -50,7 +51,8 @@ class RedisClientConfig:
         blocking_slice_s: Seconds that one ``BLPOP`` waits on the server; longer waits are made of several,
             so that a dead connection is noticed.
         pipelining: How commands share their connection.
-        health_interval_s: Seconds that a connection of a pool may be idle before it is asked whether it lives.
+        spans: Whether commands inside a recorded OpenTelemetry span have spans of their own.
+        health_interval_s: Seconds that a connection may be idle before it is asked whether it lives.
         connect_attempts: How often a connection is tried to be made; once made, it repeats nothing by itself.
         connect_backoff_s: The longest pause before the second attempt, in seconds; doubles with each. A pause is a
             random share of it.
@@ -69,6 +71,7 @@ class RedisClientConfig:
     stop_timeout_s: float = 5.0
     blocking_slice_s: float = 20.0
     pipelining: PipeliningConfig = field(default_factory=PipeliningConfig)
+    spans: bool = True
     health_interval_s: float = 30.0
     connect_attempts: int = 3
     connect_backoff_s: float = 0.05
@@ -78,7 +81,7 @@ class RedisClientConfig:
     def __post_init__(self) -> None:
         for name in self.__slots__:
             value = getattr(self, name)
-            if isinstance(value, int | float) and value <= 0:
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
                 raise ValueError(f"{name} must be positive, got {value}")
 
     @classmethod
@@ -214,6 +217,11 @@ class RedisConnections:
         """Drop all connections unclosed, and begin anew: their event loop is closed."""
         for client, make in zip(self._clients, self._makers, strict=True):
             client.connection_pool = make()
+
+    def spans(self) -> CommandSpans:
+        """What makes spans of commands on this server."""
+        at = self.commands.connection_pool.connection_kwargs
+        return CommandSpans(at.get("host"), at.get("port"), at.get("db") or 0, enabled=self._config.spans)
 
     async def open_for_pipelining(self) -> Opened:
         """A connection outside of all pools, connected and authenticated by the driver and then taken from it.

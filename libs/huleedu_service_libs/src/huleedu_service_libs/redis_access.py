@@ -97,7 +97,7 @@ def read_numbers(kind: type[Any], environ: Mapping[str, str]) -> dict[str, Any]:
     for each in fields(kind):
         variable = f"REDIS_{each.name.upper()}"
         text = environ.get(variable)
-        if text and isinstance(each.default, int | float):
+        if text and isinstance(each.default, int | float) and not isinstance(each.default, bool):
             try:
                 found[each.name] = type(each.default)(text)
             except ValueError:

@@ -29,6 +29,7 @@ from huleedu_service_libs._redis_executor import (
     ReplyLostError,
 )
 from huleedu_service_libs._redis_executor.claims import Claim, claim
+from huleedu_service_libs._redis_executor.metrics import ExecutorMetrics
 from huleedu_service_libs._redis_scripts import RedisScript, ScriptAnswerError, Scripts
 from huleedu_service_libs._redis_transaction import Transaction, TransactionConflictError
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -115,7 +116,10 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
             self._config.pipelining,
             reply_limit_s=self._config.socket_timeout_s,
             wait_limit_s=self._config.pool_wait_s,
+            keep_alive_s=self._config.health_interval_s,
+            listener=ExecutorMetrics(client_id),
         )
+        self._spans = self._connections.spans()
         self._clock = clock
         self._home: asyncio.AbstractEventLoop | None = None
         self.client: Redis = self._connections.commands
@@ -304,15 +308,29 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         return await self._run(operation, claim(self._executor, wanted, self._clock))
 
     async def _send(self, operation: str, command: Command, args: tuple[Any, ...]) -> Any:
+        began = self._spans.begin()
         try:
-            return await self._executor.submit(command, *args)
-        except _FAILURES as error:
-            log_redis_failure(self.client_id, operation, error)
+            reply = await self._executor.submit(command, *args)
+        except BaseException as error:
+            self._failed(operation, command.name, began, error)
             raise
+        if began:
+            self._spans.record(command.name, began, None)
+        return reply
 
     async def _run(self, operation: str, command: Awaitable[_Reply]) -> _Reply:
+        began = self._spans.begin()
         try:
-            return await command
-        except _FAILURES as error:
-            log_redis_failure(self.client_id, operation, error)
+            reply = await command
+        except BaseException as error:
+            self._failed(operation, operation, began, error)
             raise
+        if began:
+            self._spans.record(operation, began, None)
+        return reply
+
+    def _failed(self, operation: str, name: str, began: int, error: BaseException) -> None:
+        if began:
+            self._spans.record(name, began, error)
+        if isinstance(error, _FAILURES):
+            log_redis_failure(self.client_id, operation, error)

@@ -39,6 +39,8 @@ class Executor:
         config: Sizes.
         reply_limit_s: Seconds without a byte after which a connection counts as dead.
         wait_limit_s: Seconds that a command waits for its turn.
+        keep_alive_s: Seconds after which an idle connection is asked whether it lives, so that a dead one is replaced
+            before somebody needs it.
         listener: Is told what happens.
         sleep: Waits between attempts to connect.
         draw: A random number below 1, for the jitter.
@@ -51,6 +53,7 @@ class Executor:
         *,
         reply_limit_s: float,
         wait_limit_s: float,
+        keep_alive_s: float = 30.0,
         listener: ExecutorListener = NO_LISTENER,
         sleep: Sleep = real_sleep,
         draw: Callable[[], float] = random.random,
@@ -59,6 +62,7 @@ class Executor:
         self._config = config
         self._reply_limit_s = reply_limit_s
         self._wait_limit_s = wait_limit_s
+        self._keep_alive_s = keep_alive_s
         self._listener = listener
         self._sleep = sleep
         self._draw = draw
@@ -101,6 +105,7 @@ class Executor:
         line = self._line
         if self._alone and line is not None and not (self._waiting or line.unanswered or line.closing or line.retired):
             line.write([call])
+            self._listener.sent(1)
         else:
             self._queue(call, loop)
         return call.reply
@@ -166,9 +171,9 @@ class Executor:
 
     # --- what a line tells
 
-    def answered(self, calls: list[Call]) -> None:
+    def answered(self, calls: list[Call], at: float) -> None:
         """See `LineOwner`."""
-        self._listener.answered(calls)
+        self._listener.answered(calls, at)
         if self._waiting:
             self._flush_soon()
 
@@ -218,12 +223,21 @@ class Executor:
                         wait_s *= 2
                 else:
                     self._line = Line(opened, self, self._reply_limit_s)
+                    self._keep_alive(self._line)
                     self._listener.connected(again=self._connected_before)
                     self._connected_before = True
                     return
         finally:
             self._connecting = None
             self._flush_soon()
+
+    def _keep_alive(self, line: Line) -> None:
+        """Ask an idle line whether it lives, again and again until it is closed; a dead one is cut by its time-out."""
+        if line.closed.done() or self._loop is None:
+            return
+        if line is self._line and line.idle_for(self._loop.time()) >= self._keep_alive_s:
+            self.submit(PING).add_done_callback(_noticed)
+        self._loop.call_later(self._keep_alive_s, self._keep_alive, line, context=self._context)
 
     def _refuse(self, error: Exception) -> None:
         kept: list[Call] = []
@@ -276,6 +290,12 @@ class Executor:
         if self._line is not None:
             self._line.abort(stopped)
             self._line = None
+
+
+def _noticed(reply: "asyncio.Future[Any]") -> None:
+    """Nobody waits for the answer to a keep-alive; what became of the line is reported by the line."""
+    if not reply.cancelled():
+        reply.exception()
 
 
 def _lost(call: Call, error: Exception | None) -> Exception:

@@ -64,8 +64,8 @@ class Opened:
 class LineOwner(Protocol):
     """Who is told of a line's fate."""
 
-    def answered(self, calls: list[Call]) -> None:
-        """These have their replies; there is room for others."""
+    def answered(self, calls: list[Call], at: float) -> None:
+        """These have their replies since ``at``, in the loop's time; there is room for others."""
         ...
 
     def writable(self) -> None:
@@ -98,7 +98,7 @@ class Line(asyncio.Protocol):
         self._limit_s = reply_limit_s
         self._opened = opened
         self._error: Exception | None = None
-        self._progress = 0.0
+        self._progress = self._loop.time()
         self._watch: asyncio.TimerHandle | None = None
         reader = Reader(
             protocolError=InvalidResponse,
@@ -122,6 +122,10 @@ class Line(asyncio.Protocol):
     def closing(self) -> bool:
         """Whether the transport has begun to close, which takes a moment."""
         return self._transport.is_closing()
+
+    def idle_for(self, now: float) -> float:
+        """Seconds since anything came, or since commands went out that wait for an answer; 0 while they do."""
+        return 0.0 if self.unanswered else now - self._progress
 
     def write(self, calls: list[Call]) -> None:
         """Send commands in one piece."""
@@ -157,7 +161,7 @@ class Line(asyncio.Protocol):
         except (InvalidResponse, IndexError) as error:  # no RESP, or a reply that nobody asked for
             self.abort(InvalidResponse(f"what came is no answer: {error}"))
         if answered:
-            self._owner.answered(answered)
+            self._owner.answered(answered, self._progress)
             if self.retired and not self.unanswered:
                 self._transport.close()
 

@@ -9,10 +9,10 @@ class ExecutorListener:
     """Override what is of interest. Called between replies and their callers: be quick, and never raise."""
 
     def sent(self, commands: int) -> None:
-        """So many commands went out in one write that was not for one caller alone."""
+        """So many commands went out in one write."""
 
-    def answered(self, calls: list[Call]) -> None:
-        """These have their replies."""
+    def answered(self, calls: list[Call], at: float) -> None:
+        """These have their replies, or a reply that says that it failed; ``at`` is in the loop's time, as `Call.since`."""
 
     def lost(self, unanswered: int, repeated: int, error: Exception | None) -> None:
         """A connection ended; how many commands had no reply, and how many of them are sent again."""
