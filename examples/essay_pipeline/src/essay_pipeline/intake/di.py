@@ -10,6 +10,7 @@ from huleedu_service_libs.di import KafkaProvider, RedisProvider
 from huleedu_service_libs.kafka_client import KafkaBusConfig
 from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider
 from huleedu_service_libs.outbox.manager import OutboxManager
+from huleedu_service_libs.resilience import StandardCircuitBreakerMetrics
 
 __all__ = ["CoreProvider", "make_container"]
 
@@ -38,7 +39,11 @@ def make_container(settings: IntakeSettings) -> AsyncContainer:
         CoreProvider(settings),
         DatabaseProvider(settings.DATABASE_URL, settings.SERVICE_NAME),
         RedisProvider(settings),
-        KafkaProvider(settings, KafkaBusConfig(enable_idempotence=settings.KAFKA_IDEMPOTENT_PRODUCER)),
+        KafkaProvider(
+            settings,
+            KafkaBusConfig(enable_idempotence=settings.KAFKA_IDEMPOTENT_PRODUCER),
+            metrics=StandardCircuitBreakerMetrics(),
+        ),
         OutboxManagerProvider(),
         OutboxProvider(),
     )

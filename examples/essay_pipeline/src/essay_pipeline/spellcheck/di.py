@@ -17,6 +17,7 @@ from huleedu_service_libs.kafka_client import KafkaBus, KafkaBusConfig
 from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider
 from huleedu_service_libs.outbox.manager import OutboxManager
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from huleedu_service_libs.resilience import StandardCircuitBreakerMetrics
 
 __all__ = ["CoreProvider", "ServiceProvider", "make_container"]
 
@@ -71,7 +72,11 @@ def make_container(settings: SpellcheckSettings) -> AsyncContainer:
         ServiceProvider(),
         DatabaseProvider(settings.DATABASE_URL, settings.SERVICE_NAME),
         RedisProvider(settings),
-        KafkaProvider(settings, KafkaBusConfig(enable_idempotence=settings.KAFKA_IDEMPOTENT_PRODUCER)),
+        KafkaProvider(
+            settings,
+            KafkaBusConfig(enable_idempotence=settings.KAFKA_IDEMPOTENT_PRODUCER),
+            metrics=StandardCircuitBreakerMetrics(),
+        ),
         OutboxManagerProvider(),
         OutboxProvider(),
     )

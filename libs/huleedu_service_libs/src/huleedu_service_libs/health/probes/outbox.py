@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs.database.probing import own_engine
 from huleedu_service_libs.health.findings import Finding, Impact, Level, Probe
-from huleedu_service_libs.outbox.status import StatusLimits, read_status
+from huleedu_service_libs.outbox.status import StatusLimits, measure_status, read_status
 
 __all__ = ["Runs", "outbox_probe", "relay_probe"]
 
@@ -67,6 +67,7 @@ def outbox_probe(
             status = await read_status(
                 own, service_name=service_name, max_retries=max_retries, limits=limits, timeout_seconds=_TIMEOUT_S
             )
+        measure_status(status)  # the gauges are set by a running relay else, and would stand still without one
         level = {"healthy": Level.PASS, "warning": Level.WARN, "unhealthy": Level.FAIL}[status.status]
         details = {
             "waiting": status.waiting,

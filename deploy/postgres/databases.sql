@@ -1,0 +1,2 @@
+-- One database for each service; `intake` is there already.
+CREATE DATABASE spellcheck;
