@@ -32,27 +32,24 @@ async def test_a_browser_of_the_page_misses_nothing(redis_url: str, unique_name:
         sent.append(message)
         arrived.set()
 
-    async def browse(last_id: str | None, essay: int) -> None:
-        arrived.clear()
+    async def browse(last_id: str | None, count: int) -> None:
         pushing = asyncio.create_task(names["push"](client, unique_name, last_id, send))
-        if last_id is None:
-            async with asyncio.timeout(10):
-                while await client.publish(f"ws:{unique_name}", "") == 0:  # until somebody listens
-                    await asyncio.sleep(0.01)
-            await asyncio.sleep(0.05)
-            await names["essay_checked"](client, events[essay], unique_name, essays[essay])
-        await asyncio.wait_for(arrived.wait(), 10)
+        async with asyncio.timeout(10):
+            while len(sent) < count:
+                arrived.clear()
+                await arrived.wait()
         pushing.cancel()
+        await asyncio.gather(pushing, return_exceptions=True)
 
     events, essays = [uuid4(), uuid4()], [uuid4(), uuid4()]
     async with names["make_client"](redis_url) as client:
-        await browse(None, 0)
-        for _ in range(2):
-            await names["essay_checked"](client, events[1], unique_name, essays[1])
-        await browse(sent[0]["id"], 1)
-    assert [(each["event"], each["data"]["essay_id"]) for each in sent] == [
-        ("essay.checked", str(essay)) for essay in essays
-    ]
+        await browse(None, 1)
+        for number in (0, 1, 1):
+            await names["essay_checked"](client, events[number], unique_name, essays[number])
+        await browse(sent[0]["id"], 4)
+        assert sent[1]["id"] == sent[0]["id"]
+    assert [each["event"] for each in sent] == ["ready", "ready", "essay.checked", "essay.checked"]
+    assert [each["data"]["essay_id"] for each in sent[2:]] == [str(essay) for essay in essays]
 
 
 @pytest.mark.integration

@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from websockets.asyncio.client import connect as open_websocket
 from websockets.exceptions import ConnectionClosed
 
-from essay_pipeline.demo.clients import FENCE, User
+from essay_pipeline.demo.clients import User, send_fences
 from essay_pipeline.demo.processes import PipelineProcesses
 from essay_pipeline.demo.readback import as_event, read_database, read_topic, replay, wait_until_consumed
 
@@ -47,11 +47,11 @@ async def settle(pipeline: PipelineProcesses, *users: User) -> None:
             {spellcheck: [submitted], notify: [submitted, checked]},
             check=pipeline.check_alive,
         )
-        async with Redis.from_url(pipeline.servers.redis.address) as redis:
-            for user in users:
-                user.fenced.clear()
-                await redis.publish(f"ws:{user.user_id}", json.dumps({"event": FENCE, "data": {}}))
-                await user.fenced.wait()
+        for user in users:
+            user.fenced.clear()
+        await send_fences(pipeline.servers.redis.address, pipeline.namespace, users)
+        for user in users:
+            await user.fenced.wait()
 
 
 def lines_about(log: str, correlation_id: str) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ from essay_pipeline.notify.service import Notifier
 from essay_pipeline.tokens import InvalidTokenError, issue_token, verify_token
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
 from huleedu_service_libs.kafka.consumer import Delivery
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from huleedu_service_libs.redis_pubsub import UserNotifications
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -146,32 +146,30 @@ def both_events() -> tuple[EssaySubmittedV1, EssaySpellcheckedV1]:
     return submitted, checked
 
 
-def redis_double() -> AsyncMock:
-    """A Redis that keeps keys."""
-    kept: dict[str, str] = {}
+def carrier() -> tuple[AsyncMock, list[str]]:
+    """Carries notifications as a history does: the second of one id has no effect; and the names of those sent."""
+    sent: dict[str, str] = {}
+    names: list[str] = []
 
-    def setex(key: str, _ttl_seconds: int, value: str) -> bool:
-        kept[key] = value
-        return True
+    async def publish(_user: str, name: str, _data: dict[str, Any], *, notification_id: str) -> int:
+        await asyncio.sleep(0)
+        if notification_id in sent:
+            return 0
+        sent[notification_id] = name
+        names.append(name)
+        return 1
 
-    redis = AsyncMock(spec=AtomicRedisClientProtocol)
-    redis.get.side_effect = kept.get
-    redis.setex.side_effect = setex
-    redis.publish_user_notification.return_value = 1
-    return redis
-
-
-def told(redis: AsyncMock) -> list[str]:
-    """Names of the notifications that were published."""
-    return [call.args[1] for call in redis.publish_user_notification.await_args_list]
+    notifications = AsyncMock(spec=UserNotifications)
+    notifications.publish_user_notification.side_effect = publish
+    return notifications, names
 
 
 @pytest.mark.parametrize("checked_first", [False, True])
 async def test_accepted_is_told_before_checked(checked_first: bool) -> None:  # noqa: FBT001
     """Whichever event Kafka brings first, the user hears "accepted" once and then "checked" once."""
     submitted, checked = both_events()
-    redis, confirm = redis_double(), AsyncMock()
-    notifier = Notifier(redis, now=lambda: NOON)
+    (notifications, told), confirm = carrier(), AsyncMock()
+    notifier = Notifier(notifications, now=lambda: NOON)
     calls = [
         notifier.handle_submitted(delivery(submitted), confirm_idempotency=confirm),
         notifier.handle_checked(delivery(checked), confirm_idempotency=confirm),
@@ -179,35 +177,36 @@ async def test_accepted_is_told_before_checked(checked_first: bool) -> None:  # 
     for call in reversed(calls) if checked_first else calls:
         await call
 
-    assert told(redis) == ["essay.accepted", "essay.checked"]
+    assert told == ["essay.accepted", "essay.checked"]
     assert confirm.await_count == 2
 
 
 async def test_both_events_at_once_keep_the_order() -> None:
-    """Handlers of one essay that run at the same time take turns."""
+    """Handlers of one essay that run at the same time, in one process or in two, announce each thing once."""
     submitted, checked = both_events()
-    redis = redis_double()
-    notifier = Notifier(redis, now=lambda: NOON)
+    notifications, told = carrier()
+    notifier = Notifier(notifications, now=lambda: NOON)
     await asyncio.gather(
         notifier.handle_checked(delivery(checked), confirm_idempotency=AsyncMock()),
         notifier.handle_submitted(delivery(submitted), confirm_idempotency=AsyncMock()),
     )
 
-    assert told(redis) == ["essay.accepted", "essay.checked"]
+    assert told == ["essay.accepted", "essay.checked"]
 
 
 async def test_a_failed_notification_is_not_confirmed() -> None:
     """When Redis fails the handler raises, nothing is confirmed, and the next try announces."""
     submitted, _ = both_events()
-    redis, confirm = redis_double(), AsyncMock()
-    redis.publish_user_notification.side_effect = [ConnectionError("gone"), 1]
-    notifier = Notifier(redis, now=lambda: NOON)
+    (notifications, _), confirm = carrier(), AsyncMock()
+    notifications.publish_user_notification.side_effect = [ConnectionError("gone"), 1]
+    notifier = Notifier(notifications, now=lambda: NOON)
 
     with pytest.raises(ConnectionError):
         await notifier.handle_submitted(delivery(submitted), confirm_idempotency=confirm)
     confirm.assert_not_awaited()
     await notifier.handle_submitted(delivery(submitted), confirm_idempotency=confirm)
-    assert told(redis) == ["essay.accepted", "essay.accepted"]
+    ids = [call.kwargs["notification_id"] for call in notifications.publish_user_notification.await_args_list]
+    assert ids == [f"essay.accepted:{submitted.essay_id}"] * 2, "the same id: sent twice, it has one effect"
     confirm.assert_awaited_once()
 
 

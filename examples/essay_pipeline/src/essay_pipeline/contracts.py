@@ -14,6 +14,7 @@ __all__ = [
     "ACCEPTED_NOTIFICATION",
     "CHECKED_NOTIFICATION",
     "CHECKED_TOPIC",
+    "GONE_NOTIFICATION",
     "LEAST_CHARACTERS",
     "MOST_BODY_BYTES",
     "MOST_CHARACTERS",
@@ -35,6 +36,7 @@ CHECKED_TOPIC = "huleedu.essay.spellcheck.completed.v1"
 """Topic and event type of `EssaySpellcheckedV1`; the key is the essay's id."""
 
 READY_NOTIFICATION = "ready"
+GONE_NOTIFICATION = "history.gone"
 ACCEPTED_NOTIFICATION = "essay.accepted"
 CHECKED_NOTIFICATION = "essay.checked"
 

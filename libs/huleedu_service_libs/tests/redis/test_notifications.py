@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -263,7 +264,7 @@ async def test_an_id_that_is_none_subscribes_nothing(keeping: RedisClient) -> No
     ("options", "text"),
     [({"size": 0}, "size must be positive, got 0"), ({"keep_s": 10, "remember_s": 5}, "remember_s must be at least")],
 )
-def test_bounds_of_a_history_check_themselves(options: dict[str, int], text: str) -> None:
+def test_bounds_of_a_history_check_themselves(options: dict[str, Any], text: str) -> None:
     """A history that would hold nothing, or forget its numbering before its entries, is refused."""
     with pytest.raises(ValueError, match=text):
         NotificationHistory(**options)

@@ -2,20 +2,22 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
 import httpx
+from redis.asyncio import Redis
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from essay_pipeline.contracts import ACCEPTED_NOTIFICATION, CHECKED_NOTIFICATION, READY_NOTIFICATION
 from essay_pipeline.demo.oracle import Notification
+from huleedu_service_libs.redis_pubsub import NotificationHistory, PubSubConfig, RedisPubSub
 
-__all__ = ["FENCE", "Arrival", "User"]
+__all__ = ["FENCE", "Arrival", "User", "send_fences"]
 
 FENCE = "demo.fence"
 """Published on a user's channel at the end: whatever came before it has arrived when it arrives."""
@@ -78,7 +80,7 @@ class User:
         async with connect(url, max_size=2**21, proxy=None) as socket:
             async with asyncio.timeout(_READY_S):
                 first = json.loads(await socket.recv())
-            if first != {"event": READY_NOTIFICATION, "data": {"user_id": user.user_id}}:
+            if (first["event"], first["data"]) != (READY_NOTIFICATION, {"user_id": user.user_id}):
                 raise RuntimeError(f"The first message must be 'ready' for {user.user_id}, got {first}")
             reader = asyncio.create_task(user._read(socket))
             try:
@@ -127,3 +129,18 @@ class User:
                     self.on_arrival(arrival)
         except ConnectionClosed:
             return  # what it would have brought is missed, and so reported
+
+
+async def send_fences(redis_url: str, namespace: str, users: Sequence[User]) -> None:
+    """Send each user a notification that comes after all others.
+
+    Args:
+        redis_url: The server.
+        namespace: Of the pipeline.
+        users: Whom.
+    """
+    kept = PubSubConfig(history=NotificationHistory(key_prefix=namespace))
+    async with Redis.from_url(redis_url) as redis:
+        notifications = RedisPubSub(redis, "demo", config=kept)
+        for user in users:
+            await notifications.publish_user_notification(user.user_id, FENCE, {})

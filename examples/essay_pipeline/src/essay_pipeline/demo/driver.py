@@ -5,7 +5,6 @@ and WebSocket only, except for the duplicates, which it puts into Kafka itself.
 """
 
 import asyncio
-import json
 import secrets
 import time
 from contextlib import AsyncExitStack
@@ -17,10 +16,9 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from redis.asyncio import Redis
 
 from essay_pipeline.contracts import ACCEPTED_NOTIFICATION, CHECKED_NOTIFICATION, Language
-from essay_pipeline.demo.clients import FENCE, Arrival, User
+from essay_pipeline.demo.clients import Arrival, User, send_fences
 from essay_pipeline.demo.display import Counts, Display
 from essay_pipeline.demo.oracle import Evidence, Submitted
 from essay_pipeline.demo.processes import PipelineProcesses
@@ -270,9 +268,8 @@ class Driver:
         try:
             async with asyncio.timeout(_SETTLE_S):
                 await wait_until_consumed(self.pipeline.servers.kafka.address, groups, check=self.pipeline.check_alive)
-            async with asyncio.timeout(_FENCE_S), Redis.from_url(self.pipeline.servers.redis.address) as redis:
-                for user in users:
-                    await redis.publish(f"ws:{user.user_id}", json.dumps({"event": FENCE, "data": {}}))
+            async with asyncio.timeout(_FENCE_S):
+                await send_fences(self.pipeline.servers.redis.address, self.pipeline.namespace, users)
                 await asyncio.gather(*(user.fenced.wait() for user in users))
         except TimeoutError:
             self.display.line("the consumers did not come to the end in time: judging what is there")

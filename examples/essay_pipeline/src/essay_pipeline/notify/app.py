@@ -143,8 +143,8 @@ def _context(request: Request) -> ErrorContext:
 
 
 @_routes.websocket("/ws")
-async def notifications(socket: WebSocket, token: str = "") -> None:
-    """Push the notifications of the token's user; code 4401 for a wrong token."""
+async def notifications(socket: WebSocket, token: str = "", last_id: str | None = None) -> None:
+    """Push the notifications of the token's user after ``last_id``; code 4401 for a wrong token, 4400 for a wrong id."""
     settings: NotifySettings = socket.app.state.settings
     await socket.accept()  # before any verdict: a close code reaches only who was accepted
     try:
@@ -153,7 +153,7 @@ async def notifications(socket: WebSocket, token: str = "") -> None:
         await socket.close(WRONG_TOKEN, str(error))
         return
     sockets: UserSockets = socket.app.state.sockets
-    await sockets.serve(socket, user_id)
+    await sockets.serve(socket, user_id, last_id)
 
 
 @_routes.get("/metrics")

@@ -6,13 +6,14 @@ from dishka import AsyncContainer, Provider, Scope, make_async_container, provid
 
 from essay_pipeline.consumer import make_consumer
 from essay_pipeline.contracts import CHECKED_TOPIC, SUBMITTED_TOPIC, EssaySpellcheckedV1, EssaySubmittedV1
-from essay_pipeline.notify.service import ACCEPTED_MARK, Notifier
+from essay_pipeline.notify.service import Notifier
 from essay_pipeline.notify.settings import NotifySettings
 from essay_pipeline.notify.sockets import UserSockets
 from huleedu_service_libs.di import KafkaProvider, RedisProvider
 from huleedu_service_libs.kafka.consumer import EventConsumer
 from huleedu_service_libs.kafka_client import KafkaBus, KafkaBusConfig
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from huleedu_service_libs.redis_client import RedisClient
+from huleedu_service_libs.redis_pubsub import NotificationHistory, PubSubConfig
 
 __all__ = ["ServiceProvider", "make_container"]
 
@@ -25,16 +26,16 @@ class ServiceProvider(Provider):
         self._settings = settings
 
     @provide
-    def provide_sockets(self, redis: AtomicRedisClientProtocol) -> UserSockets:
+    def provide_sockets(self, redis: RedisClient) -> UserSockets:
         """The WebSocket side."""
         settings = self._settings
         return UserSockets(redis, most=settings.MAX_CONNECTIONS, send_seconds=settings.SEND_SECONDS)
 
     @provide
-    async def provide_consumer(self, redis: AtomicRedisClientProtocol, bus: KafkaBus) -> AsyncIterator[EventConsumer]:
+    async def provide_consumer(self, redis: RedisClient, bus: KafkaBus) -> AsyncIterator[EventConsumer]:
         """The Kafka side, from the start of the service to its end."""
         settings = self._settings
-        notifier = Notifier(redis, mark_prefix=settings.redis_key(ACCEPTED_MARK))
+        notifier = Notifier(redis)
         consumer = make_consumer(settings, settings.CONSUMER_GROUP, (SUBMITTED_TOPIC, CHECKED_TOPIC), redis, bus)
         consumer.on(SUBMITTED_TOPIC, model=EssaySubmittedV1)(notifier.handle_submitted)
         consumer.on(CHECKED_TOPIC, model=EssaySpellcheckedV1)(notifier.handle_checked)
@@ -46,6 +47,6 @@ def make_container(settings: NotifySettings) -> AsyncContainer:
     """The container; everything in it lives as long as the service."""
     return make_async_container(
         ServiceProvider(settings),
-        RedisProvider(settings),
+        RedisProvider(settings, PubSubConfig(history=NotificationHistory(key_prefix=settings.redis_key("")))),
         KafkaProvider(settings, KafkaBusConfig(enable_idempotence=settings.KAFKA_IDEMPOTENT_PRODUCER)),
     )

@@ -14,7 +14,7 @@ class NotifySettings(PipelineSettings):
     Attributes:
         CONSUMER_GROUP: The consumer group.
         INTAKE_URL: Where the page sends essays to.
-        MAX_CONNECTIONS: WebSockets at the same time; each holds one connection to Redis.
+        MAX_CONNECTIONS: WebSockets at the same time; they share one connection to Redis.
         SEND_SECONDS: A client that does not take a message within this time is disconnected.
     """
 

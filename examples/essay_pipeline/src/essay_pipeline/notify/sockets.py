@@ -1,8 +1,8 @@
-"""The WebSocket side of *notify*: one user's Redis channel to one browser.
+"""The WebSocket side of *notify*: one user's notifications to one browser.
 
-Knows Starlette's WebSocket and Redis' subscription, nothing of essays. Redis
-forgets what nobody listens to: what is published while a browser is away never
-reaches it, and nothing here sends it again.
+Knows Starlette's WebSocket and the followers of the library, nothing of essays.
+Every message has an ``id``; a browser that was away sends the last one it saw,
+and gets what it missed. While Redis is away the socket stays open and waits.
 """
 
 import asyncio
@@ -11,16 +11,16 @@ from typing import Any
 from fastapi import WebSocket, WebSocketDisconnect
 from prometheus_client import Counter, Gauge
 
-from essay_pipeline.contracts import READY_NOTIFICATION
+from essay_pipeline.contracts import GONE_NOTIFICATION, READY_NOTIFICATION
 from huleedu_service_libs.logging_utils import create_service_logger
-from huleedu_service_libs.protocols import AtomicRedisClientProtocol
+from huleedu_service_libs.redis_pubsub import HistoryGone, InvalidCursorError, Notification, UserNotifications
 
 __all__ = ["UserSockets"]
 
 _logger = create_service_logger("notify.sockets")
 
 TRY_AGAIN_LATER = 1013
-_POLL_S = 1.0
+UNKNOWN_ID = 4400
 _CLIENT_LEFT = "client_left"
 
 CONNECTED = Gauge("essay_pipeline_websockets", "WebSockets that are open")
@@ -31,23 +31,24 @@ class UserSockets:
     """Pump users' channels into their browsers.
 
     Args:
-        redis: Has the channels.
+        notifications: Has them.
         most: Connections at the same time; further ones are told to try again later.
         send_seconds: A client that does not take a message within this time is disconnected.
     """
 
-    def __init__(self, redis: AtomicRedisClientProtocol, *, most: int, send_seconds: float) -> None:
-        self._redis = redis
+    def __init__(self, notifications: UserNotifications, *, most: int, send_seconds: float) -> None:
+        self._notifications = notifications
         self._most = most
         self._send_seconds = send_seconds
         self._open = 0
 
-    async def serve(self, socket: WebSocket, user_id: str) -> None:
-        """Push the user's notifications until the client leaves or is too slow, Redis fails, or the server closes.
+    async def serve(self, socket: WebSocket, user_id: str, last_id: str | None = None) -> None:
+        """Push the user's notifications until the client leaves or is too slow, or the server closes.
 
         Args:
             socket: Accepted already.
-            user_id: Whose channel.
+            user_id: Whose.
+            last_id: Of the last message that the client has seen; ``None`` begins now.
         """
         if self._open >= self._most:
             await self._end(socket, "full", TRY_AGAIN_LATER)
@@ -55,15 +56,15 @@ class UserSockets:
         self._open += 1
         CONNECTED.set(self._open)
         try:
-            cause, code = await self._serve(socket, user_id)
+            cause, code = await self._serve(socket, user_id, last_id)
         finally:
             self._open -= 1
             CONNECTED.set(self._open)
         await self._end(socket, cause, code)
 
-    async def _serve(self, socket: WebSocket, user_id: str) -> tuple[str, int]:
+    async def _serve(self, socket: WebSocket, user_id: str, last_id: str | None) -> tuple[str, int]:
         """Pump until it ends or the client has gone; why, and the close code."""
-        pump = asyncio.create_task(self._pump(socket, user_id))
+        pump = asyncio.create_task(self._pump(socket, user_id, last_id))
         gone = asyncio.create_task(_until_gone(socket))
         tasks = {pump, gone}
         try:
@@ -77,24 +78,20 @@ class UserSockets:
             return _CLIENT_LEFT, 0
         if isinstance(error, TimeoutError):
             return "too_slow", TRY_AGAIN_LATER
+        if isinstance(error, InvalidCursorError):
+            return "unknown_id", UNKNOWN_ID
         _logger.warning("subscription_lost", error=repr(error))
         return "subscription_lost", TRY_AGAIN_LATER
 
-    async def _pump(self, socket: WebSocket, user_id: str) -> None:
-        async with self._redis.subscribe(self._redis.get_user_channel(user_id)) as subscription:
-            await self._send(socket, {"event": READY_NOTIFICATION, "data": {"user_id": user_id}})
-            while True:
-                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=_POLL_S)
-                if message is not None:
-                    await self._send_text(socket, message["data"])
+    async def _pump(self, socket: WebSocket, user_id: str, last_id: str | None) -> None:
+        async with self._notifications.follow_user(user_id, after=last_id) as follower:
+            await self._send(socket, {"event": READY_NOTIFICATION, "data": {"user_id": user_id}, "id": follower.id})
+            async for item in follower:
+                await self._send(socket, _message(item))
 
     async def _send(self, socket: WebSocket, message: dict[str, Any]) -> None:
         async with asyncio.timeout(self._send_seconds):
             await socket.send_json(message)
-
-    async def _send_text(self, socket: WebSocket, text: str | bytes) -> None:
-        async with asyncio.timeout(self._send_seconds):
-            await socket.send_text(text.decode() if isinstance(text, bytes) else text)
 
     async def _end(self, socket: WebSocket, cause: str, code: int) -> None:
         ENDED.labels(cause=cause).inc()
@@ -106,6 +103,12 @@ class UserSockets:
                 await socket.close(code, cause)
         except (RuntimeError, OSError, TimeoutError):
             return  # the client went first
+
+
+def _message(item: Notification | HistoryGone) -> dict[str, Any]:
+    if isinstance(item, HistoryGone):
+        return {"event": GONE_NOTIFICATION, "data": {"missed": item.missed}, "id": item.id}
+    return {**item.body, "id": item.id}
 
 
 async def _until_gone(socket: WebSocket) -> None:

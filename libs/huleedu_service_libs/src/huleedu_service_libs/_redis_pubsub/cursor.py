@@ -49,7 +49,7 @@ class Cursor:
     entry: str
 
     def __str__(self) -> str:
-        return f"{self.epoch}-{self.offset}-{self.entry}"
+        return f"{self.epoch}-{self.offset}-{self.entry}" if self.epoch else FROM_START
 
     @classmethod
     def parse(cls, text: str) -> "Cursor":
@@ -157,4 +157,4 @@ def account(place: Cursor, page: Page) -> tuple[HistoryGone | None, Cursor]:
 
 
 def _gone(loss: Loss, missed: int | None, here: Cursor) -> HistoryGone:
-    return HistoryGone(loss=loss, missed=missed, id=str(here) if here.epoch else FROM_START)
+    return HistoryGone(loss=loss, missed=missed, id=str(here))

@@ -97,6 +97,9 @@ class Follower:
         reports: Metrics and log.
         clock: Monotonic seconds.
         jitter: A number in [0, 1) at each call.
+
+    Attributes:
+        id: Of what was handed out last, or of the place where it began: who comes back with it misses nothing.
     """
 
     def __init__(
@@ -111,6 +114,7 @@ class Follower:
         clock: Clock = monotonic,
         jitter: Callable[[], float] = random.random,
     ) -> None:
+        self.id = str(place)
         self._channel = channel
         self._history = history
         self._place = place
@@ -150,7 +154,9 @@ class Follower:
                     await self._look()
         except TimeoutError:
             return None
-        return self._ready.popleft()
+        item = self._ready.popleft()
+        self.id = item.id
+        return item
 
     async def _look(self) -> None:
         """Wait until something happens or it is time to look again, or else read a page."""

@@ -79,6 +79,7 @@ class NotificationHistory:
         page: Notifications that are read at once.
         poll_s: Seconds after which a reader looks though nothing has woken it: what a lost wake-up costs.
         attempts: Times that an append is tried when its reply is lost. The id makes that safe.
+        key_prefix: Before the names of the keys; the same for all services that notify the same users.
 
     Raises:
         ValueError: A value is not positive, or the numbering would be forgotten before the notifications.
@@ -90,11 +91,13 @@ class NotificationHistory:
     page: int = 100
     poll_s: float = 10.0
     attempts: int = 3
+    key_prefix: str = ""
 
     def __post_init__(self) -> None:
         for name in self.__slots__:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if isinstance(value, int | float) and value <= 0:
+                raise ValueError(f"{name} must be positive, got {value}")
         if self.remember_s < self.keep_s:
             raise ValueError(f"remember_s must be at least keep_s ({self.keep_s:g}), got {self.remember_s:g}")
 
@@ -166,7 +169,7 @@ class History:
             round(config.keep_s * 1000),
             round(config.remember_s * 1000),
         ]
-        new, receivers = await self._append(keys=_keys(channel), args=arguments)
+        new, receivers = await self._append(keys=self._keys(channel), args=arguments)
         return Appended(bool(new), int(receivers))
 
     async def after(self, channel: str, place: Cursor) -> Page:
@@ -186,12 +189,12 @@ class History:
         return (await self._page(channel, ["", "$", 1])).head()
 
     async def _page(self, channel: str, arguments: list[str | int]) -> Page:
-        epoch, offset, entries = await self._read(keys=_keys(channel)[:2], args=arguments)
+        epoch, offset, entries = await self._read(keys=self._keys(channel)[:2], args=arguments)
         return Page(_text(epoch), int(offset), [_entry(*each) for each in entries])
 
-
-def _keys(channel: str) -> list[str]:
-    return [f"{{{channel}}}:history", f"{{{channel}}}:numbering", f"{{{channel}}}:ids"]
+    def _keys(self, channel: str) -> list[str]:
+        base = f"{self._config.key_prefix}{{{channel}}}"  # braces: one hash slot of a cluster
+        return [f"{base}:history", f"{base}:numbering", f"{base}:ids"]
 
 
 def _entry(entry: str | bytes, fields: list[str | bytes]) -> Entry:

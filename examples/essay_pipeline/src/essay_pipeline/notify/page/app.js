@@ -19,7 +19,9 @@ const PATIENCE_MS = 20_000; // without a result this long the page says so
 const RETRY_MS = { first: 500, most: 10_000 };
 const HISTORY = { key: "essays", most: 20 };
 const USER_KEY = "user";
-const WRONG_TOKEN = 4401; // the close code of notify
+const WRONG_TOKEN = 4401; // the close codes of notify
+const UNKNOWN_ID = 4400;
+const LAST_KEY = "last"; // the id of the last message: who comes back with it gets what was missed
 
 const $ = (id) => document.getElementById(id);
 const state = {
@@ -27,7 +29,7 @@ const state = {
   essays: new Map(), // correlation id → essay, oldest first
   shown: null, // correlation id of the essay on display
   picked: null, // the shelf's text that the text area started from; `put` is what was put there
-  connectedAt: 0, // what was announced before did not come here
+  goneAt: 0, // what was announced before may be lost, and will not come
 };
 
 // --- Small helpers -------------------------------------------------------
@@ -444,10 +446,12 @@ function watch(essay) {
     if (state.shown !== essay.correlation_id) return;
     renderTrack(essay);
     say("");
-    const away = state.connectedAt > essay.moments.sent_at || $("connection").dataset.state !== "connected";
+    const connected = $("connection").dataset.state === "connected";
     showError(
-      away
-        ? "No result has arrived. The essay is stored and is checked, but its result may have been announced while this page was not connected, and that does not come again."
+      state.goneAt > essay.moments.sent_at
+        ? "No result has arrived. The essay is stored and is checked, but some notifications to this page were lost, and its result may be among them."
+        : !connected
+        ? "No result has arrived: this page is not connected. The essay is stored and is checked, and its result will appear here when the connection is back."
         : "No result has arrived yet; that takes longer than usual. The essay is stored, and its result will appear here when it has been checked.",
       `essay ${essay.essay_id} · correlation id ${essay.correlation_id}`,
     );
@@ -458,8 +462,11 @@ function watch(essay) {
 
 function receive({ event, data }) {
   if (event === "ready") {
-    state.connectedAt = now();
     setConnection("connected", "Connected");
+    return;
+  }
+  if (event === "history.gone") {
+    state.goneAt = now();
     return;
   }
   // The correlation id is this page's own: it knows it before intake has answered.
@@ -497,14 +504,18 @@ function connect() {
   socket?.close();
   const address = new URL("ws", location.href);
   address.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-  address.search = new URLSearchParams({ token: state.config.token }).toString();
+  const last = recall(LAST_KEY);
+  const seen = last?.user_id === state.config.user_id ? { last_id: last.id } : {};
+  address.search = new URLSearchParams({ token: state.config.token, ...seen }).toString();
   address.hash = "";
   const opened = new WebSocket(address);
   socket = opened;
   opened.addEventListener("message", ({ data }) => {
     failures = 0;
     try {
-      receive(JSON.parse(data));
+      const message = JSON.parse(data);
+      receive(message);
+      if (message.id) remember(LAST_KEY, { user_id: state.config.user_id, id: message.id });
     } catch (error) {
       console.error("A notification could not be read", error);
     }
@@ -512,6 +523,7 @@ function connect() {
   opened.addEventListener("close", ({ code }) => {
     if (socket !== opened) return; // replaced by a newer one
     if (code === WRONG_TOKEN) remember(USER_KEY, null); // signed with a secret that is gone: become a new user
+    if (code === UNKNOWN_ID) remember(LAST_KEY, null); // of a history that is gone: begin anew
     reconnectLater();
   });
 }
