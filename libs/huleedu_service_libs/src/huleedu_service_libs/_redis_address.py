@@ -48,6 +48,14 @@ class RedisAddress:
     sentinel_username: str | None = None
     sentinel_password: str | None = field(default=None, repr=False)
 
+    def of_node(self, place: tuple[str, int]) -> str:
+        """The URL of one node of a cluster: credentials and parameters are those of the whole."""
+        base, _, rest = self.url.partition("://")
+        authority, _, tail = rest.partition("/")
+        user, at, _ = authority.rpartition("@")
+        host = f"[{place[0]}]" if ":" in place[0] else place[0]
+        return f"{base}://{user}{at}{host}:{place[1]}/{tail}"
+
 
 _FORMS = {
     Topology.SENTINEL: "redis+sentinel://[user:password@]host:port,host:port/service[/db]",

@@ -1,13 +1,14 @@
 """Makes connection pools for what a URL names: a server, or the primary that Sentinels know at that moment.
 
 ``_redis_connections`` builds its clients on them. A connection is patient while it is being made, when nothing can
-have run yet: it tries again, with jitter. Once made it repeats nothing. A cluster has many endpoints: ``_redis_cluster``.
+have run yet: it tries again, with jitter. Once made it repeats nothing. Of a cluster it
+reaches any node; which one has a key is the business of ``_redis_cluster``.
 """
 
 import random
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from huleedu_service_libs._clock import Sleep
@@ -146,6 +147,28 @@ class _ToPrimarySsl(_ToPrimary, SSLConnection):
     """The same over TLS."""
 
 
+class _ToAny(Connection):
+    """Reaches any node of a cluster; each attempt goes to another."""
+
+    def __init__(self, *, patience: Patience, hosts: tuple[tuple[str, int], ...], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._patience = patience
+        self._hosts = list(hosts)
+
+    async def _connect(self) -> None:
+        patience = replace(self._patience, attempts=max(self._patience.attempts, len(self._hosts)))
+        await patience.insist(self._connect_to_next)
+
+    async def _connect_to_next(self) -> None:
+        self.host, self.port = self._hosts[0]
+        self._hosts.append(self._hosts.pop(0))
+        await super()._connect()  # type: ignore[no-untyped-call]  # the driver has no hint there
+
+
+class _ToAnySsl(_ToAny, SSLConnection):
+    """The same over TLS."""
+
+
 class Sentinels:
     """Where the primary is; asked over a connection that lives for one question.
 
@@ -212,9 +235,9 @@ class Endpoint:
             raise ValueError(
                 f"TLS is configured, but not asked for by {address.shown!r}: write rediss instead of redis"
             )
-        if address.topology is Topology.CLUSTER:
-            raise ValueError(f"{address.shown!r} is a cluster, which is not one server")
         settings: dict[str, Any] = dict(parse_url(address.url))
+        if address.topology is not Topology.SINGLE:
+            settings.pop("host")  # stands for many
         for name in _SENTINEL_PARAMETERS:
             settings.pop(name, None)
         secured = _tls_settings(access)
@@ -237,12 +260,27 @@ class Endpoint:
                     "socket_timeout": connect_timeout_s,
                 },
             )
+        elif address.topology is Topology.CLUSTER:
+            self._settings["connection_class"] = _ToAnySsl if address.tls else _ToAny
+            self._settings["hosts"] = address.hosts
         else:
             self._settings["connection_class"] = _patient(settings.get("connection_class", Connection))
 
     def pool(self, kind: type[_Made], **settings: Any) -> _Made:
         """A pool of that kind; nothing connects yet. What the URL says wins over ``settings``."""
         return kind(**{**settings, **self._settings})
+
+    def cluster_settings(self) -> dict[str, Any]:
+        """Credentials, TLS and whatever else the URL says, in the form in which the driver's cluster client takes it.
+
+        Raises:
+            ValueError: That client cannot do it.
+        """
+        ours = {"patience", "hosts", "connection_class", "maint_notifications_config", "host", "port", "db"}
+        settings = {name: value for name, value in self._settings.items() if name not in ours}
+        if settings.pop("ssl_password", None) is not None:
+            raise ValueError("key_password cannot be used with a cluster: the driver takes a key in clear text only")
+        return {**settings, "ssl": issubclass(self._settings["connection_class"], SSLConnection)}
 
 
 def _patient(kind: Any) -> type[Any]:

@@ -6,8 +6,8 @@ when they are forgotten, and tell a lost connection from a lost race. Knows noth
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from typing import Any, Self
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, Self, cast
 
 from huleedu_service_libs._clock import Sleep
 from huleedu_service_libs._clock import sleep as real_sleep
@@ -15,11 +15,11 @@ from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_executor import ReplyLostError
 
 with requires_extra("redis", module=__name__):
-    from redis.asyncio import Redis
+    from redis.asyncio import ConnectionPool, Redis
     from redis.asyncio.client import Pipeline
     from redis.exceptions import ConnectionError as RedisConnectionError
+    from redis.exceptions import MovedError, WatchError
     from redis.exceptions import TimeoutError as RedisTimeoutError
-    from redis.exceptions import WatchError
 
 __all__ = ["Transaction", "TransactionConflictError", "TransactionPipeline", "open_pipeline", "transact"]
 
@@ -47,6 +47,26 @@ class TransactionConflictError(WatchError):
         return f"Another client wrote to one of {', '.join(self.keys)}{times}; nothing has run. Read again and retry"
 
 
+class Routing(Protocol):
+    """What a client of a cluster has, so that a transaction finds the node that has its keys."""
+
+    def keys_of(self, words: Sequence[Any]) -> tuple[str, ...]:
+        """The keys of a command."""
+        ...
+
+    def check(self, keys: Sequence[str]) -> None:
+        """Raise when no node has all of them."""
+        ...
+
+    async def pool_for(self, keys: Sequence[str]) -> ConnectionPool:
+        """The pool of the node that has them."""
+        ...
+
+    def doubt(self) -> None:
+        """It was the wrong node: ask anew."""
+        ...
+
+
 class TransactionPipeline(Pipeline):
     """Watches keys, queues commands, runs them as one ``MULTI``/``EXEC``.
 
@@ -60,6 +80,31 @@ class TransactionPipeline(Pipeline):
 
     def __init__(self, client: Redis) -> None:
         super().__init__(client.connection_pool, client.response_callbacks, transaction=True, shard_hint=None)
+        self._routing: Routing | None = cast("Routing", client) if hasattr(client, "pool_for") else None
+        self._keys: tuple[str, ...] = ()
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """See the driver. On a cluster keys that do not share a slot are refused here, before anything is sent."""
+        if self._routing is not None:
+            keys = (*self._keys, *self._routing.keys_of(args))
+            self._routing.check(keys)
+            self._keys = keys
+        return super().execute_command(*args, **options)
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """See the driver."""
+        await self._settle()
+        return await super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]  # no hint
+
+    async def reset(self) -> None:  # type: ignore[override]  # the driver has two of that name
+        """See the driver."""
+        await super().reset()  # type: ignore[no-untyped-call]  # the driver has no hint there
+        self._keys = ()
+
+    async def _settle(self) -> None:
+        """On a cluster: use the pool of the node that has the keys."""
+        if self._routing is not None and self.connection is None:
+            self.connection_pool = await self._routing.pool_for(self._keys)
 
     def setex(self, name: Any, time: Any, value: Any) -> Any:
         """``SET name value EX time``: the driver deprecates its own ``setex`` with a warning at every call."""
@@ -74,8 +119,14 @@ class TransactionPipeline(Pipeline):
                 the transaction may have run, and whoever tries again would do it twice.
             redis.exceptions.RedisError: As the driver raises it.
         """
+        if self.command_stack:
+            await self._settle()
         try:
             return await super().execute(raise_on_error)
+        except MovedError:
+            if self._routing is not None:
+                self._routing.doubt()
+            raise
         except WatchError as error:
             cause = error.__context__
             if isinstance(cause, RedisConnectionError | RedisTimeoutError):
@@ -102,7 +153,7 @@ async def open_pipeline(client: Redis, watch_keys: tuple[str, ...]) -> Transacti
         try:
             await pipeline.watch(*watch_keys)
         except BaseException:
-            await pipeline.reset()  # type: ignore[no-untyped-call]  # the driver has no hint there
+            await pipeline.reset()
             raise
     return pipeline
 

@@ -14,7 +14,9 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_swallowed
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import mask_url_credentials
-from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections, reach
+from huleedu_service_libs._redis_cluster import open_redis
+from huleedu_service_libs._redis_connections import RedisClientConfig, reach
+from huleedu_service_libs._redis_transaction import TransactionPipeline
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.queue_models import QueueItem
 from huleedu_service_libs.queue_protocols import QueueRedisClientProtocol, QueueRedisPipelineProtocol
@@ -103,7 +105,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
 
     Args:
         client_id: Name in logs and metrics.
-        redis_url: ``redis://[user:password@]host:port/db``, ``rediss://`` or ``unix://``.
+        redis_url: As for `RedisClient`.
         config: Sizes and time-outs.
 
     Attributes:
@@ -116,7 +118,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
         self.client_id = client_id
         self.redis_url = redis_url
         self._config = config or RedisClientConfig()
-        self._connections = RedisConnections(redis_url, self._config)
+        self._connections, self._executor = open_redis(redis_url, self._config)
         self.client: Redis = self._connections.commands
         self._lifecycle = asyncio.Lock()
         self._started = False
@@ -161,6 +163,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
         async with self._lifecycle:
             was_started, self._started = self._started, False
             try:
+                await self._executor.aclose(self._config.stop_timeout_s)
                 await self._connections.aclose()
             except Exception as error:  # noqa: BLE001  # the contract: stop() never raises
                 note_redis_swallowed(self.client_id, "stop", error)
@@ -228,7 +231,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
         pairs = await self.zrange(queue_key, 0, count - 1, withscores=True) if _wants_any(count) else []
         return [QueueItem.from_redis_tuple(pair) for pair in pairs]
 
-    # --- what is queued: hashes and keys ---
+    # --- what is queued: hashes and keys; on a cluster the driver's own delete() and exists() start pipelines ---
 
     async def hset(self, key: str, field: str, value: str) -> int:
         """Set one field of a hash; 1 when new, 0 when updated."""
@@ -263,11 +266,11 @@ class QueueRedisClient(QueueRedisClientProtocol):
 
     async def exists(self, key: str) -> bool:
         """Whether the key exists."""
-        return bool(await self._command("exists", lambda redis: redis.exists(key)))
+        return bool(await self._command("exists", lambda redis: _raw(redis, "EXISTS", key)))
 
     async def delete(self, key: str) -> int:
         """Delete one key; the number deleted, 0 or 1."""
-        return _expect(int, await self._command("delete", lambda redis: redis.delete(key)), "delete")
+        return _expect(int, await self._command("delete", lambda redis: _raw(redis, "DEL", key)), "delete")
 
     async def setex(self, key: str, ttl_seconds: int, value: str) -> bool:
         """Set ``key`` with a time to live; the argument order is key, ttl, value."""
@@ -276,7 +279,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
     def pipeline(self) -> QueueRedisPipeline:
         """A new transaction, with nothing queued."""
         self._require_started()
-        return QueueRedisPipeline(self.client.pipeline(transaction=True), self.client_id)
+        return QueueRedisPipeline(TransactionPipeline(self._connections.transactions), self.client_id)
 
     # --- inside ---
 
@@ -291,6 +294,10 @@ class QueueRedisClient(QueueRedisClientProtocol):
         except (RedisError, OSError, TimeoutError) as error:
             log_redis_failure(self.client_id, operation, error)
             raise
+
+
+async def _raw(redis: Redis, *words: str) -> Any:
+    return await redis.execute_command(*words)  # type: ignore[no-untyped-call]  # the driver has no hint there
 
 
 def _wants_any(count: int) -> bool:

@@ -18,11 +18,11 @@ from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import mask_url_credentials
 from huleedu_service_libs._redis_atomic import RedisAtomic
+from huleedu_service_libs._redis_cluster import CrossSlotError, NotOnClusterError, open_redis
 from huleedu_service_libs._redis_commands import RedisCommands
-from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections, RedisUnreachableError, reach
+from huleedu_service_libs._redis_connections import RedisClientConfig, RedisUnreachableError, reach
 from huleedu_service_libs._redis_executor import (
     Command,
-    Executor,
     PipeliningConfig,
     RedisOverloadedError,
     ReplyLateError,
@@ -43,6 +43,8 @@ with requires_extra("redis", module=__name__):
 __all__ = [
     "REDIS_URL",
     "AtomicRedisClientProtocol",
+    "CrossSlotError",
+    "NotOnClusterError",
     "PipeliningConfig",
     "RedisClient",
     "RedisClientConfig",
@@ -87,7 +89,8 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
 
     Args:
         client_id: Name in logs and metrics.
-        redis_url: ``redis://[user:password@]host:port/db``, ``rediss://`` or ``unix://``.
+        redis_url: ``redis://[user:password@]host:port/db``, ``rediss://`` or ``unix://``; several servers:
+            ``redis+sentinel://host:port,host:port/service/db`` and ``redis+cluster://host:port,host:port``.
         config: Sizes and time-outs.
         pubsub_config: Bounds of subscriptions, and what is kept of notifications.
         clock: Monotonic seconds, for `blpop`.
@@ -110,15 +113,7 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         self.client_id = client_id
         self.redis_url = redis_url
         self._config = config or RedisClientConfig()
-        self._connections = RedisConnections(redis_url, self._config, clock=clock)
-        self._executor = Executor(
-            self._connections.open_for_pipelining,
-            self._config.pipelining,
-            reply_limit_s=self._config.socket_timeout_s,
-            wait_limit_s=self._config.pool_wait_s,
-            keep_alive_s=self._config.health_interval_s,
-            listener=ExecutorMetrics(client_id),
-        )
+        self._connections, self._executor = open_redis(redis_url, self._config, clock, ExecutorMetrics(client_id))
         self._spans = self._connections.spans()
         self._clock = clock
         self._home: asyncio.AbstractEventLoop | None = None

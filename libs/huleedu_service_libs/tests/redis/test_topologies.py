@@ -21,13 +21,13 @@ def _tls_config(server: RedisTlsServer) -> RedisClientConfig:
     return RedisClientConfig(access=RedisAccess(tls=tls))
 
 
-@pytest.fixture(name="place", params=["single", "sentinel", "tls"])
+@pytest.fixture(name="place", params=["single", "sentinel", "tls", "cluster"])
 def _place(request: pytest.FixtureRequest) -> tuple[str, RedisClientConfig]:
     """A URL, and the settings that go with it."""
     if request.param == "tls":
         server: RedisTlsServer = request.getfixturevalue("redis_tls")
         return server.address, _tls_config(server)
-    fixture = {"single": "redis_server", "sentinel": "redis_sentinel"}[request.param]
+    fixture = {"single": "redis_server", "sentinel": "redis_sentinel", "cluster": "redis_cluster"}[request.param]
     return request.getfixturevalue(fixture).address, RedisClientConfig()
 
 
