@@ -81,9 +81,8 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
     raise `RuntimeError`. That holds after `stop` as well as before `start`: unlike `KafkaBus`, a stopped
     client is used again by whoever shares it, and loses nothing by that.
 
-    A client belongs to the event loop that uses it first, until it is stopped; another one gets a `RuntimeError`. When
-    its loop is closed, it drops its connections and belongs to the next that uses it. Cancelling a
-    command cancels only the wait.
+    A started client belongs to the event loop that started it; another one gets a `RuntimeError`. When it is stopped,
+    or its loop is closed, it belongs to the next that uses it. Cancelling a command cancels only the wait.
 
     Constructing does no I/O and needs no running event loop.
 
@@ -184,7 +183,6 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
                 await self._close(pubsub.aclose())
             await self._close(self._executor.aclose(self._config.stop_timeout_s))
             await self._close(self._connections.aclose())
-            self._home = None
         if was_started:
             logger.info("Redis client stopped", client_id=self.client_id)
 
@@ -255,17 +253,22 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         if self._home is loop:
             return
         if self._home is not None:
-            if not self._home.is_closed():
+            if not self._home.is_closed() and (self._started or self._lifecycle.locked()):
                 raise RuntimeError(
                     f"Redis client '{self.client_id}' belongs to another event loop that is still open: "
                     "use one client for each loop, or stop() it there first"
                 )
-            logger.info("Redis client moves from a closed event loop to the running one", client_id=self.client_id)
-            self._executor.forget()
-            self._connections.forget()
-            self._lifecycle = asyncio.Lock()
-            self._pubsub = self._make_pubsub() if self._started else None
+            self._move()
         self._home = loop
+
+    def _move(self) -> None:
+        """Leave all behind that is bound to the loop before."""
+        self._executor.forget()
+        self._connections.forget()
+        self._lifecycle = asyncio.Lock()
+        if self._started:
+            logger.info("Redis client moves from a closed event loop to the running one", client_id=self.client_id)
+            self._pubsub = self._make_pubsub()
 
     def _make_pubsub(self) -> RedisPubSub:
         subscriptions = self._connections.subscriptions

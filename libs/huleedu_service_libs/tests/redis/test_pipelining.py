@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -384,6 +385,56 @@ async def test_nobody_there_is_an_error_at_once(far: RedisClient, proxy: FaultPr
     assert await far.ping()
 
 
+class Writer:
+    """One task that pushes, claims and reads, and remembers what was acknowledged."""
+
+    def __init__(self, client: RedisClient, prefix: str, task: int) -> None:
+        self.list = f"{prefix}{task}"
+        self.pushed: set[str] = set()
+        self.claims: list[tuple[str, str, bool]] = []
+        self.reads: set[str | None] = set()
+        self._client = client
+        self._prefix = prefix
+        self._task = task
+
+    async def work(self, over: asyncio.Event) -> None:
+        number = 0
+        while not over.is_set():
+            number += 1
+            key, value = f"{self._prefix}claim:{number}", f"{self._task}:{number}"
+            with suppress(RedisConnectionError):
+                await self._client.rpush(self.list, str(number))
+                self.pushed.add(str(number))
+            with suppress(RedisConnectionError):
+                self.claims.append((key, value, await self._client.set_if_not_exists(key, value, 600)))
+            with suppress(RedisConnectionError):
+                self.reads.add(await self._client.get(f"{self._prefix}known"))
+            await asyncio.sleep(0.001)
+
+
+async def test_a_network_that_breaks_all_the_time_doubles_and_loses_nothing(
+    far: RedisClient, proxy: FaultProxy, raw: Redis, redis_prefix: str
+) -> None:
+    """What was acknowledged is there once, in order; claims are won by who wrote the value; every read is right."""
+    await raw.set(f"{redis_prefix}known", "v", ex=600)
+    writers = [Writer(far, redis_prefix, task) for task in range(30)]
+    over = asyncio.Event()
+    tasks = [asyncio.create_task(writer.work(over)) for writer in writers]
+    for _ in range(25):
+        await asyncio.sleep(0.03)
+        proxy.cut()
+    over.set()
+    await asyncio.gather(*tasks)
+    assert sum(len(writer.pushed) for writer in writers) > 100
+    for writer in writers:
+        stored = [int(number) for number in await raw.lrange(writer.list, 0, -1)]
+        assert stored == sorted(set(stored))
+        assert {int(number) for number in writer.pushed} <= set(stored)
+        assert writer.reads <= {"v"}
+        for key, value, won in writer.claims:
+            assert (await raw.get(key) == value) is won
+
+
 # --- whose value
 
 
@@ -517,3 +568,23 @@ def test_a_client_outlives_its_loop(redis_url: str, redis_prefix: str) -> None:
     asyncio.run(use())
     asyncio.run(use())
     asyncio.run(end())
+
+
+def test_a_stopped_client_is_started_in_another_loop(redis_url: str, redis_prefix: str) -> None:
+    """Each loop starts it, has callers queue for commands, transactions and raw connections, and stops it."""
+    config = RedisClientConfig(max_connections=2, pipelining=PipeliningConfig(unanswered=2))
+    client = RedisClient(client_id="reused", redis_url=redis_url, config=config)
+
+    async def read(number: int) -> str | None:
+        async with client.watch(f"{redis_prefix}{number}") as transaction:
+            await client.client.get(f"{redis_prefix}{number}")
+            value = await transaction.get(f"{redis_prefix}{number}")
+            return None if value is None else str(value)
+
+    async def use() -> None:
+        async with client:
+            await asyncio.gather(*(client.setex(f"{redis_prefix}{n}", 60, str(n)) for n in range(30)))
+            assert await asyncio.gather(*(read(n) for n in range(30))) == [str(n) for n in range(30)]
+
+    for _ in range(3):
+        asyncio.run(use())
