@@ -55,9 +55,10 @@ format: setup ## rewrite the code in the house format
 	@$(BIN)/ruff check --fix .
 
 .PHONY: generate
-generate: setup ## write error factories, their pages and Grafana's dashboards from their descriptions
+generate: setup ## write error factories, the pages of the reference, Grafana's dashboards from their descriptions
 	@$(BIN)/python scripts/generate_errors.py
 	@$(BIN)/python scripts/generate_dashboards.py
+	@$(BIN)/python scripts/generate_reference.py
 
 .PHONY: test
 test: lint type ## everything: lint, types, import contracts, unit, property, conformance, integration, examples

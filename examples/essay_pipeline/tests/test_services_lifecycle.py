@@ -77,7 +77,7 @@ async def test_sigterm_stops_gracefully(servers: Servers, tmp_path: Path) -> Non
     stops = [event for event in events_of(logs["spellcheck"]) if event.endswith(("_stopped", " stopped"))]
     told = events_of(logs["spellcheck"])
     assert told.index("drain_begins") < told.index("consumer_stopped") < told.index("drain_over")
-    assert stops.index("consumer_stopped") < stops.index("outbox_relay_stopped") < stops.index("Kafka bus stopped")
+    assert stops.index("consumer_stopped") < stops.index("outbox_relay_stopped") < stops.index("kafka_bus_stopped")
     assert stops[-1] == "service_stopped"
 
 

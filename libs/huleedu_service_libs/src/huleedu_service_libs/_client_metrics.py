@@ -20,19 +20,19 @@ __all__ = [
 
 KAFKA_SWALLOWED = counter(
     "huleedu_kafka_client_swallowed_errors_total",
-    "Errors that the Kafka client logged and did not raise.",
+    "Errors that the Kafka client logged and did not raise",
     ("client_id", "operation"),
 )
 
 KAFKA_REBUILDS = counter(
     "huleedu_kafka_client_producer_rebuilds_total",
-    "Producers replaced after an error that leaves a gap in their sequence numbers.",
+    "Producers replaced after an error that leaves a gap in their sequence numbers",
     ("client_id", "reason"),
 )
 
 REDIS_SWALLOWED = counter(
     "huleedu_redis_client_swallowed_errors_total",
-    "Errors that the Redis client logged and did not raise.",
+    "Errors that the Redis client logged and did not raise",
     ("client_id", "operation"),
 )
 
@@ -49,7 +49,7 @@ def log_redis_failure(client_id: str, operation: str, error: Exception, **fields
     """Log and count an error that the caller gets; the text of a driver's error shows neither values nor the URL."""
     REDIS_FAILURES.labels(client_id=client_id, operation=operation, error=type(error).__name__).inc()
     _redis_logger.error(
-        "Redis command failed", client_id=client_id, operation=operation, error=error_text(error), **fields
+        "redis_command_failed", client_id=client_id, operation=operation, error=error_text(error), **fields
     )
 
 
@@ -57,5 +57,5 @@ def note_redis_swallowed(client_id: str, operation: str, error: Exception, **fie
     """Log and count an error that nobody gets."""
     REDIS_SWALLOWED.labels(client_id=client_id, operation=operation).inc()
     _redis_logger.warning(
-        "Redis error swallowed", client_id=client_id, operation=operation, error=error_text(error), **fields
+        "redis_error_swallowed", client_id=client_id, operation=operation, error=error_text(error), **fields
     )

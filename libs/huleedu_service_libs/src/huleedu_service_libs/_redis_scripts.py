@@ -123,6 +123,6 @@ class Scripts:
             body = self._bodies.get(sha)
             if body is None:
                 raise
-            logger.info("Redis lost a script; loading it again", client_id=self._client_id, sha=sha)
+            logger.info("redis_script_reloaded", client_id=self._client_id, sha=sha)
             await submit(commands.SCRIPT_LOAD, body)
             return await submit(commands.EVALSHA, sha, len(keys), *keys, *args)

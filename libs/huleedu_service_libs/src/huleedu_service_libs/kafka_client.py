@@ -151,12 +151,12 @@ class KafkaBus(KafkaPublisherProtocol):
             try:
                 await self._host.start()
             except Exception as error:
-                self._log_failure("Kafka bus could not start", error)
+                self._log_failure("kafka_bus_start_failed", error)
                 raise
             self._started = True
             self._stopped = False
         logger.info(
-            "Kafka bus started",
+            "kafka_bus_started",
             client_id=self.client_id,
             bootstrap_servers=mask_url_credentials(self.bootstrap_servers),
         )
@@ -172,7 +172,7 @@ class KafkaBus(KafkaPublisherProtocol):
             await self._coalescer.drain(self._config.stop_timeout_s)
             await self._host.stop(within_s=max(deadline - monotonic(), _LAST_MOMENT_S))
         if was_started:
-            logger.info("Kafka bus stopped", client_id=self.client_id)
+            logger.info("kafka_bus_stopped", client_id=self.client_id)
 
     async def ping(self) -> bool:
         """Whether a broker answers within the request time-out; failures are logged and counted, never raised."""
@@ -183,7 +183,7 @@ class KafkaBus(KafkaPublisherProtocol):
                 await self._host.live.client.fetch_all_metadata()
         except Exception as error:  # noqa: BLE001  # the answer is False, and the log says why
             KAFKA_SWALLOWED.labels(client_id=self.client_id, operation="ping").inc()
-            self._log_failure("Kafka broker did not answer", error)
+            self._log_failure("kafka_broker_silent", error)
             return False
         return True
 
@@ -227,7 +227,7 @@ class KafkaBus(KafkaPublisherProtocol):
                 await self._send(encode_message(topic, envelope, key, headers, added, limit=limit))
         except Exception as error:
             self._log_failure(
-                "Event not published",
+                "kafka_publish_failed",
                 error,
                 topic=topic,
                 event_type=getattr(envelope, "event_type", None),
@@ -270,7 +270,7 @@ class KafkaBus(KafkaPublisherProtocol):
         if self._started:
             return
         if not self._stopped:
-            logger.warning("Kafka bus used before start(); starting it now", client_id=self.client_id, topic=topic)
+            logger.warning("kafka_bus_used_before_start", client_id=self.client_id, topic=topic)
             await self.start()
         if not self._started:
             raise KafkaBusStoppedError(self.client_id, topic)

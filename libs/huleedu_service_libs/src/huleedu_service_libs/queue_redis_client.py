@@ -156,7 +156,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
                 raise
             self._started = True
         address = mask_url_credentials(self.redis_url)
-        logger.info("Queue Redis client started", client_id=self.client_id, address=address)
+        logger.info("redis_queue_client_started", client_id=self.client_id, address=address)
 
     async def stop(self) -> None:
         """Close all connections, within the stop time-out; errors are logged, counted and swallowed."""
@@ -168,7 +168,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
             except Exception as error:  # noqa: BLE001  # the contract: stop() never raises
                 note_redis_swallowed(self.client_id, "stop", error)
         if was_started:
-            logger.info("Queue Redis client stopped", client_id=self.client_id)
+            logger.info("redis_queue_client_stopped", client_id=self.client_id)
 
     async def ping(self) -> bool:
         """Whether Redis answers. Unlike `RedisClient.ping` it raises when Redis cannot be reached.
@@ -177,7 +177,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
             redis.exceptions.RedisError: It cannot.
         """
         if not self._started:
-            logger.warning("Queue Redis client used before start(); starting it now", client_id=self.client_id)
+            logger.warning("redis_queue_client_used_before_start", client_id=self.client_id)
             await self.start()
         return bool(await self._command("ping", lambda redis: redis.ping()))
 

@@ -164,7 +164,7 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
                 raise
             self._pubsub = self._make_pubsub()
             self._started = True
-        logger.info("Redis client started", client_id=self.client_id, address=mask_url_credentials(self.redis_url))
+        logger.info("redis_client_started", client_id=self.client_id, address=mask_url_credentials(self.redis_url))
 
     async def stop(self) -> None:
         """Wait for the replies to what was issued, then close all connections, each within the stop time-out.
@@ -184,7 +184,7 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
             await self._close(self._executor.aclose(self._config.stop_timeout_s))
             await self._close(self._connections.aclose())
         if was_started:
-            logger.info("Redis client stopped", client_id=self.client_id)
+            logger.info("redis_client_stopped", client_id=self.client_id)
 
     async def _close(self, closing: Awaitable[None]) -> None:
         try:
@@ -267,7 +267,7 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         self._connections.forget()
         self._lifecycle = asyncio.Lock()
         if self._started:
-            logger.info("Redis client moves from a closed event loop to the running one", client_id=self.client_id)
+            logger.info("redis_client_moved_to_running_loop", client_id=self.client_id)
             self._pubsub = self._make_pubsub()
 
     def _make_pubsub(self) -> RedisPubSub:
@@ -279,7 +279,7 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         if self._started:
             return
         logger.warning(
-            "Redis client used before start(); starting it now", client_id=self.client_id, operation=operation
+            "redis_client_used_before_start", client_id=self.client_id, operation=operation
         )
         await self.start()
 

@@ -52,7 +52,7 @@ async def _errors(watch: StoreWatch) -> list[str]:
     with structlog.testing.capture_logs() as logs:
         await watch.check()
     errors = [entry for entry in logs if entry["log_level"] == "error"]
-    return [entry["kind"] for entry in errors if entry["event"].startswith("STORE_WATCH")]
+    return [entry["kind"] for entry in errors if entry["event"].startswith("idempotency_store_")]
 
 
 async def test_a_sound_store_is_healthy(redis: Observable) -> None:

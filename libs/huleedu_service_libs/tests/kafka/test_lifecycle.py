@@ -125,7 +125,7 @@ async def test_concurrent_starts_share_one(real_kafka: KafkaServer) -> None:
     bus = KafkaBus(client_id="many", bootstrap_servers=real_kafka.address)
     with capture_logs() as logs:
         await asyncio.gather(*(bus.start() for _ in range(20)))
-    assert [entry["event"] for entry in logs] == ["Kafka bus started"]
+    assert [entry["event"] for entry in logs] == ["kafka_bus_started"]
     await bus.stop()
 
 
@@ -138,7 +138,7 @@ async def test_first_use_starts_and_stop_is_final_until_start(
     bus = KafkaBus(client_id="cycle", bootstrap_servers=real_kafka.address)
     with capture_logs() as logs:
         await asyncio.gather(*(bus.publish(topic, _event()) for _ in range(5)))
-    assert len([entry for entry in logs if entry["event"] == "Kafka bus started"]) == 1
+    assert len([entry for entry in logs if entry["event"] == "kafka_bus_started"]) == 1
     assert any(entry["log_level"] == "warning" for entry in logs)
     await bus.stop()
     assert bus._started is False

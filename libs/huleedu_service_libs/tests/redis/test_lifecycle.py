@@ -179,7 +179,7 @@ async def test_concurrent_starts_share_one(redis_url: str) -> None:
     client = RedisClient(client_id="many", redis_url=redis_url)
     with capture_logs() as logs:
         await asyncio.gather(*(client.start() for _ in range(20)))
-    assert [entry["event"] for entry in logs] == ["Redis client started"]
+    assert [entry["event"] for entry in logs] == ["redis_client_started"]
     await client.stop()
 
 

@@ -21,7 +21,7 @@ class _Count:
 
 _COUNT = _Count()
 
-_SWALLOWED = counter("huleedu_log_failures_total", "Log lines that were lost or shortened.")
+_SWALLOWED = counter("huleedu_log_failures_total", "Log lines that were lost or shortened")
 
 
 def swallowed_failures() -> int:

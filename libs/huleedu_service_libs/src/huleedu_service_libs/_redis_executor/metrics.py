@@ -69,7 +69,7 @@ class ExecutorMetrics(ExecutorListener):
         if not unanswered:
             return  # it was idle: nobody notices
         _logger.warning(
-            "Redis connection lost with commands under way",
+            "redis_connection_lost_under_way",
             client_id=self._client_id,
             unanswered=unanswered,
             sent_again=repeated,

@@ -10,48 +10,48 @@ __all__ = ["Reports"]
 
 _SUBSCRIBERS = gauge(
     "huleedu_redis_pubsub_subscribers",
-    "Subscribers at the moment; however many they are, a client has one connection for them.",
+    "Subscribers at the moment; however many they are, a client has one connection for them",
     ("client_id",),
     multiprocess_mode="livesum",
 )
 _LOST = counter(
     "huleedu_redis_pubsub_connections_lost_total",
-    "Subscribing connections that broke while somebody subscribed.",
+    "Subscribing connections that broke while somebody subscribed",
     ("client_id",),
 )
 _FAILED = counter(
     "huleedu_redis_pubsub_connect_failures_total",
-    "Attempts to connect, or to connect again, that failed.",
+    "Attempts to connect, or to connect again, that failed",
     ("client_id",),
 )
 _RECONNECTS = counter(
     "huleedu_redis_pubsub_reconnects_total",
-    "Times that all channels were subscribed again.",
+    "Times that all channels were subscribed again",
     ("client_id",),
 )
 _GAPS = counter(
     "huleedu_redis_pubsub_gaps_total",
-    "Gaps that a subscriber was told of: messages may be missing (reconnected), or are (overflow).",
+    "Gaps that a subscriber was told of: messages may be missing (reconnected), or are (overflow)",
     ("client_id", "reason"),
 )
 _DROPPED = counter(
     "huleedu_redis_pubsub_dropped_total",
-    "Messages that arrived and reached no subscriber.",
+    "Messages that arrived and reached no subscriber",
     ("client_id", "reason"),
 )
 _STORED = counter(
     "huleedu_redis_notifications_stored_total",
-    "Notifications appended to a history; repeated ones were there already.",
+    "Notifications appended to a history; repeated ones were there already",
     ("client_id", "outcome"),
 )
 _GONE = counter(
     "huleedu_redis_notifications_gone_total",
-    "Times that a reader was told that a part of its history is gone.",
+    "Times that a reader was told that a part of its history is gone",
     ("client_id", "reason"),
 )
 _READ_FAILURES = counter(
     "huleedu_redis_notifications_read_failures_total",
-    "Reads of a history that failed and are repeated.",
+    "Reads of a history that failed and are repeated",
     ("client_id",),
 )
 

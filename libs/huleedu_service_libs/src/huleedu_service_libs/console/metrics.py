@@ -6,6 +6,6 @@ __all__ = ["CONSOLE_ERRORS"]
 
 CONSOLE_ERRORS = counter(
     "huleedu_console_section_errors_total",
-    "Sections of the console that could not read or act.",
+    "Sections of the console that could not read or act",
     ("section", "operation"),
 )

@@ -167,14 +167,16 @@ class StoreWatch:
     def _tell(self, incidents: tuple[str, ...], conditions: tuple[str, ...]) -> None:
         for kind in incidents:
             _INCIDENTS.labels(service=self._service, kind=kind).inc()
-            logger.error("STORE_WATCH: incident", service=self._service, kind=kind, problem=INCIDENTS[kind])
+            logger.error("idempotency_store_incident", service=self._service, kind=kind, problem=INCIDENTS[kind])
         for kind, text in CONDITIONS.items():
             holds, held = kind in conditions, kind in self._status.conditions
             _CONDITION.labels(service=self._service, kind=kind).set(holds)
             if holds and not held:
-                logger.error("STORE_WATCH: begins", service=self._service, kind=kind, problem=text, **self._failure)
+                logger.error(
+                    "idempotency_store_trouble_begins", service=self._service, kind=kind, problem=text, **self._failure
+                )
             elif held and not holds:
-                logger.info("STORE_WATCH: over", service=self._service, kind=kind)
+                logger.info("idempotency_store_trouble_over", service=self._service, kind=kind)
 
     def _status_after(self, facts: StoreFacts, incidents: tuple[str, ...]) -> StoreStatus:
         now = self._now()

@@ -149,9 +149,7 @@ async def check_dedupe_window(
     except Exception as error:
         if on_shortfall == "refuse":
             raise
-        logger.warning(
-            "DEDUPE_WINDOW: not checked, Kafka does not say how long topics keep events", **error_fields(error)
-        )
+        logger.warning("idempotency_window_unchecked", **error_fields(error))
         return []
     found = []
     for one in remembered:
@@ -168,7 +166,7 @@ async def check_dedupe_window(
     if found and on_shortfall == "refuse":
         raise DedupeWindowError(found)
     for shortfall in found:
-        logger.warning("DEDUPE_WINDOW: too short", topic=shortfall.remembered.topic, problem=str(shortfall))
+        logger.warning("idempotency_window_too_short", topic=shortfall.remembered.topic, problem=str(shortfall))
     return found
 
 

@@ -63,7 +63,7 @@ class Batches:
             try:
                 outcomes = await self._together(messages, run)
             except Exception as error:  # noqa: BLE001  # whose fault it is shows when each runs by itself
-                logger.info("INBOX_BATCH_SPLIT", consumer=self._consumer, messages=len(messages), **error_fields(error))
+                logger.info("inbox_batch_split", consumer=self._consumer, messages=len(messages), **error_fields(error))
             else:
                 BATCHES.labels(consumer=self._consumer, way="together").inc()
                 return outcomes

@@ -91,7 +91,7 @@ class Claims:
         error = PayloadMismatchError(
             consumer=self._config.consumer, event_id=event.id, event_type=event.identity.event_type
         )
-        logger.error("INBOX_PAYLOAD_MISMATCH", consumer=self._config.consumer, error=str(error))
+        logger.error("inbox_payload_mismatch", consumer=self._config.consumer, error=str(error))
         return error
 
 

@@ -84,7 +84,7 @@ class FastPath:
         self._resting_until = self._clock() + self._config.fast_path_rest_s
         FAST_PATH_ERRORS.labels(consumer=self._config.consumer).inc()
         logger.warning(
-            "INBOX_FAST_PATH: Redis does not answer, PostgreSQL alone decides",
+            "inbox_fast_path_away",
             consumer=self._config.consumer,
             again_in_seconds=self._config.fast_path_rest_s,
             **failure,

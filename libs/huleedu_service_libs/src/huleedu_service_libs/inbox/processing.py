@@ -198,7 +198,7 @@ class Inbox:
     def _refuse_if_declared(self, down: BaseException) -> None:
         """Raise what the policy says while PostgreSQL is out of reach, unless that is to go on."""
         policy, failure = self.config.store_down, error_fields(down)
-        logger.error("INBOX_STORE_DOWN", consumer=self.config.consumer, action=policy, **failure)
+        logger.error("inbox_store_down", consumer=self.config.consumer, action=policy, **failure)
         if policy == "process":
             self._count("unprotected")
             return

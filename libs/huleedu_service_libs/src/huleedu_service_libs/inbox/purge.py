@@ -111,8 +111,8 @@ class InboxPurger:
                 purged = await self.purge()
             except Exception as error:  # noqa: BLE001  # rows that stay do no harm; the next turn tries again
                 PURGE_ERRORS.inc()
-                logger.warning("INBOX_PURGE_FAILED", again_in_seconds=self._interval_s, **error_fields(error))
+                logger.warning("inbox_purge_failed", again_in_seconds=self._interval_s, **error_fields(error))
             else:
                 if purged:
-                    logger.info("INBOX_PURGED", rows=purged)
+                    logger.info("inbox_purged", rows=purged)
             await self._sleep(self._interval_s)

@@ -84,7 +84,7 @@ class BatchSender:
 def _fail_topic(topic: str, items: list[Item], cause: Exception) -> None:
     for item in items:
         item.fail(cause)
-    logger.error("Kafka topic has no known partitions", topic=topic, error=error_text(cause), messages=len(items))
+    logger.error("kafka_topic_unknown", topic=topic, error=error_text(cause), messages=len(items))
 
 
 def _known(item: Item) -> DeliveryOutcome:

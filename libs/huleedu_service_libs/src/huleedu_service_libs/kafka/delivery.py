@@ -236,7 +236,7 @@ class _Course:
         item.fail(failure)
         if not self._independent:
             self._blocked.add(item, failure)
-            logger.error("Kafka refused a message", topic=self._lane.topic, error=error_text(failure))
+            logger.error("kafka_message_refused", topic=self._lane.topic, error=error_text(failure))
 
     def _break_off(self, taken: list[Item], failure: Exception) -> None:
         held_back = [item for chunk in self._work for item in chunk]
@@ -248,7 +248,7 @@ class _Course:
         if self._independent:
             return
         logger.error(
-            "Kafka batch not acknowledged",
+            "kafka_batch_unacknowledged",
             topic=self._lane.topic,
             partition=self._lane.partition,
             error=error_text(failure),

@@ -6,7 +6,7 @@ __all__ = ["FALLBACK_MESSAGES", "count_fate"]
 
 FALLBACK_MESSAGES = counter(
     "huleedu_kafka_fallback_messages_total",
-    "Messages of resilient publishers: queued, sent, dropped, handed over, spilled, unsent; errors of spill and recovery.",
+    "Messages of resilient publishers: queued, sent, dropped, handed over, spilled, unsent; errors of spill and recovery",
     ("client_id", "fate"),
 )
 

@@ -83,7 +83,7 @@ class PlainSender:
         except KafkaUnreachableError as unreachable:  # the caller is owed the first error; the next send tries again
             KAFKA_SWALLOWED.labels(client_id=self._client_id, operation="replace").inc()
             logger.error(  # noqa: TRY400  # one line; the caller gets the first error
-                "Kafka producer could not be replaced", client_id=self._client_id, error=error_text(unreachable)
+                "kafka_producer_not_replaced", client_id=self._client_id, error=error_text(unreachable)
             )
             return False
         return is_sequence_error(error)

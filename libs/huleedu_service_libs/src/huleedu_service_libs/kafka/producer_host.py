@@ -108,7 +108,7 @@ class ProducerHost:
         async with self._lock:
             if self._current is not broken:
                 return
-            logger.warning("Replacing the Kafka producer", client_id=self._client_id, reason=reason)
+            logger.warning("kafka_producer_replacing", client_id=self._client_id, reason=reason)
             KAFKA_REBUILDS.labels(client_id=self._client_id, reason=reason).inc()
             fresh = self._build()
             await self._connect(fresh)
@@ -180,7 +180,7 @@ class ProducerHost:
     def _note_swallowed(self, operation: str, error: Exception) -> None:
         KAFKA_SWALLOWED.labels(client_id=self._client_id, operation=operation).inc()
         logger.error(
-            "Kafka producer did not stop cleanly; unsent messages are dropped",
+            "kafka_producer_stop_failed",
             client_id=self._client_id,
             operation=operation,
             error=error_text(error),
@@ -196,13 +196,13 @@ class ProducerHost:
             async with asyncio.timeout(_FORCED_CLOSE_S):
                 await producer._sender.close()  # noqa: SLF001  # no public way to break it off
         except Exception as error:  # noqa: BLE001  # giving up: nothing is left to try on the sender
-            logger.debug("Kafka sender broken off", client_id=self._client_id, error=error_text(error))
+            logger.debug("kafka_sender_broken_off", client_id=self._client_id, error=error_text(error))
         try:
             _fail_undelivered(producer)
             async with asyncio.timeout(_FORCED_CLOSE_S):
                 await producer.client.close()
         except Exception as error:  # noqa: BLE001  # as above
-            logger.debug("Kafka connections broken off", client_id=self._client_id, error=error_text(error))
+            logger.debug("kafka_connections_broken_off", client_id=self._client_id, error=error_text(error))
 
 
 def _pace_metadata(client: Any, sleep: _clock.Sleep) -> None:

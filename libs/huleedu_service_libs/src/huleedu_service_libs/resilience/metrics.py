@@ -131,9 +131,9 @@ class StandardCircuitBreakerMetrics:
     def _families() -> tuple[GaugeMetricFamily, CounterMetricFamily, CounterMetricFamily]:
         base = ["service", "circuit_name"]
         return (
-            GaugeMetricFamily("circuit_breaker_state", "0 closed, 1 open, 2 half-open.", labels=base),
+            GaugeMetricFamily("circuit_breaker_state", "0 closed, 1 open, 2 half-open", labels=base),
             CounterMetricFamily(
-                "circuit_breaker_state_changes", "State changes.", labels=[*base, "from_state", "to_state"]
+                "circuit_breaker_state_changes", "State changes", labels=[*base, "from_state", "to_state"]
             ),
-            CounterMetricFamily("circuit_breaker_calls", "Calls by result.", labels=[*base, "result"]),
+            CounterMetricFamily("circuit_breaker_calls", "Calls by result", labels=[*base, "result"]),
         )

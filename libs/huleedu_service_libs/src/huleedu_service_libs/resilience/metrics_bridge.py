@@ -27,7 +27,7 @@ logger = create_service_logger("huleedu_service_libs.resilience")
 
 METRIC_ERRORS = counter(
     "huleedu_resilience_metric_errors_total",
-    "Reports of breakers that a metric did not take; the call went on.",
+    "Reports of breakers that a metric did not take; the call went on",
     ("circuit_name",),
 )
 

@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 logger = create_service_logger("huleedu_service_libs.resilience")
 
-RETRIES = counter("huleedu_resilience_retries_total", "Retries, and why there were no more.", ("name", "outcome"))
+RETRIES = counter("huleedu_resilience_retries_total", "Retries, and why there were no more", ("name", "outcome"))
 
 
 class Retry:
