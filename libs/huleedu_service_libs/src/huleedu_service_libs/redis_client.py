@@ -278,9 +278,7 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         self._enter()
         if self._started:
             return
-        logger.warning(
-            "redis_client_used_before_start", client_id=self.client_id, operation=operation
-        )
+        logger.warning("redis_client_used_before_start", client_id=self.client_id, operation=operation)
         await self.start()
 
     def _require_started(self) -> None:
