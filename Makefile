@@ -72,10 +72,10 @@ test: lint type ## everything: lint, types, import contracts, unit, property, co
 		-e libs/common_core -e libs/huleedu_service_libs
 	@touch $@
 
-SUBJECT ?= breaker
+SUBJECT ?=
 .PHONY: bench
-bench: .venv-bench/installed ## side by side with peers: make bench SUBJECT=breaker; table and benchmarks/results/*.json
-	@.venv-bench/bin/python benchmarks/bench_$(SUBJECT).py $(ARGS)
+bench: .venv-bench/installed ## side by side with peers: all (ARGS=--short only tries them), or SUBJECT=breaker; benchmarks/results/*.json
+	@.venv-bench/bin/python benchmarks/$(if $(SUBJECT),bench_$(SUBJECT),every_subject).py $(ARGS)
 
 .PHONY: drills
 drills: .venv-bench/installed ## outages on real servers, drawn into docs/concepts/drills.svg

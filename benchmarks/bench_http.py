@@ -177,9 +177,9 @@ def fastapi_subjects() -> dict[str, Any]:
     )
     return {
         BARE: _no_native(),
+        ALL: _with(_no_native(), *ours),
         "ours: metrics": _with(_no_native(), ours[0]),
         "ours: traces": _with(_no_native(), ours[1]),
-        ALL: _with(_no_native(), *ours),
         "starlette_exporter": _with(_no_native(), _exporter),
         "prometheus-fastapi-instrumentator": _with(_no_native(), _instrumentator),
         "OTel, no send/receive spans": _with(_no_native(), _otel),
@@ -200,9 +200,9 @@ def quart_subjects() -> dict[str, Any]:
     )
     return {
         BARE: quart_app(),
+        ALL: _with(quart_app(), *ours),
         "ours: metrics": _with(quart_app(), ours[0]),
         "ours: traces": _with(quart_app(), ours[1]),
-        ALL: _with(quart_app(), *ours),
         "OTel ASGI, no routes, no metrics": traced,
     }
 
@@ -234,6 +234,7 @@ def _added(title: str, figures: dict[str, Figure]) -> dict[str, Any]:
             "best": round(figure.best),
             "added": round(median),
             "added_best": round(best),
+            "spread": round(figure.spread),
             "ours_over_this": None if share is None else round(share, 3),
         }
         shown = "" if share is None else f"{share:.2f}"

@@ -9,7 +9,6 @@ write to the same file, ``/dev/null``. CPU time, so that a busy machine says as 
 import argparse
 import asyncio
 import io
-import json
 import logging
 import os
 import sys
@@ -24,7 +23,7 @@ import structlog
 from opentelemetry import trace
 from pythonjsonlogger.json import JsonFormatter
 
-from harness import Call, measure, print_table, versions_of, write_result
+from harness import Call, measure, print_table, rows_of, versions_of, write_result
 from huleedu_service_libs.logging_utils import configure_service_logging, create_service_logger, log_context
 
 EVENT = "Essay stored"
@@ -160,9 +159,9 @@ async def _main(rounds: int) -> None:
     content = {
         "unit": "ns for ten calls",
         "versions": versions_of(["structlog", "orjson", "msgspec", "python-json-logger"]),
-        "figures": {title: {name: vars(each) for name, each in figures.items()} for title, figures in results.items()},
+        "parts": {title: rows_of(figures) for title, figures in results.items()},
     }
-    print(f"\nwritten: {write_result('log', json.loads(json.dumps(content)))}")
+    print(f"\nwritten: {write_result('log', content)}")
 
 
 if __name__ == "__main__":

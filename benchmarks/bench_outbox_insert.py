@@ -20,7 +20,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from common_core import EventEnvelope
-from harness import versions_of, write_result
+from harness import in_short, versions_of, write_result
 from huleedu_service_libs._ids import uuid7
 from huleedu_service_libs._json import dumps
 from huleedu_service_libs.logging_utils import configure_service_logging
@@ -29,7 +29,7 @@ from huleedu_service_libs.outbox.models import EventOutbox
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from outbox_load import Servers, envelope, make_table, servers
 
-EVENTS, ROUNDS = 300, 15
+EVENTS, ROUNDS = in_short(300, 20), in_short(15, 2)
 PEERS = ["faststream-outbox", "faststream", "asyncpg", "sqlalchemy"]
 OURS, BULK = "ours: publish_to_outbox", "ours: publish_many_to_outbox, 300 at once"
 

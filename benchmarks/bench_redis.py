@@ -122,8 +122,7 @@ def main() -> None:
     configure_service_logging("bench", log_level="ERROR")
     with DevStack(["redis"], progress=print) as servers:
         parts = asyncio.run(run(servers.redis.address))
-    ratios = {part: {name: row["ours_is"] for name, row in rows.items()} for part, rows in parts.items()}
-    content = {"unit": "commands per second (median of interleaved rounds)", "parts": parts, "ratios": ratios}
+    content = {"unit": "commands per second (median of interleaved rounds)", "parts": parts}
     print(f"\n{write_result('redis', {**content, 'versions': versions_of(PEERS)})}", file=sys.stderr)
 
 

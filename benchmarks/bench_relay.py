@@ -26,7 +26,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from common_core import EventEnvelope
-from harness import versions_of, write_result
+from harness import in_short, versions_of, write_result
 from huleedu_service_libs.kafka.partitioning import partition_for
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import configure_service_logging
@@ -37,8 +37,9 @@ from huleedu_service_libs.outbox.settings import OutboxSettings
 from outbox_load import PARTITIONS, Servers, envelope, envelope_bytes, fill, make_table, make_topic, servers
 
 BATCH = 1_000
-EVENTS, ROUNDS = 20_000, 3
-LOOP_EVENTS, PEER_EVENTS = 1_000, 3_000  # of the slow ones
+EVENTS, ROUNDS = in_short(20_000, 500), in_short(3, 1)
+LOOP_EVENTS, PEER_EVENTS = in_short(1_000, 50), in_short(3_000, 50)  # of the slow ones
+MEMORY_EVENTS = in_short(100_000, 500)
 PEERS = ["faststream-outbox", "faststream", "aiokafka", "asyncpg", "sqlalchemy"]
 
 Drain = Callable[[Servers, int], Awaitable[float]]
@@ -331,9 +332,9 @@ async def main(with_backlog: bool) -> None:  # noqa: FBT001  # a flag of the com
         topic = "bench-memory"
         await make_topic(where.kafka, topic)
         await make_table(where.database)
-        await fill(where.dsn, topic, 100_000)
+        await fill(where.dsn, topic, MEMORY_EVENTS)
         memory.append(_resident())
-        await ours(where, 100_000)
+        await ours(where, MEMORY_EVENTS)
         memory.append(_resident())
         large = await backlog(where) if with_backlog else None
     medians = {name: round(each["median"]) for name, each in figures.items()}

@@ -13,9 +13,24 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Figure", "figure", "measure", "peak_bytes", "print_table", "versions_of", "write_result"]
+__all__ = [
+    "RESULTS",
+    "Figure",
+    "figure",
+    "in_short",
+    "measure",
+    "peak_bytes",
+    "print_table",
+    "rows_of",
+    "versions_of",
+    "write_result",
+]
 
 RESULTS = Path(__file__).parent / "results"
+IS_SHORT = bool(os.environ.get("BENCH_SHORT"))
+"""Whether every subject is only to show that it still runs; such figures say nothing."""
+
+_CEILINGS = ("bare", "ceiling")
 
 Call = Callable[[], Awaitable[Any]]
 
@@ -48,6 +63,7 @@ async def measure(
         calls: Of each turn.
         clock: In ns; ``time.process_time_ns`` counts what this process computes and not what it waits for.
     """
+    rounds, calls = in_short(rounds, 2), in_short(calls, min(calls, 5))
     for call in subjects.values():
         await _once(call, calls, clock)  # warm
     samples: dict[str, list[float]] = {name: [] for name in subjects}
@@ -62,6 +78,11 @@ async def _once(call: Call, calls: int, clock: Callable[[], int]) -> float:
     for _ in range(calls):
         await call()
     return (clock() - started) / calls
+
+
+def in_short(full: int, short: int) -> int:
+    """``full``, or ``short`` in the short form."""
+    return short if IS_SHORT else full
 
 
 def figure(times: Sequence[float]) -> Figure:
@@ -102,8 +123,23 @@ def versions_of(packages: Sequence[str]) -> dict[str, str]:
     return {package: metadata.version(package) for package in packages}
 
 
+def rows_of(figures: Mapping[str, Figure], *, scale: float = 1.0) -> dict[str, dict[str, float]]:
+    """What a result keeps of each figure, times ``scale``."""
+    return {
+        name: {"median": each.median * scale, "spread": each.spread * scale, "best": each.best * scale}
+        for name, each in figures.items()
+    }
+
+
 def write_result(subject: str, content: Mapping[str, Any]) -> Path:
-    """Write ``results/<subject>.json``."""
+    """Write ``results/<subject>.json``.
+
+    Args:
+        subject: Name of the benchmark.
+        content: ``unit`` and ``versions``, and either ``parts`` (figures by part and name; names of ours
+            begin with "ours", those of ceilings with "bare" or "ceiling") or ``ours``, ``peers`` and
+            ``ratios``, which are taken from the parts otherwise.
+    """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{subject}.json"
     machine = {
@@ -113,5 +149,23 @@ def write_result(subject: str, content: Mapping[str, Any]) -> Path:
         "python": sys.version.split()[0],
         "system": platform.platform(),
     }
-    path.write_text(json.dumps({"subject": subject, **content, "machine": machine}, indent=2) + "\n")
+    fields = {"ours": {}, "peers": {}, "ceiling": None, "ratios": {}, "spread": {}, **_of_parts(content)}
+    whole = {"subject": subject, "short": IS_SHORT, **fields, **content, "machine": machine}
+    path.write_text(json.dumps(whole, indent=2) + "\n")
     return path
+
+
+def _of_parts(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that every result has, from the parts: by part and name."""
+    found: dict[str, dict[str, Any]] = {"ours": {}, "peers": {}, "ceiling": {}, "ratios": {}, "spread": {}}
+    is_rate = "/s" in content["unit"] or "per second" in content["unit"]
+    for part, rows in content.get("parts", {}).items():
+        own = next((row["median"] for name, row in rows.items() if name.startswith("ours")), None)
+        for name, row in rows.items():
+            kind = "ours" if name.startswith("ours") else "ceiling" if name.startswith(_CEILINGS) else "peers"
+            found[kind].setdefault(part, {})[name] = row["median"]
+            found["spread"].setdefault(part, {})[name] = row.get("spread")
+            if kind != "ours" and own and row["median"]:
+                better = own / row["median"] if is_rate else row["median"] / own
+                found["ratios"].setdefault(part, {})[name] = round(better, 2)
+    return {name: field for name, field in found.items() if field}
