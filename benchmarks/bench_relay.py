@@ -328,7 +328,7 @@ async def main(with_backlog: bool) -> None:  # noqa: FBT001  # a flag of the com
     with servers() as where:
         figures = await throughput(where)
         memory = [_resident()]
-        late = await latency(where)
+        late = await latency(where, seconds=in_short(10, 1))
         topic = "bench-memory"
         await make_topic(where.kafka, topic)
         await make_table(where.database)

@@ -16,6 +16,7 @@ from huleedu_service_libs.protocols import OutgoingMessage
 with requires_extra("kafka", module=__name__):
     from aiokafka import AIOKafkaProducer, TopicPartition
     from aiokafka.errors import KafkaTimeoutError, ProducerClosed
+    from aiokafka.producer.transaction_manager import TransactionManager
 
 __all__ = ["OpenBatch", "SequenceNumbers", "closed_batch", "failure_of", "takes_open_batches"]
 
@@ -110,7 +111,9 @@ class SequenceNumbers:
     def before(cls, producer: Any, lane: TopicPartition) -> "SequenceNumbers | None":
         """The numbers that a batch which is about to be sent will take; ``None`` where there are none."""
         manager = getattr(producer, "_txn_manager", None)
-        return None if manager is None else cls(manager, lane, manager.sequence_number(lane))
+        if not isinstance(manager, TransactionManager):  # not idempotent, or a double
+            return None
+        return cls(manager, lane, manager.sequence_number(lane))
 
     def give_back(self, count: int) -> bool:
         """Let the next batch take the ``count`` numbers; ``False`` when others were taken since, or before.
