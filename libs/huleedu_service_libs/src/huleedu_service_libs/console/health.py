@@ -53,7 +53,7 @@ class HealthSection:
                 "ready": self._health.ready().level.word,
                 "components": [_as_json(state) for state in states],
             },
-            summary=f"{words[verdict.level]}{why}.",
+            summary=f"{words[verdict.level]}{why}".rstrip(".") + ".",
             tone=_TONES[verdict.level],
             tables=[table],
         )

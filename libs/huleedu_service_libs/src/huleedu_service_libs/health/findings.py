@@ -11,7 +11,11 @@ from typing import Any
 
 from huleedu_service_libs.health.damping import Damping
 
-__all__ = ["PASSING", "ComponentState", "Finding", "Impact", "Level", "Life", "Probe"]
+__all__ = ["PASSING", "ComponentDownError", "ComponentState", "Finding", "Impact", "Level", "Life", "Probe"]
+
+
+class ComponentDownError(Exception):
+    """Raised by a look that got no answer; its text is the cause as people read it."""
 
 
 class Level(IntEnum):

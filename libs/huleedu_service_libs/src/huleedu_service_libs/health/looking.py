@@ -11,8 +11,8 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs._plain import plain, plain_text
 from huleedu_service_libs._redaction import error_text, mask_url_credentials
 from huleedu_service_libs.health.damping import Change, Damped
-from huleedu_service_libs.health.findings import PASSING, ComponentState, Finding, Level, Probe
-from huleedu_service_libs.health.metrics import CHANGES, COMPONENT, UNANSWERED
+from huleedu_service_libs.health.findings import PASSING, ComponentDownError, ComponentState, Finding, Level, Probe
+from huleedu_service_libs.health.metrics import CHANGES, COMPONENT, FAILED
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Watcher"]
@@ -66,6 +66,8 @@ class Watcher:
             pending=finding.level if finding.level != level else None,
         )
         COMPONENT.labels(self._service, self.probe.name).set(level)
+        if finding.level is Level.FAIL:
+            FAILED.labels(self._service, self.probe.name).inc()
         if change is not None:
             self._tell(change)
         return self._state
@@ -92,9 +94,10 @@ class Watcher:
         task.cancel()
         self._left_behind = task
 
-    def _failed(self, error: BaseException) -> Finding:
-        UNANSWERED.labels(self._service, self.probe.name).inc()
-        text = str(error) if isinstance(error, TimeoutError) and str(error) else error_text(error)
+    @staticmethod
+    def _failed(error: BaseException) -> Finding:
+        speaks = isinstance(error, TimeoutError | ComponentDownError) and str(error)
+        text = str(error) if speaks else error_text(error)
         return Finding(level=Level.FAIL, cause=text.partition("\n")[0])  # drivers add statements and links below
 
     def _tell(self, change: Change) -> None:

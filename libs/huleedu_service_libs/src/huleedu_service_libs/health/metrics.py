@@ -2,7 +2,7 @@
 
 from huleedu_service_libs import _metrics
 
-__all__ = ["CHANGES", "COMPONENT", "LOOP_LAG", "READY", "REFUSED", "UNANSWERED"]
+__all__ = ["CHANGES", "COMPONENT", "FAILED", "LOOP_LAG", "READY", "REFUSED"]
 
 COMPONENT = _metrics.gauge(
     "huleedu_health_component_status", "Damped state of a component: 0 pass, 1 warn, 2 fail", ("service", "component")
@@ -10,8 +10,8 @@ COMPONENT = _metrics.gauge(
 CHANGES = _metrics.counter(
     "huleedu_health_component_changes_total", "Changes of the damped state", ("service", "component", "to")
 )
-UNANSWERED = _metrics.counter(
-    "huleedu_health_looks_failed_total", "Looks that raised or took too long", ("service", "component")
+FAILED = _metrics.counter(
+    "huleedu_health_looks_failed_total", "Looks that found a failure, raised or took too long", ("service", "component")
 )
 READY = _metrics.gauge("huleedu_health_ready", "1 while this process asks for traffic", ("service",))
 LOOP_LAG = _metrics.gauge(

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from huleedu_service_libs.health.findings import Finding, Impact, Level, Probe
+from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs.health.findings import ComponentDownError, Finding, Impact, Level, Probe
 from huleedu_service_libs.kafka.cluster_look import look_at_cluster
 
 __all__ = ["kafka_probe"]
@@ -30,9 +31,12 @@ def kafka_probe(
     """
 
     async def look() -> Finding:
-        seen = await look_at_cluster(
-            bootstrap_servers, client_id="health", timeout_s=_TIMEOUT_S, client_options=client_options
-        )
+        try:
+            seen = await look_at_cluster(
+                bootstrap_servers, client_id="health", timeout_s=_TIMEOUT_S, client_options=client_options
+            )
+        except Exception as error:
+            raise ComponentDownError(f"no broker of {bootstrap_servers} answers: {_why(error)}") from error
         details = {"brokers": seen.brokers, "controller": seen.controller}
         if seen.controller is None:
             return Finding(
@@ -41,3 +45,9 @@ def kafka_probe(
         return Finding(details=details)
 
     return Probe(name=name, look=look, impact=impact, kind="datastore", interval_s=interval_s, timeout_s=_TIMEOUT_S)
+
+
+def _why(error: Exception) -> str:
+    """The driver's sentence without its name for it, which it puts in front twice, and without what it tried."""
+    name = type(error).__name__
+    return error_text(error).replace(f"{name}: {name}: ", f"{name}: ").partition(" from [")[0]

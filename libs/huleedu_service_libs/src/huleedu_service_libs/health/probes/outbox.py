@@ -4,8 +4,9 @@ from typing import Protocol
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.database.probing import own_engine
-from huleedu_service_libs.health.findings import Finding, Impact, Level, Probe
+from huleedu_service_libs.health.findings import ComponentDownError, Finding, Impact, Level, Probe
 from huleedu_service_libs.outbox.status import StatusLimits, measure_status, read_status
 
 __all__ = ["Runs", "outbox_probe", "relay_probe"]
@@ -63,10 +64,13 @@ def outbox_probe(
     """
 
     async def look() -> Finding:
-        async with own_engine(engine) as own:
-            status = await read_status(
-                own, service_name=service_name, max_retries=max_retries, limits=limits, timeout_seconds=_TIMEOUT_S
-            )
+        try:
+            async with own_engine(engine) as own:
+                status = await read_status(
+                    own, service_name=service_name, max_retries=max_retries, limits=limits, timeout_seconds=_TIMEOUT_S
+                )
+        except Exception as error:
+            raise ComponentDownError(f"the outbox cannot be read: {error_text(error)}") from error
         measure_status(status)  # the gauges are set by a running relay else, and would stand still without one
         level = {"healthy": Level.PASS, "warning": Level.WARN, "unhealthy": Level.FAIL}[status.status]
         details = {

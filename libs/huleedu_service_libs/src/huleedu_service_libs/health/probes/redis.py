@@ -2,8 +2,9 @@
 
 import asyncio
 
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections
-from huleedu_service_libs.health.findings import Finding, Impact, Probe
+from huleedu_service_libs.health.findings import ComponentDownError, Finding, Impact, Probe
 from huleedu_service_libs.redis_client import RedisClient
 
 __all__ = ["redis_probe"]
@@ -32,6 +33,8 @@ def redis_probe(
         began = asyncio.get_running_loop().time()
         try:
             await connections.commands.ping()
+        except Exception as error:
+            raise ComponentDownError(f"Redis does not answer: {error_text(error)}") from error
         finally:
             await connections.aclose()
         return Finding(details={"response_time_seconds": round(asyncio.get_running_loop().time() - began, 6)})
