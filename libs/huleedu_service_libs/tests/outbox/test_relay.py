@@ -523,3 +523,16 @@ async def test_an_overridden_method_keeps_relays_apart() -> None:
             await eventually(lambda: not inner.waiting)
     assert len(marked) == 1
     assert "outbox_repository_methods_overridden" in [line["event"] for line in logs]
+
+
+@pytest.mark.parametrize("seconds", [0.0, -1.0])
+async def test_intervals_of_nothing_do_not_make_the_relay_spin(seconds: float) -> None:
+    """Without events, and while the storage fails, it looks a hundred times a second at most."""
+    settings = OutboxSettings(poll_interval_seconds=seconds, error_retry_interval_seconds=seconds)
+    repository = Repository()
+    async with _relay(repository, Publisher(), settings):
+        await asyncio.sleep(0.3)
+        assert 1 <= repository.fetches <= 40
+        before, repository.fetch_errors = repository.fetches, [OSError("away")] * 1000
+        await asyncio.sleep(0.3)
+    assert 1 <= repository.fetches - before <= 80

@@ -1,5 +1,7 @@
 """Back-off: when a key, or everything, is tried again."""
 
+import pytest
+
 from huleedu_service_libs.outbox.schedule import Backoff, Held
 
 
@@ -13,6 +15,13 @@ def test_jitter_spreads_between_half_and_whole() -> None:
     """Jitter adds up to the other half."""
     assert Backoff(jitter=lambda: 0.999999).failed(30.0) < 0.1
     assert Backoff(jitter=lambda: 0.0).failed(30.0) == 0.05
+
+
+@pytest.mark.parametrize("longest", [0.0, -1.0, float("nan")])
+def test_no_setting_makes_a_busy_loop(longest: float) -> None:
+    """A limit that makes no sense is a short delay, not none."""
+    backoff = Backoff(jitter=lambda: 0.0)
+    assert [backoff.failed(longest) for _ in range(3)] == [0.005] * 3
 
 
 def test_success_begins_anew() -> None:

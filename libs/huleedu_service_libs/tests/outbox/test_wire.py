@@ -228,3 +228,17 @@ def test_what_is_passed_on_reads_like_what_is_rebuilt(data: Any, spaced: bool, d
     assert json.loads(message.value) == json.loads(_rebuilt(row).value)
     assert message.headers == _rebuilt(row).headers
     assert message == message_of(row, "other")
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400"])
+def test_a_number_beyond_a_double_is_refused_and_does_not_become_null(number: str) -> None:
+    """JSONB and foreign writers store any number; where the payload must be rebuilt, one that would be lost is the row's fault."""
+    row = _stored({}, text=f'{{"data": {{"n": {number}, "m": 1.5}}}}')
+    with pytest.raises(ValueError, match=f"The number {number} in the payload"):
+        message_of(row, "svc")
+
+
+def test_integers_of_any_size_leave_as_they_are() -> None:
+    """Also where the payload is rebuilt."""
+    row = _stored({}, text='{"data": {"n": 123456789012345678901234567890}}')
+    assert b'"n":123456789012345678901234567890' in message_of(row, "svc").value

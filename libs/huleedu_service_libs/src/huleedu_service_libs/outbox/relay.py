@@ -40,6 +40,7 @@ __all__ = ["EventRelayWorker", "OutboxSettings"]
 
 STOP_GRACE_SECONDS = 10.0  # for the batch in flight
 CANCEL_GRACE_SECONDS = 5.0  # for a cancelled one
+LEAST_POLL_SECONDS = 0.01  # a setting of 0 would ask the database without a pause
 SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
 
 logger = create_service_logger("huleedu.outbox.relay")
@@ -239,12 +240,13 @@ class EventRelayWorker:
 
     def _idle_seconds(self, *, shared: bool) -> float:
         """How long to wait after an empty look: longer the longer nothing comes."""
+        longest = max(LEAST_POLL_SECONDS, self.settings.poll_interval_seconds)
         if self._empty_looks <= 2:  # noqa: PLR2004  # two quick looks, then slower ones
             seconds = 0.1
         elif self._empty_looks <= 10:  # noqa: PLR2004
             seconds = 1.0
         else:
-            seconds = self.settings.poll_interval_seconds
+            seconds = longest
         due = self._setbacks.next_due()
-        limits = [seconds, self.settings.poll_interval_seconds, SHARED_POLL_SECONDS if shared else None, due]
+        limits = [seconds, longest, SHARED_POLL_SECONDS if shared else None, due]
         return max(0.001, min(limit for limit in limits if limit is not None))

@@ -3,6 +3,7 @@
 import json
 from datetime import datetime
 from functools import cached_property
+from math import isinf
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -35,5 +36,13 @@ class Row(_Columns):
     @cached_property
     def event_data(self) -> dict[str, Any]:
         """The stored payload, decoded when it is asked for: one that cannot be is the fault of its row alone."""
-        payload: dict[str, Any] = json.loads(self.stored_text)
+        payload: dict[str, Any] = json.loads(self.stored_text, parse_float=_double)
         return payload
+
+
+def _double(text: str) -> float:
+    """A number, where a double has it; infinity would leave as ``null``."""
+    number = float(text)
+    if isinf(number):
+        raise ValueError(f"The number {text[:40]} in the payload is beyond a double: store it as text")
+    return number

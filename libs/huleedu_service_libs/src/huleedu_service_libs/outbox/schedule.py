@@ -11,6 +11,7 @@ from collections.abc import Callable
 __all__ = ["Backoff", "Held"]
 
 FIRST_DELAY_SECONDS = 0.1
+LEAST_DELAY_SECONDS = 0.01  # whatever the settings say: trouble that is tried again at once is a busy loop
 FORGET_BEYOND = 10_000  # keys whose number of failures is remembered while none of them waits
 
 
@@ -31,9 +32,9 @@ class Backoff:
         return self._failures
 
     def failed(self, longest: float) -> float:
-        """Seconds to wait after one more failure, ``longest`` at most."""
+        """Seconds to wait after one more failure, ``longest`` at most, yet never none."""
         self._failures += 1
-        whole = min(longest, FIRST_DELAY_SECONDS * 2.0 ** min(self._failures - 1, 30))
+        whole = min(max(LEAST_DELAY_SECONDS, longest), FIRST_DELAY_SECONDS * 2.0 ** min(self._failures - 1, 30))
         return whole * (1 + self._jitter()) / 2
 
     def succeeded(self) -> None:

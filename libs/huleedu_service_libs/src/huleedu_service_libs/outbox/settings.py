@@ -10,11 +10,11 @@ class OutboxSettings:
     """Settings of a relay. Mutable: services assign to fields after construction, the relay reads them as it goes.
 
     Attributes:
-        poll_interval_seconds: Longest wait between two looks when nothing wakes the relay.
+        poll_interval_seconds: Longest wait between two looks when nothing wakes the relay; 0.01 at least.
         batch_size: Most events that are sent and completed together.
         max_retries: Failed attempts after which an event is parked.
         error_retry_interval_seconds: Longest back-off, after errors of the database and outages of
-            the broker, and between the attempts of one key.
+            the broker, and between the attempts of one key; 0.01 at least.
         enable_metrics: Whether the relay counts.
         enable_wake_notifications: Whether it listens to the wake-up list in Redis.
         strict_order: Whether nothing younger than the oldest running writer leaves, so that the order of a key
