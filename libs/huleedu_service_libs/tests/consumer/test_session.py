@@ -1,7 +1,7 @@
 """The consumer over a driver that is a double: faults of the driver, of a commit, of a step; start, stop, status."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -123,7 +123,7 @@ async def quick(_: float) -> None:
 @asynccontextmanager
 async def consuming(
     driver: FakeDriver,
-    handler: Callable[..., Awaitable[Any]],
+    handler: Callable[..., Coroutine[Any, Any, Any]],
     *,
     publisher: Any = None,
     steps: Any = (),

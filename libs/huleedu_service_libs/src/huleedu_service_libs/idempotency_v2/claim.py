@@ -8,7 +8,9 @@ like, a call of it ends within a limit of time.
 """
 
 import asyncio
+import itertools
 import json
+import os
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 from uuid import uuid4
@@ -35,6 +37,25 @@ ATTEMPTS = 2
 _FOREIGN_TYPE = -1
 
 _T = TypeVar("_T")
+
+
+class _Tokens:
+    """Owner tokens: a part that is this process' own, and a number. Of one length, so that none contains another."""
+
+    def __init__(self) -> None:
+        self._of_process = ""
+        self._numbers = itertools.count()
+        self.renew()
+        os.register_at_fork(after_in_child=self.renew)
+
+    def renew(self) -> None:
+        self._of_process = uuid4().hex[:24]
+
+    def __call__(self) -> str:
+        return f"{self._of_process}{next(self._numbers):012x}"
+
+
+_new_token = _Tokens()
 
 
 class StoreError(Exception):
@@ -80,7 +101,7 @@ class Claim:
         timeout_seconds: float,
     ) -> None:
         self.key = key
-        self.token = uuid4().hex
+        self.token = _new_token()
         self.confirmed = False
         self.uncertain = False
         self._redis = redis
@@ -88,6 +109,7 @@ class Claim:
         self._now = now
         self._timeout_seconds = timeout_seconds
         self._started_at = now()
+        self._told: int | str | None = None
         self._about = {
             "processed_by": service_name,
             "event_id": identity.event_id,
@@ -109,10 +131,26 @@ class Claim:
         Raises:
             StoreError: As for all methods that ask Redis.
         """
-        answer = await self._claim_by_script()
+        answer, self._told = self._told, None
+        if answer is None:
+            answer = await self._claim_by_script()
         if answer is None:
             return False, await self.read()
         return answer == 1, answer if isinstance(answer, str) else None
+
+    def asks_to_claim(self) -> tuple[str, str, int]:
+        """The arguments of `CLAIM`, for whoever claims many at once; until `tell` the claim may exist."""
+        self.uncertain = True
+        return self.token, self._processing_record(), DEFAULT_PROCESSING_TTL_SECONDS
+
+    def tell(self, answer: int | str | None) -> None:
+        """What `CLAIM` said of this one: the next `open` returns it. Without it, `open` asks."""
+        if answer is not None and answer != _FOREIGN_TYPE:
+            self._told, self.uncertain = answer, False
+
+    def asks_to_confirm(self, ttl_seconds: int) -> tuple[str, str, int]:
+        """The arguments of `CONFIRM`, for whoever confirms many at once."""
+        return self.token, self._completed_record(), ttl_seconds
 
     async def read(self) -> str | None:
         """The text stored under the key."""

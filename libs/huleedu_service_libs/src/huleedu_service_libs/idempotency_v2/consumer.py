@@ -177,11 +177,11 @@ class Consumer:
                 await self._settle(delivery, processed=False)
             raise
 
-    async def _run_claimed(self, delivery: Delivery, run: Run[_T]) -> _T:
+    async def _run_claimed(self, delivery: Delivery, run: Run[_T], *, to_be_concluded: bool = False) -> _T:
         claim = delivery.claim
         if claim.renewable:
             self._renewals.hold(claim.token, functools.partial(self._renew, delivery))
-        started = self._clock()
+        started, returned = self._clock(), False
 
         async def confirm() -> None:
             self._renewals.drop(claim.token)
@@ -200,9 +200,13 @@ class Consumer:
             )
             await self._release(delivery)
             raise
+        else:
+            returned = True
         finally:
-            self._renewals.drop(claim.token)
-        await self._finish(delivery, started)
+            if not (returned and to_be_concluded):
+                self._renewals.drop(claim.token)
+        if not to_be_concluded:
+            await self._finish(delivery, started)
         return result
 
     async def _finish(self, delivery: Delivery, started: float) -> None:

@@ -174,6 +174,28 @@ class OwnerScripts:
         batch.answers.append(answer)
         return await answer
 
+    async def run_many(self, script: ManyScript, keys: Sequence[str], args: Sequence[str | int]) -> list[Answer] | None:
+        """What the script says of each key, in as few commands as their bound allows; ``None`` as for `run`.
+
+        Args:
+            script: What to run.
+            keys: Any number.
+            args: The script's arguments for the first key, then those for the second, and so on.
+
+        Raises:
+            TimeoutError: No answer in time.
+            Exception: Whatever the client raises.
+        """
+        found: list[Answer] = []
+        for first in range(0, len(keys), self._max_keys):
+            last = first + self._max_keys
+            batch = _Batch(list(keys[first:last]), list(args[first * script.arity : last * script.arity]))
+            answers = await self._ask(script, batch) if self.available else None
+            if answers is None:
+                return None
+            found += answers
+        return found
+
     async def settled(self, limit_seconds: float) -> None:
         """Wait until the commands under way are answered, so long at most."""
         if self._sending:
@@ -186,15 +208,22 @@ class OwnerScripts:
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 
-    async def _send(self, script: ManyScript, batch: _Batch) -> None:
+    async def _ask(self, script: ManyScript, batch: _Batch) -> list[Answer] | None:
         limit = asyncio.timeout(self._timeout_seconds)
         try:
             async with limit:
-                answers = await self._answers(script, batch)
-        except Exception as error:  # noqa: BLE001  # goes to those who wait
+                return await self._answers(script, batch)
+        except Exception as error:
             self._digests.pop(script.name, None)  # perhaps Redis restarted and forgot it: load it again next time
-            late = TimeoutError(f"no answer within {self._timeout_seconds:g} s")
-            batch.fail(late if limit.expired() else error)
+            if limit.expired():
+                raise TimeoutError(f"no answer within {self._timeout_seconds:g} s") from error
+            raise
+
+    async def _send(self, script: ManyScript, batch: _Batch) -> None:
+        try:
+            answers = await self._ask(script, batch)
+        except Exception as error:  # noqa: BLE001  # goes to those who wait
+            batch.fail(error)
         except BaseException as error:  # the loop ends
             batch.fail(error)
             raise

@@ -4,12 +4,12 @@ Knows no Kafka client and not the consumer: what a step is given has a ``record`
 takes keywords.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.idempotency_v2.claim import DEFAULT_REDIS_TIMEOUT_SECONDS
-from huleedu_service_libs.idempotency_v2.consumer import Consumer
+from huleedu_service_libs.idempotency_v2.many import ManyConsumer, Passage
 from huleedu_service_libs.idempotency_v2.records import IdempotencyConfig
 from huleedu_service_libs.protocols import RedisClientProtocol
 
@@ -58,7 +58,7 @@ class IdempotentStep:
                 "in_progress='skip' would commit the offset of an event that another worker may still fail to "
                 "process: give the step an IdempotencyConfig with in_progress='wait' (or 'raise')"
             )
-        self._consumer = Consumer(
+        self._consumer = ManyConsumer(
             redis_client, config, redis_timeout_seconds=redis_timeout_seconds, now=now, clock=clock, sleep=sleep
         )
 
@@ -76,3 +76,23 @@ class IdempotentStep:
             await confirm()
 
         await self._consumer.consume(delivery.record, run)
+
+    async def admit(self, deliveries: Sequence[_HasRecord]) -> Sequence[Passage]:
+        """Claim many events in one command. Raises for none."""
+        return await self._consumer.admit([delivery.record for delivery in deliveries])
+
+    async def pass_through(self, passage: Passage, proceed: _Proceed) -> None:
+        """As `process`, for an event that was admitted; confirmed by `conclude`."""
+
+        async def run(confirm: Callable[[], Awaitable[None]]) -> None:
+            await proceed(confirm_idempotency=confirm)
+
+        await self._consumer.pass_through(passage, run)
+
+    async def conclude(self, passages: Sequence[Passage]) -> None:
+        """Confirm the events whose handlers have returned, in one command. Raises for none."""
+        await self._consumer.conclude(passages)
+
+    async def abandon(self, passage: Passage) -> None:
+        """Give back an event whose handler will not run."""
+        await self._consumer.abandon(passage)

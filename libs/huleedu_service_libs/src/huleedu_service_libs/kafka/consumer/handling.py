@@ -7,7 +7,7 @@ neither Kafka's consumer nor lanes.
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -17,12 +17,13 @@ from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError, UndecodableRecordError
 from huleedu_service_libs.kafka.consumer.failures import Failures, defer_delay
 from huleedu_service_libs.kafka.consumer.letters import trail_of
+from huleedu_service_libs.kafka.consumer.limiting import run_limited
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 from huleedu_service_libs.kafka.consumer.partitions import HANDLING, PUBLISHING, RETRYING, Job, Parcel
-from huleedu_service_libs.kafka.consumer.ports import Delivery, Proceed, ProcessingStep
+from huleedu_service_libs.kafka.consumer.ports import Delivery, ManyStep, Proceed, ProcessingStep
 from huleedu_service_libs.kafka.consumer.post import post
 from huleedu_service_libs.kafka.consumer.registry import Registration, Registry, data_of, envelope_of
-from huleedu_service_libs.logging_utils import event_log_context
+from huleedu_service_libs.logging_utils import bind_log_context, event_log_context
 from huleedu_service_libs.observability import get_tracer, use_trace_context
 from huleedu_service_libs.observability.messaging import CONVERSATION, process_span, spans_are_recorded
 from huleedu_service_libs.protocols import BatchPublisher
@@ -31,6 +32,7 @@ from huleedu_service_libs.store_policy import DeferredError
 __all__ = ["Handling"]
 
 _TRACE_HEADERS = ("traceparent", "tracestate")
+_NO_SPAN = nullcontext()
 
 
 class Handling:
@@ -86,6 +88,36 @@ class Handling:
                 return rest_s
         return await self._send(job, job.parcel)
 
+    def step_for_many(self, job: Job) -> ManyStep | None:
+        """The step that may take the record together with others; decodes it. Only at its first run."""
+        if job.delivery is not None or job.parcel is not None or job.trail or job.record.topic in self._retry_topics:
+            return None
+        try:
+            self._decode(job)
+        except UndecodableRecordError:
+            return None  # `run` finds out, too
+        return job.registration.many if job.registration is not None else None
+
+    async def run_admitted(self, job: Job, step: ManyStep, passage: Any) -> float | None:
+        """As `run`, for a record that its step has admitted; ``job.returned`` when the step is to conclude it."""
+        job.began, registration, delivery = True, job.registration, job.delivery
+        assert registration is not None and delivery is not None  # noqa: S101, PT018  # `step_for_many` said so
+        call = partial(self._call, job, registration, delivery)
+        bind_log_context(**_log_fields(delivery))  # for good: the task is this record's own
+        run: Awaitable[None] = step.pass_through(passage, call)
+        span = self._span(job, delivery)
+        rest_s = await self._guarded(job, registration, run if span is _NO_SPAN else _within(span, run))
+        if rest_s is not None:
+            return rest_s
+        if job.parcel is not None:
+            return await self._send(job, job.parcel)
+        job.returned = True
+        return None
+
+    def concluded(self, job: Job) -> None:
+        """The step has concluded the record: it is done."""
+        self._done(job, "processed" if job.ran else "duplicate")
+
     # --- decoding
 
     async def _attempt(self, job: Job) -> float | None:
@@ -104,7 +136,10 @@ class Handling:
                 return self._failures.give_up(job, "undecodable", error)
         if job.registration is None:
             return self._unhandled(job)
-        return await self._guarded_run(job, job.registration)
+        rest_s = await self._guarded(job, job.registration, self._run(job, job.registration))
+        if rest_s is None and job.parcel is None:
+            self.concluded(job)
+        return rest_s
 
     def _decode(self, job: Job) -> None:
         envelope = envelope_of(job.record.value)
@@ -129,10 +164,10 @@ class Handling:
 
     # --- running
 
-    async def _guarded_run(self, job: Job, registration: Registration) -> float | None:
+    async def _guarded(self, job: Job, registration: Registration, run: Awaitable[None]) -> float | None:
         job.ran = False
         try:
-            await self._run(job, registration)
+            await run
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -142,32 +177,25 @@ class Handling:
             return self._failures.deferred(job, error)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is an attempt that failed
             return self._failures.failed(job, registration, error)
-        self._done(job, "processed" if job.ran else "duplicate")
         return None
 
     async def _run(self, job: Job, registration: Registration) -> None:
         delivery = job.delivery
         assert delivery is not None  # noqa: S101  # a registration was found for it
-        envelope = delivery.envelope
         proceed: Proceed = partial(self._call, job, registration, delivery)
         for step in registration.steps:
             proceed = partial(_through, step, delivery, proceed)
-        with (
-            event_log_context(
-                str(envelope.event_id),
-                correlation_id=str(envelope.correlation_id),
-                event_type=envelope.event_type,
-                source_service=envelope.source_service,
-            ),
-            self._span(job, delivery),
-        ):
+        await self._in_context(job, delivery, proceed)
+
+    async def _in_context(self, job: Job, delivery: Delivery[Any], proceed: Proceed) -> None:
+        with event_log_context(**_log_fields(delivery)), self._span(job, delivery):
             await proceed()
 
     def _span(self, job: Job, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
         carrier = _carrier(delivery)
         if self._records_spans():
             return process_span(self._tracer, job.record.topic, carrier, self._attributes(job, delivery))
-        return use_trace_context(carrier) if carrier else nullcontext()
+        return use_trace_context(carrier) if carrier else _NO_SPAN
 
     def _records_spans(self) -> bool:
         """Asked anew each second: the answer costs OpenTelemetry a look at the environment."""
@@ -181,8 +209,7 @@ class Handling:
         started = self._clock()
         limit = asyncio.timeout(registration.timeout_s)
         try:
-            async with limit:
-                await registration.handler(delivery, **registration.chosen(offered))
+            await run_limited(registration.handler(delivery, **registration.chosen(offered)), limit)
         except TimeoutError as error:
             if not limit.expired():
                 raise
@@ -216,6 +243,21 @@ class Handling:
 
     def _done(self, job: Job, outcome: str) -> None:
         self._metrics.outcome(job.record.topic, job.label, outcome)
+
+
+async def _within(context: AbstractContextManager[Any], run: Awaitable[None]) -> None:
+    with context:
+        await run
+
+
+def _log_fields(delivery: Delivery[Any]) -> dict[str, str]:
+    envelope = delivery.envelope
+    return {
+        "event_id": str(envelope.event_id),
+        "correlation_id": str(envelope.correlation_id),
+        "event_type": envelope.event_type,
+        "source_service": envelope.source_service,
+    }
 
 
 async def _through(step: ProcessingStep, delivery: Delivery[Any], proceed: Proceed, **offered: Any) -> None:

@@ -48,6 +48,8 @@ class Job:
     doing: str = HANDLING
     last_error: str | None = None
     told: bool = False  # that it holds up its partition
+    began: bool = False  # to go through its step
+    returned: bool = False  # from a handler whose step has to conclude it
 
     @property
     def label(self) -> str:
@@ -76,7 +78,7 @@ class PartitionState:
     partition: Any
     watermark: Watermark = field(default_factory=Watermark)
     jobs: dict[int, Job] = field(default_factory=dict)
-    tasks: set[asyncio.Task[float | None]] = field(default_factory=set)
+    tasks: set[asyncio.Task[Any]] = field(default_factory=set)
     newest: int = -1
     committed: int = -1
     active: bool = True

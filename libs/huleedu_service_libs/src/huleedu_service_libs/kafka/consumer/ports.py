@@ -4,7 +4,7 @@ Idempotency and the inbox are a `ProcessingStep` each; the consumer knows neithe
 them. Knows no driver: a record is whatever has aiokafka's ``ConsumerRecord`` members.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from common_core.events.envelope import EventEnvelope
 
-__all__ = ["Delivery", "Proceed", "ProcessingStep"]
+__all__ = ["Delivery", "ManyStep", "Proceed", "ProcessingStep"]
 
 T_Data = TypeVar("T_Data", bound=BaseModel)
 
@@ -58,4 +58,27 @@ class ProcessingStep(Protocol):
                 not answer; no attempt is counted, and the key waits.
             Exception: What the handler raises, or the step's own trouble: an attempt that failed.
         """
+        ...
+
+
+class ManyStep(ProcessingStep, Protocol):
+    """A step that begins and ends many events at once; the runner uses it where it is a handler's only step.
+
+    What `admit` makes of an event is a passage, which only the step can read.
+    """
+
+    async def admit(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Any]:
+        """Begin events of different keys; one passage for each, in order. Raises nothing but cancellation."""
+        ...
+
+    async def pass_through(self, passage: Any, proceed: Proceed) -> None:
+        """As `ProcessingStep.process`, but not done before `conclude`. Trace and log fields are current already."""
+        ...
+
+    async def conclude(self, passages: Sequence[Any]) -> None:
+        """End events that `pass_through` has returned for. Raises nothing but cancellation."""
+        ...
+
+    async def abandon(self, passage: Any) -> None:
+        """End an event that `pass_through` will not be called for. Raises nothing but cancellation."""
         ...

@@ -1,20 +1,20 @@
 """Which handler takes which event, and how a record becomes that event. Knows no driver."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs.kafka.consumer.config import RetryPolicy
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, UndecodableRecordError
-from huleedu_service_libs.kafka.consumer.ports import ProcessingStep
+from huleedu_service_libs.kafka.consumer.ports import ManyStep, ProcessingStep
 
 __all__ = ["Handler", "Registration", "Registry", "data_of", "envelope_of"]
 
-Handler = Callable[..., Awaitable[Any]]
+Handler = Callable[..., Coroutine[Any, Any, Any]]
 """``async def handler(delivery)``, with further parameters that a processing step offers."""
 
 _MOST_FAULTS = 5
@@ -33,6 +33,7 @@ class Registration:
         retry: When it fails.
         steps: What stands before it, innermost first.
         accepts: Names that it has parameters for; ``None`` for all.
+        many: Its only step, if that takes many events at once.
     """
 
     event_type: str
@@ -42,6 +43,7 @@ class Registration:
     retry: RetryPolicy
     steps: tuple[ProcessingStep, ...]
     accepts: frozenset[str] | None
+    many: ManyStep | None = None
 
     def chosen(self, offered: Mapping[str, Any]) -> Mapping[str, Any]:
         """What of the offered keywords the handler takes."""
@@ -96,6 +98,7 @@ class Registry:
             retry=retry,
             steps=tuple(reversed(steps)),
             accepts=_further_parameters(event_type, handler),
+            many=cast("ManyStep", steps[0]) if len(steps) == 1 and hasattr(type(steps[0]), "admit") else None,
         )
 
 

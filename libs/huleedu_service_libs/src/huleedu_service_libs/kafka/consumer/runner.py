@@ -9,7 +9,7 @@ passed in.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -33,7 +33,7 @@ __all__ = ["EventConsumer"]
 
 _T = TypeVar("_T", bound=BaseModel)
 _P = ParamSpec("_P")
-_Typed = Callable[Concatenate[Delivery[_T], _P], Awaitable[Any]]
+_Typed = Callable[Concatenate[Delivery[_T], _P], Coroutine[Any, Any, Any]]
 
 _START_LIMIT_S = 30.0
 _SLACK_S = 5.0  # beyond the longest handler, for steps around it

@@ -6,7 +6,6 @@ the driver's consumer by its methods alone.
 
 import asyncio
 from collections.abc import Collection, Hashable
-from functools import partial
 from typing import Any, cast
 
 from huleedu_service_libs import _clock
@@ -15,9 +14,9 @@ from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.driver import Listener
 from huleedu_service_libs.kafka.consumer.failures import coordinates
 from huleedu_service_libs.kafka.consumer.handling import Handling
-from huleedu_service_libs.kafka.consumer.lanes import KeyLanes, Lane
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 from huleedu_service_libs.kafka.consumer.partitions import Intake, Job, PartitionState
+from huleedu_service_libs.kafka.consumer.running import Running
 from huleedu_service_libs.kafka.consumer.status import ConsumerStatus, StuckPartition
 from huleedu_service_libs.logging_utils import create_service_logger
 
@@ -30,7 +29,6 @@ _CLOSE_LIMIT_S = 10.0
 _CANCEL_GRACE_S = 5.0
 _BROKEN_AFTER = 5  # failed polls in a row
 _FIRST_BACKOFF_S = 0.2
-_BUG_REST_S = 5.0
 
 logger = create_service_logger("huleedu_service_libs.consumer")
 
@@ -66,16 +64,13 @@ class Session:
         self.listener = Listener(self._revoked, self._assigned)
         self.was_healthy = False
         self._config = config
-        self._handling = handling
         self._metrics = metrics
         self._drain_s = drain_s
         self._clock = clock
         self._sleep = sleep
-        self._lanes: KeyLanes[Job] = KeyLanes(config.concurrency)
+        self._running = Running(config, handling, metrics, sleep=sleep)
         self._intake = Intake(config)
         self._states: dict[Any, PartitionState] = {}
-        self._wakers: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Event()
         self._commit_lock = asyncio.Lock()
         self._closing = False
         self._failed_polls = 0
@@ -123,10 +118,10 @@ class Session:
         self._take(batch)
 
     async def _wait_for_room(self) -> None:
-        self._room.clear()
+        self._running.room.clear()
         try:
             async with asyncio.timeout(self._config.pause_after_s):
-                await self._room.wait()
+                await self._running.room.wait()
         except TimeoutError:
             return  # the next plan pauses
 
@@ -141,9 +136,9 @@ class Session:
             for record in records:
                 if record.offset <= state.newest:  # the log was cut back: everything of it starts anew
                     state = self._restart(partition, record)
-                self._lanes.add(partition, self._key_of(record), state.take(record, now))
+                self._running.add(self._key_of(record), state.take(record, now))
         if batch:
-            self._pump()
+            self._running.pump()
 
     def _key_of(self, record: Any) -> Hashable:
         keyless = record.key is None and self._config.unordered_keyless
@@ -155,48 +150,6 @@ class Session:
         self._forget(partition)
         state = self._states[partition] = PartitionState(partition=partition)
         return state
-
-    # --- running
-
-    def _pump(self) -> None:
-        """Start whatever may run."""
-        while (taken := self._lanes.take()) is not None:
-            lane, job = taken
-            task = asyncio.create_task(self._handling.run(job))
-            job.state.tasks.add(task)
-            task.add_done_callback(partial(self._ended, lane, job))
-
-    def _ended(self, lane: Lane[Job], job: Job, task: asyncio.Task[float | None]) -> None:
-        job.state.tasks.discard(task)
-        if task.cancelled():
-            self._lanes.finish(lane)  # by a drain: the record stays unfinished, and comes again
-        elif (fault := task.exception()) is not None:  # of ours: the record is kept and tried again
-            job.last_error = error_text(fault)
-            self._metrics.swallowed("handling")
-            logger.error("consumer_fault", group=self._config.group_id, exc_info=fault, **coordinates(job.record))
-            self._settle(lane, job, _BUG_REST_S)
-        else:
-            self._settle(lane, job, task.result())
-        self._pump()
-        self._room.set()
-
-    def _settle(self, lane: Lane[Job], job: Job, rest_s: float | None) -> None:
-        if rest_s is None:
-            if job.state.active:
-                job.state.finish(job)
-            self._lanes.finish(lane)
-        elif not job.state.active or self._closing:
-            self._lanes.finish(lane)
-        else:
-            self._lanes.rest(lane)
-            waker = asyncio.create_task(self._wake_after(lane, rest_s))
-            self._wakers.add(waker)
-            waker.add_done_callback(self._wakers.discard)
-
-    async def _wake_after(self, lane: Lane[Job], seconds: float) -> None:
-        await self._sleep(seconds)
-        self._lanes.wake(lane)
-        self._pump()
 
     # --- committing
 
@@ -234,7 +187,7 @@ class Session:
         if self._closing:
             return
         logger.info("consumer_partitions_revoked", group=self._config.group_id, partitions=len(self._states))
-        await self._drain()
+        await self._running.drain(self._states.values(), self._drain_s)
         await self._commit()
         for partition in list(self._states):
             self._forget(partition)
@@ -244,8 +197,8 @@ class Session:
 
     async def close(self) -> None:
         """Finish what runs, commit, leave the group; all of it within limits of time."""
-        self._closing = True
-        await self._drain()
+        self._closing = self._running.closing = True
+        await self._running.drain(self._states.values(), self._drain_s)
         await self._commit()
         for partition in list(self._states):
             self._forget(partition)
@@ -255,31 +208,10 @@ class Session:
         except Exception as error:  # noqa: BLE001  # the broker finds out by itself that the member is gone
             self._note_trouble("close", error)
 
-    async def _drain(self) -> None:
-        """Let running handlers end; those that don't in time are cancelled. Whatever waits is dropped."""
-        for state in self._states.values():
-            self._lanes.drop(state.partition)
-        for waker in list(self._wakers):
-            waker.cancel()
-        running = {task for state in self._states.values() for task in state.tasks}
-        if not running:
-            return
-        _, late = await asyncio.wait(running, timeout=self._drain_s)
-        if late:
-            logger.warning(
-                "consumer_drain_deadline", group=self._config.group_id, cancelled=len(late), drain_s=self._drain_s
-            )
-            for task in late:
-                task.cancel()
-            _, deaf = await asyncio.wait(late, timeout=_CANCEL_GRACE_S)
-            if deaf:
-                self._metrics.swallowed("deaf_handler")
-                logger.error("consumer_handlers_ignore_cancellation", group=self._config.group_id, count=len(deaf))
-
     def _forget(self, partition: Any) -> None:
         state = self._states.pop(partition)
         state.active = False
-        self._lanes.drop(partition)
+        self._running.drop(partition)
 
     # --- telling
 
@@ -291,7 +223,7 @@ class Session:
             partitions=len(self.consumer.assignment()),
             last_poll_s=None if self._last_poll is None else now - self._last_poll,
             last_commit_s=None if self._last_commit is None else now - self._last_commit,
-            in_flight=self._lanes.running,
+            in_flight=self._running.in_flight,
             buffered=sum(len(state.jobs) for state in self._states.values()),
             paused=tuple(_names(tp for tp, state in self._states.items() if state.paused)),
             lag=self._lag(),
@@ -327,7 +259,7 @@ class Session:
                     **coordinates(job.record),
                 )
         self._metrics.levels(
-            in_flight=self._lanes.running,
+            in_flight=self._running.in_flight,
             buffered=sum(len(state.jobs) for state in self._states.values()),
             paused=sum(state.paused for state in self._states.values()),
             stuck=len(stuck),
