@@ -26,6 +26,7 @@ class Group(NamedTuple):
 
 GROUPS: Mapping[str, Group] = {
     "breakers": Group("huleedu_service_libs.cli.breakers", "Circuit breakers of a running service."),
+    "dead-letters": Group("huleedu_service_libs.cli.dead_letters", "Dead-letter topics: list, show, redrive."),
     "outbox": Group("huleedu_service_libs.cli.outbox", "A service's outbox: status, parked events, purge, checks."),
 }
 

@@ -1,7 +1,7 @@
 """A page for operators: what a process knows of its breakers and other parts, and a few buttons.
 
 Mount a `Console` in a service; it binds no port by itself. What it shows are sections: `BreakersSection`,
-`HealthSection` and `OutboxSection` are here, others plug in through the port in ``sections``. The command line reads its JSON side.
+`HealthSection`, `OutboxSection` and `ConsumersSection` are here, others plug in through the port in ``sections``. The command line reads its JSON side.
 """
 
 from typing import TYPE_CHECKING
@@ -11,6 +11,7 @@ from huleedu_service_libs._lazy import lazy_exports
 if TYPE_CHECKING:
     from huleedu_service_libs.console.app import Console
     from huleedu_service_libs.console.breakers import BreakersSection
+    from huleedu_service_libs.console.consumers import ConsumersSection
     from huleedu_service_libs.console.guard import ConsoleRequest, TokenGuard
     from huleedu_service_libs.console.health import HealthSection
     from huleedu_service_libs.console.mount import Mount
@@ -23,6 +24,7 @@ __all__ = [
     "Cell",
     "Console",
     "ConsoleRequest",
+    "ConsumersSection",
     "HealthSection",
     "Mount",
     "OutboxSection",
@@ -44,6 +46,7 @@ __getattr__, __dir__ = lazy_exports(
         "ConsoleRequest": "huleedu_service_libs.console.guard",
         "HealthSection": "huleedu_service_libs.console.health",
         "Mount": "huleedu_service_libs.console.mount",
+        "ConsumersSection": "huleedu_service_libs.console.consumers",
         "OutboxSection": "huleedu_service_libs.console.outbox",
         "Reading": "huleedu_service_libs.console.sections",
         "Row": "huleedu_service_libs.console.sections",

@@ -8,11 +8,11 @@ ended. Nothing is taken out of the dead-letter topic: Kafka's retention does tha
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.kafka.consumer.dead_letters import DeadLetter, dead_letter_of, header_texts
 from huleedu_service_libs.kafka.consumer.letters import PREFIX, own_headers
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import BatchPublisher, OutgoingMessage
@@ -21,44 +21,13 @@ with requires_extra("kafka", module=__name__):
     from aiokafka import AIOKafkaConsumer
     from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 
-__all__ = ["DeadLetter", "RedriveReport", "redrive"]
+__all__ = ["RedriveReport", "redrive"]
 
 _LIMIT_S = 30.0
 _POLL_MS = 500
 _BATCH = 200
 
 logger = create_service_logger("huleedu_service_libs.consumer")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """What a dead-letter topic holds of one event, for choosing.
-
-    Attributes:
-        event_id: As the producer gave it in the headers.
-        event_type: The same.
-        key: Of the record, as text.
-        origin: The topic that it goes back to.
-        reason: Why it was dead-lettered.
-        error: The last error, type and text.
-        failed_at: When it failed last, ISO 8601 in UTC.
-        offset: In the dead-letter topic.
-        partition: In the dead-letter topic.
-    """
-
-    event_id: str
-    event_type: str
-    key: str | None
-    origin: str
-    reason: str
-    error: str
-    failed_at: str
-    offset: int
-    partition: int
-
-    def failed_before(self, moment: datetime) -> bool:
-        """Whether it failed before a moment."""
-        return bool(self.failed_at) and datetime.fromisoformat(self.failed_at) < moment
 
 
 @dataclass(slots=True, kw_only=True)
@@ -215,12 +184,12 @@ class _Redrive:
 
     async def _take(self, record: Any) -> bool:
         """Send one event back if it is chosen; False to end here."""
-        told = _texts(record)
+        told = header_texts(record)
         origin = told.get(f"{PREFIX}topic")
         if not origin or f"{PREFIX}null_value" in told:
             self._report.unusable += 1
             return True
-        if not self._choose(_dead_letter(record, told, origin)):
+        if not self._choose(dead_letter_of(record)):
             self._report.passed_over += 1
             return True
         if self._most is not None and self._report.redriven >= self._most:
@@ -246,21 +215,3 @@ class _Redrive:
             )
             await self._consumer.commit({partition: record.offset})
         return False
-
-
-def _texts(record: Any) -> dict[str, str]:
-    return {name: (value or b"").decode("utf-8", "replace") for name, value in record.headers}
-
-
-def _dead_letter(record: Any, told: Mapping[str, str], origin: str) -> DeadLetter:
-    return DeadLetter(
-        event_id=told.get("event_id", ""),
-        event_type=told.get("event_type", ""),
-        key=None if record.key is None else record.key.decode("utf-8", "replace"),
-        origin=origin,
-        reason=told.get(f"{PREFIX}reason", ""),
-        error=": ".join(told.get(f"{PREFIX}{name}", "") for name in ("error_type", "error")),
-        failed_at=told.get(f"{PREFIX}at", ""),
-        offset=record.offset,
-        partition=record.partition,
-    )
