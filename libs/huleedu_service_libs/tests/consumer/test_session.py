@@ -204,7 +204,7 @@ async def test_without_a_publisher_nothing_is_skipped() -> None:
         seen.append(delivery.data.number)
 
     async with consuming(driver, handle, stuck_after_s=0.001) as consumer:
-        await until(lambda: seen == [2])
+        await until(lambda: seen == [2] and bool(consumer.status().stuck))
         (stuck,) = consumer.status().stuck
         assert "no event envelope" in str(stuck)
     assert driver.committed == {}
