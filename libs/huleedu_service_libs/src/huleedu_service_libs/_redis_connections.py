@@ -175,8 +175,8 @@ class RedisConnections:
     """
 
     def __init__(self, redis_url: str, config: RedisClientConfig, *, clock: Clock = monotonic) -> None:
-        self._endpoint = config.endpoint(redis_url)
         self._config = config
+        self._endpoint = self._reach(redis_url)
         self._clock = clock
         queueing = self._pool(
             BlockingConnectionPool,
@@ -194,6 +194,10 @@ class RedisConnections:
         self.commands, self.transactions, self.blocking, self.subscriptions = (
             Redis.from_pool(make()) for make in self._makers
         )
+
+    def _reach(self, redis_url: str) -> Endpoint:
+        """What makes connections; a fake leads them elsewhere."""
+        return self._config.endpoint(redis_url)
 
     def _pool(self, kind: type[ConnectionPool], **settings: Any) -> _MakePool:
         common: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""What a queue in Redis promises to llm_provider_service."""
+"""What a queue in Redis promises to llm_provider_service: on a server, on a cluster, and in memory."""
 
 from collections.abc import AsyncIterator
 
@@ -7,14 +7,22 @@ from redis.exceptions import RedisError, ResponseError
 
 from huleedu_service_libs.queue_models import QueueItem
 from huleedu_service_libs.queue_redis_client import QueueRedisClient
+from huleedu_service_libs.testing.fakes import FakeQueueRedisClient
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(name="queue")
-async def _queue(redis_url: str) -> AsyncIterator[QueueRedisClient]:
-    async with QueueRedisClient(client_id="queue", redis_url=redis_url) as client:
+@pytest.fixture(name="queue", params=["fake", "server", "cluster"])
+async def _queue(request: pytest.FixtureRequest) -> AsyncIterator[QueueRedisClient]:
+    async with _client(request) as client:
         yield client
+
+
+def _client(request: pytest.FixtureRequest) -> QueueRedisClient:
+    if request.param == "fake":
+        return FakeQueueRedisClient()
+    fixture = {"server": "redis_server", "cluster": "redis_cluster"}[request.param]
+    return QueueRedisClient(client_id="queue", redis_url=request.getfixturevalue(fixture).address)
 
 
 async def test_a_queue_gives_the_lowest_scores_first(queue: QueueRedisClient, redis_prefix: str) -> None:

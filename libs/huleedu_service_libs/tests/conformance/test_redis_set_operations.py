@@ -6,13 +6,18 @@ import pytest
 
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.redis_set_operations import RedisSetOperations
+from huleedu_service_libs.testing.fakes import FakeRedisClient
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(name="sets")
-async def _sets(redis_url: str) -> AsyncIterator[RedisSetOperations]:
-    async with RedisClient(client_id="sets", redis_url=redis_url) as client:
+@pytest.fixture(name="sets", params=["fake", "server"])
+async def _sets(request: pytest.FixtureRequest) -> AsyncIterator[RedisSetOperations]:
+    async with (
+        FakeRedisClient()
+        if request.param == "fake"
+        else RedisClient(client_id="sets", redis_url=request.getfixturevalue("redis_url"))
+    ) as client:
         yield RedisSetOperations(client.client, "sets")
 
 

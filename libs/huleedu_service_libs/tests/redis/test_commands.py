@@ -1,10 +1,24 @@
-"""Every command of the client, against a real server."""
+"""Every command of the client, against a real server and the one in memory."""
+
+from collections.abc import AsyncIterator
 
 import pytest
 
 from huleedu_service_libs.redis_client import RedisClient
+from huleedu_service_libs.testing.fakes import FakeRedisClient
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(name="client", params=["fake", "server"])
+async def _client(request: pytest.FixtureRequest) -> AsyncIterator[RedisClient]:
+    """A started client; this suite says what every Redis behind it does."""
+    async with (
+        FakeRedisClient()
+        if request.param == "fake"
+        else RedisClient(client_id="test", redis_url=request.getfixturevalue("redis_url"))
+    ) as client:
+        yield client
 
 
 async def test_only_the_first_setter_wins(client: RedisClient, redis_prefix: str) -> None:
