@@ -227,3 +227,18 @@ def test_errors_are_told_with_class_and_without_secrets() -> None:
     assert error_text(OSError("redis://u:hemligt@h refused")) == "OSError: redis://u:***@h refused"
     assert error_fields(ValueError("x")) == {"error": "x", "error_type": "ValueError"}
     assert error_fields(_Wordless()) == {"error": "<no text>", "error_type": "_Wordless"}
+
+
+@pytest.mark.parametrize(
+    ("given", "masked"),
+    [
+        ("host=h user=u password=s3cret dbname=d", "host=h user=u password=*** dbname=d"),
+        (r"password = 's3 cr\'et' host=h", "password = *** host=h"),
+        ("Server=h;Pwd=s3cret", "Server=h;Pwd=***"),
+        ("host=h sslpassword='s3cret", "host=h sslpassword=***"),
+        ("host=h1,h2 port=1,2 dbname=d", "host=h1,h2 port=1,2 dbname=d"),
+    ],
+)
+def test_a_connection_string_of_keywords_is_masked(given: str, masked: str) -> None:
+    """Libpq's form, quoted or not, also where the quotation mark is never closed; and what ODBC makes of it."""
+    assert mask_url_credentials(given) == masked

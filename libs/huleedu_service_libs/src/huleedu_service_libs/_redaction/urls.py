@@ -16,12 +16,20 @@ _WORD = re.compile(r"\S+")
 # loses nothing: its beginning is copied like any other text.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,20}://")
 
+# A keyword of a connection string, whose value may stand in quotation marks; it ends at a blank, not at a semicolon.
+_KEYWORD = re.compile(
+    r"(?<![^\s;])([a-z_]{0,32}(?:password|passphrase|passwd|pwd|secret|token)\s{0,8}+=\s{0,8}+)"
+    r"(?:'(?:\\.|[^'\\])*+'?|[^\s']\S*+)",
+    re.DOTALL | re.IGNORECASE,
+)
+
 
 def mask_url_credentials(url: str) -> str:
     """``url`` with ``***`` in place of its password; user, host, port, path and parameters stay.
 
     Covers passwords that contain ``@``, ``:`` or ``/``, URLs without a user name
-    (``redis://:secret@host``) or without a scheme, and passwords among the parameters. When it is
+    (``redis://:secret@host``) or without a scheme, passwords among the parameters, and libpq's keywords
+    (``host=h password=secret``). When it is
     unclear where a password ends, rather too much is hidden than too little.
 
     Args:
@@ -30,7 +38,7 @@ def mask_url_credentials(url: str) -> str:
     Returns:
         The masked text; the same text when there is nothing to hide.
     """
-    return mask_parameters(_WORD.sub(_mask_authority, str(url)))
+    return _KEYWORD.sub(rf"\1{MASK}", mask_parameters(_WORD.sub(_mask_authority, str(url))))
 
 
 def _mask_authority(found: re.Match[str]) -> str:
