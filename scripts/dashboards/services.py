@@ -41,11 +41,11 @@ SERVICES = Dashboard(
         ),
         Panel(
             title="Failed requests",
-            help="Share of 5xx. Look at the slowest traces and at the log by correlation id.",
+            help="Share of 5xx, health and metrics apart. Look at the slowest traces and at the log by correlation id.",
             queries={
-                "{{job}}": rate("http_server_request_duration_seconds_count", "job", ', status=~"5.."')
+                "{{job}}": rate("http_server_request_duration_seconds_count", "job", ', status=~"5.."' + _PATHS)
                 + " / "
-                + rate("http_server_request_duration_seconds_count", "job")
+                + rate("http_server_request_duration_seconds_count", "job", _PATHS)
             },
             unit="percentunit",
         ),
