@@ -1,8 +1,9 @@
 """Commands of 1, 50 and 1 000 tasks at once, beside redis-py, coredis and valkey-glide on one server.
 
 Run by ``make bench SUBJECT=redis``. Server and all clients share the machine; only the ratios of one run mean something.
-Every client decodes to text and is used as its documentation has it, redis-py with a blocking pool, as its default
-pool raises above a hundred connections. Each task issues one command after the other.
+Every client is used as its documentation has it and decodes to text, but for valkey-glide, which gives bytes; redis-py has
+a blocking pool, as its default pool raises above a hundred connections. Each task issues one command after the other:
+SET NX EX of keys that are new, GET of keys that are there.
 """
 
 import asyncio
@@ -25,7 +26,8 @@ from huleedu_service_libs.testing.devstack import DevStack
 
 TASKS = {1: 1_000, 50: 5_000, 1_000: 10_000}  # tasks at once: commands a round
 ROUNDS = 5
-TTL_S = 60
+KEYS = 1_000
+TTL_S = 600
 
 OURS = "ours: RedisClient"
 BARE = "ours, without metrics"
@@ -106,11 +108,12 @@ async def run(url: str) -> dict[str, Any]:
     numbers = count()
     async with AsyncExitStack() as stack:
         clients = {name: await make(url, stack) for name, make in SUBJECTS.items()}
+        await asyncio.gather(*(clients[OURS]["SET NX EX"](f"there:{number}") for number in range(KEYS)))
+        keys = {"SET NX EX": lambda: f"new:{next(numbers)}", "GET": lambda: f"there:{next(numbers) % KEYS}"}
         for command in ("SET NX EX", "GET"):
             for tasks, commands in TASKS.items():
                 calls = {
-                    name: _from_tasks(sends[command], lambda: f"bench:{next(numbers)}", tasks, commands)
-                    for name, sends in clients.items()
+                    name: _from_tasks(sends[command], keys[command], tasks, commands) for name, sends in clients.items()
                 }
                 figures = await measure(calls, rounds=ROUNDS, calls=1)
                 result[f"{command}, {tasks} tasks"] = _show(f"{command}, {tasks} tasks at once", figures, commands)
