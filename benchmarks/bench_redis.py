@@ -18,13 +18,17 @@ import coredis
 import glide
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from harness import Call, Figure, measure, versions_of, write_result
+from harness import Call, Figure, in_short, measure, versions_of, write_result
 from huleedu_service_libs._redis_executor.reports import NO_LISTENER
 from huleedu_service_libs.logging_utils import configure_service_logging
 from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig
 from huleedu_service_libs.testing.devstack import DevStack
 
-TASKS = {1: 1_000, 50: 5_000, 1_000: 10_000}  # tasks at once: commands a round
+TASKS = {
+    1: in_short(1_000, 20),
+    50: in_short(5_000, 100),
+    1_000: in_short(10_000, 1_000),
+}  # tasks at once: commands a round
 ROUNDS = 5
 KEYS = 1_000
 TTL_S = 600
