@@ -39,7 +39,7 @@ def _tracer(exporter: InMemorySpanExporter) -> Tracer:
 
 @pytest.fixture(autouse=True)
 def _logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Logging as services configure it: structlog's own default draws every traceback with its locals, for seconds."""
+    """Logging as services configure it."""
     for name in ("SERVICE_NAME", "ENVIRONMENT"):  # what the configuration sets goes with the test
         monkeypatch.setenv(name, "svc")
     handlers, level, earlier = list(logging.root.handlers), logging.root.level, threshold()
