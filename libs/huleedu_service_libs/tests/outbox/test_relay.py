@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
+from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from huleedu_service_libs.outbox.adapter import RepositoryBatchStore
@@ -442,7 +443,7 @@ async def test_a_topic_out_of_reach_does_not_stop_the_others() -> None:
 
 
 async def test_a_partition_out_of_reach_holds_its_keys_only() -> None:
-    """Where other events of the topic arrive, only the keys that did not wait, uncounted."""
+    """Where other events of the topic arrive, only the keys that did not wait, uncounted; the log says why."""
 
     class Half(Unreachable):
         async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
@@ -453,8 +454,15 @@ async def test_a_partition_out_of_reach_holds_its_keys_only() -> None:
 
     events = [Event(event_key=key) for key in ("bad", "good", "bad", "good")]
     repository = Repository(*events)
+    labels = {"service": "svc", "error_type": "partition_outage"}
+    counted = REGISTRY.get_sample_value("outbox_relay_errors_total", labels) or 0.0
+    with capture_logs() as logs:
+        async with _relay(repository, Half()):
+            await eventually(lambda: len(repository.waiting) == 2)
+    told = [line for line in logs if line["event"] == "outbox_partition_outage"]
+    assert {(line["topic"], line["keys"], line["error_type"]) for line in told} == {("test.topic", 1, "TimeoutError")}
+    assert REGISTRY.get_sample_value("outbox_relay_errors_total", labels) == counted + len(told)
     async with _relay(repository, Half()):
-        await eventually(lambda: len(repository.waiting) == 2)
         late = Event(event_key="good")
         repository.rows[late.id] = late
         await eventually(lambda: len(repository.waiting) == 2)

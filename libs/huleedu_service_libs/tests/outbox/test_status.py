@@ -3,6 +3,7 @@
 import asyncio
 import json
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from prometheus_client import REGISTRY
@@ -10,11 +11,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 from structlog.testing import capture_logs
 
+from huleedu_service_libs.outbox import status as outbox_status
 from huleedu_service_libs.outbox.bloat import check_bloat
 from huleedu_service_libs.outbox.maintenance import OutboxMaintenance
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.outbox.status import OutboxStatus, StatusLimits, measure_status, read_status
+from huleedu_service_libs.outbox.writers import Writer
 
 from .doubles import eventually
 
@@ -108,6 +111,21 @@ async def test_a_long_writer_is_a_problem_where_order_is_strict(engine: AsyncEng
     assert usual.oldest_writer is not None
     assert usual.oldest_writer.pid == pid
     assert json.loads(json.dumps(usual.as_json()))["oldest_writer"]["application"] == "night-import"
+
+
+@pytest.mark.parametrize(("pid", "told"), [(None, "COMMIT PREPARED or ROLLBACK PREPARED"), (7, "pid 7")])
+def test_a_writer_whose_start_is_unknown_is_named_by_what_waits_behind_it(pid: int | None, told: str) -> None:
+    """A prepared transaction, or one whose start this role may not see, has no age; that of the oldest event stands in."""
+    writer = Writer(transaction="3/17", pid=pid, application="", state="", started=None, age_seconds=None)
+    limits = StatusLimits(strict_order=True, writer_age_seconds=10.0)
+    assert _problems(limits, age=11.0, writer=writer) == [ANY]
+    assert told in _problems(limits, age=11.0, writer=writer)[0]
+    assert _problems(limits, age=9.0, writer=writer) == []
+
+
+def _problems(limits: StatusLimits, *, age: float, writer: Writer) -> list[str]:
+    """The problems of an outbox in which one event of that age waits."""
+    return outbox_status._problems(limits, waiting=1, parked=0, age=age, relays=1, writer=writer)
 
 
 # --- bloat

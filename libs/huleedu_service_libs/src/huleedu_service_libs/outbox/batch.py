@@ -19,6 +19,7 @@ class Batch:
         published: Acknowledged, and nothing before them in their key is not.
         failed: For reasons of their own.
         outages: For each topic with events that could not be sent for no fault of theirs, the first cause.
+        part_outages: The same for topics others of whose events arrived.
         interrupted: The event at which the first outage was noticed.
         waiting_keys: Keys of events that met an outage of a topic others of which arrived: not the topic
             but a part of it is out of reach.
@@ -29,6 +30,7 @@ class Batch:
     published: list[OutboxEvent] = field(default_factory=list)
     failed: list[FailedEvent] = field(default_factory=list)
     outages: dict[str, Exception] = field(default_factory=dict)
+    part_outages: dict[str, Exception] = field(default_factory=dict)
     interrupted: FailedEvent | None = None
     waiting_keys: set[str] = field(default_factory=set)
     stopped_keys: set[str] = field(default_factory=set)
@@ -66,6 +68,7 @@ def judge(events: Sequence[OutboxEvent], outcomes: Sequence[DeliveryOutcome]) ->
             batch.failed.append(FailedEvent(event=event, error=_text_of(outcome.error)))
     reached = {event.topic for event in batch.published}
     batch.waiting_keys = {key_of(event) for event in waiting if event.topic in reached}
+    batch.part_outages = {topic: error for topic, error in batch.outages.items() if topic in reached}
     batch.outages = {topic: error for topic, error in batch.outages.items() if topic not in reached}
     return batch
 

@@ -50,6 +50,8 @@ class Reporter:
             self._failure(one, parked=one.event.id in parked_ids)
         for topic, retry_in in outages.items():
             self._outage(topic, batch.outages[topic], retry_in)
+        for topic, error in batch.part_outages.items():
+            self._part_outage(topic, error, keys=len(batch.waiting_keys))
         if self._metrics is not None:
             self._measure(self._metrics, batch, parked, seconds=seconds, waited=waited)
 
@@ -88,6 +90,18 @@ class Reporter:
             error=str(error),
             error_type=type(error).__name__,
             retry_in_seconds=round(retry_in, 3),
+        )
+
+    def _part_outage(self, topic: str, error: Exception, *, keys: int) -> None:
+        """Some of a topic's events arrived: as a rule one partition has no leader. Its keys wait by themselves."""
+        self.count_error("partition_outage")
+        logger.warning(
+            "outbox_partition_outage",
+            service=self._service,
+            topic=topic,
+            keys=keys,
+            error=str(error),
+            error_type=type(error).__name__,
         )
 
     def _failure(self, one: FailedEvent, *, parked: bool) -> None:

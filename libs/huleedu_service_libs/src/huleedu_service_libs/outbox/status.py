@@ -6,6 +6,7 @@ command line show it; `maintenance` turns it into metrics.
 """
 
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any, Literal
 
 from sqlalchemy import text
@@ -117,7 +118,7 @@ async def read_status(
         space = int(await connection.scalar(LOCK_SPACE) or 0)
         owned, relays = await _owners(connection, space)
         _, writers = await read_writers(connection, space=space, membership=MEMBERSHIP)
-    oldest = max(writers, key=lambda one: one.age_seconds or 0.0, default=None)
+    oldest = max(writers, key=_age_of, default=None)
     age = max(0.0, age or 0.0)
     problems = _problems(bounds, waiting=waiting, parked=parked, age=age, relays=relays, writer=oldest)
     stalled = waiting > 0 and relays == 0
@@ -160,10 +161,19 @@ def _problems(
     elif waiting and age > limits.oldest_age_seconds:
         told.append(
             f"the oldest of {waiting} waiting events is {age:.0f} s old (limit {limits.oldest_age_seconds:.0f} s):"
-            " see outbox_broker_outage and outbox_event_failed in the relay's log"
+            " see outbox_broker_outage, outbox_partition_outage and outbox_event_failed in the relay's log"
         )
     if parked:
         told.append(f"parked events: {parked}; list them with their cause, then redrive them")
-    if limits.strict_order and writer is not None and (writer.age_seconds or 0.0) > limits.writer_age_seconds:
-        told.append(f"strict order: nothing younger leaves before {writer} has ended")
+    if limits.strict_order and writer is not None and _held_for(writer, age) > limits.writer_age_seconds:
+        told.append(f"strict order: nothing younger leaves before this has ended: {writer}")
     return told
+
+
+def _age_of(writer: Writer) -> float:
+    return inf if writer.age_seconds is None else writer.age_seconds
+
+
+def _held_for(writer: Writer, oldest_waiting: float) -> float:
+    """Its age; of one whose start is unknown (prepared, or hidden from this role) that of what waits."""
+    return oldest_waiting if writer.age_seconds is None else writer.age_seconds

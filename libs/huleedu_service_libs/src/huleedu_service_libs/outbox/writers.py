@@ -73,11 +73,13 @@ class Writer:
     age_seconds: float | None
 
     def __str__(self) -> str:
-        who = f"pid {self.pid}" if self.pid is not None else f"prepared transaction {self.transaction}"
+        if self.pid is None:
+            return (
+                f"a prepared transaction ({self.transaction}): find its gid in pg_prepared_xacts, and end it with"
+                " COMMIT PREPARED or ROLLBACK PREPARED"
+            )
         age = "an unknown time" if self.age_seconds is None else f"{self.age_seconds:.1f} s"
-        return (
-            f"{who} (application {self.application or 'unnamed'!r}, {self.state or 'state unknown'}), running for {age}"
-        )
+        return f"pid {self.pid} (application {self.application or 'unnamed'!r}, {self.state or 'state unknown'}), running for {age}"
 
 
 class SafePoint:
@@ -207,7 +209,6 @@ async def require_strict_order(connection: AsyncConnection) -> None:
 
 
 def _tell(writer: Writer, held: float) -> None:
-    hidden = writer.started is None and writer.pid is not None
     logger.warning(
         "outbox_held_by_writer",
         pid=writer.pid,
@@ -215,9 +216,13 @@ def _tell(writer: Writer, held: float) -> None:
         state=writer.state,
         transaction=writer.transaction,
         held_seconds=round(held, 1),
-        fix=(
-            "its start is hidden from the relay's role: GRANT pg_read_all_stats to it"
-            if hidden
-            else "let it commit or roll back; pg_terminate_backend(pid) ends it by force"
-        ),
+        fix=_fix_of(writer),
     )
+
+
+def _fix_of(writer: Writer) -> str:
+    if writer.pid is None:
+        return "COMMIT PREPARED or ROLLBACK PREPARED, with the gid that pg_prepared_xacts shows"
+    if writer.started is None:
+        return "its start is hidden from the relay's role: GRANT pg_read_all_stats to it"
+    return "let it commit or roll back; pg_terminate_backend(pid) ends it by force"
