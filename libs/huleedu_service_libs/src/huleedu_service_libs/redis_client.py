@@ -130,6 +130,11 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
     # --- life ---
 
     @property
+    def config(self) -> RedisClientConfig:
+        """Sizes, time-outs and access, as given."""
+        return self._config
+
+    @property
     def pubsub(self) -> RedisPubSub | None:
         """Publish/subscribe, between `start` and `stop`."""
         return self._pubsub

@@ -7,6 +7,7 @@ import pytest
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, WatchError
 from structlog.testing import capture_logs
 
+from huleedu_service_libs.health import Level, redis_probe
 from huleedu_service_libs.queue_redis_client import QueueRedisClient
 from huleedu_service_libs.redis_access import RedisAccess, RedisTls
 from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig, RedisUnreachableError
@@ -36,6 +37,14 @@ async def _anywhere(place: tuple[str, RedisClientConfig]) -> AsyncIterator[Redis
     url, config = place
     async with RedisClient(client_id="anywhere", redis_url=url, config=config) as client:
         yield client
+
+
+async def test_health_looks_the_same_way(anywhere: RedisClient) -> None:
+    """The health probe of a client reaches what the client reaches, with its credentials and certificates."""
+    finding = await redis_probe(anywhere).look()
+    assert finding is not None
+    assert finding.level is Level.PASS
+    assert finding.details["response_time_seconds"] > 0
 
 
 async def test_commands_and_scripts(anywhere: RedisClient, redis_prefix: str) -> None:

@@ -1,9 +1,11 @@
 """Pings Redis over a connection made for the question."""
 
 import asyncio
+import dataclasses
 
 from huleedu_service_libs._redaction import error_text
-from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections
+from huleedu_service_libs._redis_cluster import open_redis
+from huleedu_service_libs._redis_connections import RedisClientConfig
 from huleedu_service_libs.health.findings import ComponentDownError, Finding, Impact, Probe
 from huleedu_service_libs.redis_client import RedisClient
 
@@ -18,18 +20,18 @@ def redis_probe(
     """The server of ``redis``.
 
     Args:
-        redis: A client, for its address; or the address.
+        redis: A client, for its address and access; or the address.
         name: Of the component.
         impact: What its failure means.
         interval_s: Seconds between looks.
     """
-    url = redis if isinstance(redis, str) else redis.redis_url
-    patience = RedisClientConfig(
-        max_connections=1, connect_timeout_s=_TIMEOUT_S, socket_timeout_s=_TIMEOUT_S, stop_timeout_s=1.0
+    url, usual = (redis, RedisClientConfig()) if isinstance(redis, str) else (redis.redis_url, redis.config)
+    patience = dataclasses.replace(  # credentials, TLS and Sentinels stay the client's
+        usual, max_connections=1, connect_timeout_s=_TIMEOUT_S, socket_timeout_s=_TIMEOUT_S, stop_timeout_s=1.0
     )
 
     async def look() -> Finding:
-        connections = RedisConnections(url, patience)
+        connections, _ = open_redis(url, patience)  # one server, Sentinels or a cluster
         began = asyncio.get_running_loop().time()
         try:
             await connections.commands.ping()
