@@ -1,6 +1,7 @@
-"""One client, whatever stands behind its URL: a server, Sentinels, TLS. Real servers."""
+"""One client, whatever stands behind its URL: a server, Sentinels, a cluster, TLS. Real servers."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -11,6 +12,7 @@ from huleedu_service_libs.health import Level, redis_probe
 from huleedu_service_libs.queue_redis_client import QueueRedisClient
 from huleedu_service_libs.redis_access import RedisAccess, RedisTls
 from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig, RedisUnreachableError
+from huleedu_service_libs.redis_pubsub import FROM_START, Notification, NotificationHistory, PubSubConfig
 from huleedu_service_libs.testing.devstack import DevStack, RedisNodesServer, RedisTlsServer
 
 pytestmark = pytest.mark.integration
@@ -86,6 +88,18 @@ async def test_waiting_and_notifications(anywhere: RedisClient, redis_prefix: st
             while (message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)) is None:
                 pass
         assert message["data"] == "hello"
+
+
+async def test_kept_notifications(place: tuple[str, RedisClientConfig], redis_prefix: str) -> None:
+    """Who follows a user's notifications gets those from before and those from now, wherever they are kept."""
+    url, config = place
+    kept = PubSubConfig(history=NotificationHistory(key_prefix=redis_prefix))
+    async with RedisClient(client_id="kept", redis_url=url, config=config, pubsub_config=kept) as client:
+        await client.publish_user_notification(redis_prefix, "essay_done", {"n": 1})
+        async with client.follow_user(redis_prefix, after=FROM_START) as follower:
+            await client.publish_user_notification(redis_prefix, "essay_done", {"n": 2})
+            found = [await follower.get(timeout=20) for _ in range(2)]
+    assert [json.loads(each.text)["data"]["n"] for each in found if isinstance(each, Notification)] == [1, 2]
 
 
 async def test_queues(place: tuple[str, RedisClientConfig], redis_prefix: str) -> None:
