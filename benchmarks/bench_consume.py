@@ -45,6 +45,7 @@ SLOW = in_short(6, 1)  # subjects that claim one by one read only that part of t
 LIMIT_S = 120.0
 BATCH = 500
 TOGETHER = 100
+TOGETHER_AT_MOST = 1_000  # handlers of ours at the same time; as many as there are keys
 TTL_S = 3_600
 
 OURS = "EventConsumer, Redis"
@@ -128,7 +129,7 @@ async def unprotected(servers: Servers, counted: Counted) -> None:
 
 
 async def _run_ours(servers: Servers, counted: Counted, steps: Any) -> None:
-    config = ConsumerConfig(group_id=uuid4().hex, topics=(servers.topic,), concurrency=200)
+    config = ConsumerConfig(group_id=uuid4().hex, topics=(servers.topic,), concurrency=TOGETHER_AT_MOST)
     consumer = EventConsumer(config, bootstrap_servers=servers.kafka, steps=steps)
 
     @consumer.on(EVENT_TYPE, model=Consumed)

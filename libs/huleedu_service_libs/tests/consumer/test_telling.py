@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import REGISTRY
 
-from huleedu_service_libs.kafka.consumer import Delivery, RetryPolicy, handling
+from huleedu_service_libs.kafka.consumer import Delivery, RetryPolicy, contexts
 
 from .conftest import EVENT_TYPE, Numbered, numbered, until
 from .test_session import P0, FakeDriver, Letters, consuming, record
@@ -73,8 +73,8 @@ def _spans(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    monkeypatch.setattr(handling, "spans_are_recorded", lambda: True)
-    monkeypatch.setattr(handling, "get_tracer", provider.get_tracer)
+    monkeypatch.setattr(contexts, "spans_are_recorded", lambda: True)
+    monkeypatch.setattr(contexts, "get_tracer", provider.get_tracer)
     yield exporter
     provider.shutdown()
 

@@ -8,12 +8,9 @@ like, a call of it ends within a limit of time.
 """
 
 import asyncio
-import itertools
 import json
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
-from uuid import uuid4
 
 import orjson
 
@@ -24,6 +21,7 @@ from huleedu_service_libs.idempotency_v2.records import (
     IDEMPOTENCY_STATUS_PROCESSING,
 )
 from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM, RELEASE, RENEW, ManyScript, OwnerScripts
+from huleedu_service_libs.idempotency_v2.tokens import new_token
 from huleedu_service_libs.protocols import RedisClientProtocol
 
 __all__ = ["ATTEMPTS", "DEFAULT_REDIS_TIMEOUT_SECONDS", "Claim", "StoreError"]
@@ -37,25 +35,6 @@ ATTEMPTS = 2
 _FOREIGN_TYPE = -1
 
 _T = TypeVar("_T")
-
-
-class _Tokens:
-    """Owner tokens: a part that is this process' own, and a number. Of one length, so that none contains another."""
-
-    def __init__(self) -> None:
-        self._of_process = ""
-        self._numbers = itertools.count()
-        self.renew()
-        os.register_at_fork(after_in_child=self.renew)
-
-    def renew(self) -> None:
-        self._of_process = uuid4().hex[:24]
-
-    def __call__(self) -> str:
-        return f"{self._of_process}{next(self._numbers):012x}"
-
-
-_new_token = _Tokens()
 
 
 class StoreError(Exception):
@@ -101,7 +80,7 @@ class Claim:
         timeout_seconds: float,
     ) -> None:
         self.key = key
-        self.token = _new_token()
+        self.token = new_token()
         self.confirmed = False
         self.uncertain = False
         self._redis = redis

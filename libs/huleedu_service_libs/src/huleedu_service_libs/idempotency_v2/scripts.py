@@ -186,15 +186,17 @@ class OwnerScripts:
             TimeoutError: No answer in time.
             Exception: Whatever the client raises.
         """
-        found: list[Answer] = []
-        for first in range(0, len(keys), self._max_keys):
-            last = first + self._max_keys
-            batch = _Batch(list(keys[first:last]), list(args[first * script.arity : last * script.arity]))
-            answers = await self._ask(script, batch) if self.available else None
-            if answers is None:
-                return None
-            found += answers
-        return found
+        if not self.available:
+            return None
+        batches = [
+            _Batch(list(keys[n : n + most]), list(args[script.arity * n : script.arity * (n + most)]))
+            for most in [self._max_keys]
+            for n in range(0, len(keys), most)
+        ]
+        # At the same time: the client sends them in one go, and other clients get their turn between them.
+        answers = await asyncio.gather(*(self._ask(script, batch) for batch in batches))
+        whole = [one for one in answers if one is not None]
+        return [answer for one in whole for answer in one] if len(whole) == len(batches) else None
 
     async def settled(self, limit_seconds: float) -> None:
         """Wait until the commands under way are answered, so long at most."""

@@ -8,12 +8,13 @@ neither Kafka's consumer nor lanes.
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
+from huleedu_service_libs.kafka.consumer.contexts import NO_SPAN, Contexts, log_fields
 from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError, UndecodableRecordError
 from huleedu_service_libs.kafka.consumer.failures import Failures, defer_delay
 from huleedu_service_libs.kafka.consumer.letters import trail_of
@@ -24,15 +25,10 @@ from huleedu_service_libs.kafka.consumer.ports import Delivery, ManyStep, Procee
 from huleedu_service_libs.kafka.consumer.post import post
 from huleedu_service_libs.kafka.consumer.registry import Registration, Registry, data_of, envelope_of
 from huleedu_service_libs.logging_utils import bind_log_context, event_log_context
-from huleedu_service_libs.observability import get_tracer, use_trace_context
-from huleedu_service_libs.observability.messaging import CONVERSATION, process_span, spans_are_recorded
 from huleedu_service_libs.protocols import BatchPublisher
 from huleedu_service_libs.store_policy import DeferredError
 
 __all__ = ["Handling"]
-
-_TRACE_HEADERS = ("traceparent", "tracestate")
-_NO_SPAN = nullcontext()
 
 
 class Handling:
@@ -68,9 +64,7 @@ class Handling:
         self._jitter = jitter
         self._failures = Failures(config, metrics, letters=publisher is not None, clock=clock, now=now, jitter=jitter)
         self._retry_topics = frozenset[str]()
-        self._tracer = get_tracer("huleedu_service_libs.consumer")
-        self._spans = False
-        self._ask_for_spans_at = float("-inf")
+        self._contexts = Contexts(config.group_id, clock=clock)
 
     def read_retry_topics(self, topics: Sequence[str]) -> None:
         """In records of these topics the headers about failures are believed."""
@@ -103,10 +97,10 @@ class Handling:
         job.began, registration, delivery = True, job.registration, job.delivery
         assert registration is not None and delivery is not None  # noqa: S101, PT018  # `step_for_many` said so
         call = partial(self._call, job, registration, delivery)
-        bind_log_context(**_log_fields(delivery))  # for good: the task is this record's own
+        bind_log_context(**log_fields(delivery))  # for good: the task is this record's own
         run: Awaitable[None] = step.pass_through(passage, call)
-        span = self._span(job, delivery)
-        rest_s = await self._guarded(job, registration, run if span is _NO_SPAN else _within(span, run))
+        span = self._contexts.span(delivery)
+        rest_s = await self._guarded(job, registration, run if span is NO_SPAN else _within(span, run))
         if rest_s is not None:
             return rest_s
         if job.parcel is not None:
@@ -185,24 +179,11 @@ class Handling:
         proceed: Proceed = partial(self._call, job, registration, delivery)
         for step in registration.steps:
             proceed = partial(_through, step, delivery, proceed)
-        await self._in_context(job, delivery, proceed)
+        await self._in_context(delivery, proceed)
 
-    async def _in_context(self, job: Job, delivery: Delivery[Any], proceed: Proceed) -> None:
-        with event_log_context(**_log_fields(delivery)), self._span(job, delivery):
+    async def _in_context(self, delivery: Delivery[Any], proceed: Proceed) -> None:
+        with event_log_context(**log_fields(delivery)), self._contexts.span(delivery):
             await proceed()
-
-    def _span(self, job: Job, delivery: Delivery[Any]) -> AbstractContextManager[Any]:
-        carrier = _carrier(delivery)
-        if self._records_spans():
-            return process_span(self._tracer, job.record.topic, carrier, self._attributes(job, delivery))
-        return use_trace_context(carrier) if carrier else _NO_SPAN
-
-    def _records_spans(self) -> bool:
-        """Asked anew each second: the answer costs OpenTelemetry a look at the environment."""
-        now = self._clock()
-        if not self._spans and now >= self._ask_for_spans_at:
-            self._spans, self._ask_for_spans_at = spans_are_recorded(), now + 1.0
-        return self._spans
 
     async def _call(self, job: Job, registration: Registration, delivery: Delivery[Any], **offered: Any) -> None:
         job.ran = True
@@ -216,17 +197,6 @@ class Handling:
             raise HandlerTimeoutError(registration.event_type, registration.timeout_s) from error
         finally:
             self._metrics.duration(job.record.topic, registration.event_type, self._clock() - started)
-
-    def _attributes(self, job: Job, delivery: Delivery[Any]) -> dict[str, str | int]:
-        record, envelope = job.record, delivery.envelope
-        return {
-            "messaging.destination.partition.id": str(record.partition),
-            "messaging.kafka.offset": record.offset,
-            "messaging.consumer.group.name": self._config.group_id,
-            "messaging.message.id": str(envelope.event_id),
-            CONVERSATION: str(envelope.correlation_id),
-            "huleedu.event_type": envelope.event_type,
-        }
 
     # --- leaving
 
@@ -250,25 +220,6 @@ async def _within(context: AbstractContextManager[Any], run: Awaitable[None]) ->
         await run
 
 
-def _log_fields(delivery: Delivery[Any]) -> dict[str, str]:
-    envelope = delivery.envelope
-    return {
-        "event_id": str(envelope.event_id),
-        "correlation_id": str(envelope.correlation_id),
-        "event_type": envelope.event_type,
-        "source_service": envelope.source_service,
-    }
-
-
 async def _through(step: ProcessingStep, delivery: Delivery[Any], proceed: Proceed, **offered: Any) -> None:
     """One step; what outer steps offer goes on inwards."""
     await step.process(delivery, partial(proceed, **offered) if offered else proceed)
-
-
-def _carrier(delivery: Delivery[Any]) -> dict[str, Any]:
-    """The trace context of the headers, else of the envelope."""
-    headers = {}
-    for name, value in delivery.record.headers or ():
-        if name in _TRACE_HEADERS and isinstance(value, bytes):
-            headers[name] = value.decode("ascii", "replace")
-    return headers if "traceparent" in headers else (delivery.envelope.metadata or {})

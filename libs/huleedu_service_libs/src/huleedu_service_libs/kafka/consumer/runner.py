@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, mask_url_credentials
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
-from huleedu_service_libs.kafka.consumer.driver import create_consumer, create_missing_topics
+from huleedu_service_libs.kafka.consumer.driver import create_consumer
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
 from huleedu_service_libs.kafka.consumer.handling import Handling
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
@@ -26,6 +26,7 @@ from huleedu_service_libs.kafka.consumer.ports import Delivery, ProcessingStep
 from huleedu_service_libs.kafka.consumer.registry import Registry
 from huleedu_service_libs.kafka.consumer.session import Session
 from huleedu_service_libs.kafka.consumer.status import ConsumerStatus
+from huleedu_service_libs.kafka.consumer.topics import TopicNames, make_topics
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import BatchPublisher
 
@@ -176,12 +177,12 @@ class EventConsumer:
                 return
             if not len(self._registry):
                 raise ConsumerSetupError("No handler is registered: decorate one with @consumer.on(...)")
-            self._handling.read_retry_topics(self._retry_topics())
+            self._handling.read_retry_topics(self._names().retry)
             await self._make_topics()
             self._session = await self._open()
             self._task = asyncio.create_task(self._run(), name=f"consumer:{self.config.group_id}")
             self._task.add_done_callback(self._note_end)
-        logger.info("consumer_started", group=self.config.group_id, topics=self._topics())
+        logger.info("consumer_started", group=self.config.group_id, topics=self._names().read)
 
     async def stop(self) -> None:
         """Let running handlers finish, commit what is done and leave the group; does nothing when not running.
@@ -208,7 +209,7 @@ class EventConsumer:
             sleep=self._sleep,
         )
         session.consumer = self._create_consumer(
-            self.config, self.bootstrap_servers, self._topics(), drain_s=self._drain_s(), listener=session.listener
+            self.config, self.bootstrap_servers, self._names().read, drain_s=self._drain_s(), listener=session.listener
         )
         try:
             # Joining waits until the other members have drained.
@@ -246,17 +247,10 @@ class EventConsumer:
             self._metrics.swallowed("died")
             logger.error("consumer_died", group=self.config.group_id, error=repr(error), exc_info=error)
 
-    # --- topics
+    # --- small
 
-    def _tiers(self) -> int:
-        return max((len(each.retry.delayed_s) for each in self._registry), default=0) if self._publisher else 0
-
-    def _retry_topics(self) -> list[str]:
-        config = self.config
-        return [config.retry_topic_of(topic, n) for topic in config.topics for n in range(1, self._tiers() + 1)]
-
-    def _topics(self) -> list[str]:
-        return [*self.config.topics, *self._retry_topics()]
+    def _names(self) -> TopicNames:
+        return TopicNames(self.config, self._registry, letters=self._publisher is not None)
 
     def _drain_s(self) -> float:
         if self.config.drain_timeout_s is not None:
@@ -264,16 +258,5 @@ class EventConsumer:
         return max(each.timeout_s for each in self._registry) + _SLACK_S
 
     async def _make_topics(self) -> None:
-        config = self.config
-        if self._publisher is None or not config.create_topics:
-            return
-        wanted = {config.dead_letter_topic_of(topic): topic for topic in config.topics}
-        wanted |= {config.retry_topic_of(t, n): t for t in config.topics for n in range(1, self._tiers() + 1)}
-        try:
-            made = await create_missing_topics(self.bootstrap_servers, wanted, config.client_options)
-        except Exception as error:  # noqa: BLE001  # the broker may make them by itself, or somebody has
-            self._metrics.swallowed("create_topics")
-            logger.warning("consumer_topics_not_created", group=config.group_id, **error_fields(error))
-        else:
-            if made:
-                logger.info("consumer_topics_created", group=config.group_id, topics=made)
+        if self._publisher is not None and self.config.create_topics:
+            await make_topics(self.config, self.bootstrap_servers, self._names().to_make(), self._metrics)

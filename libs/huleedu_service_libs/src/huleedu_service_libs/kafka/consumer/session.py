@@ -15,9 +15,10 @@ from huleedu_service_libs.kafka.consumer.driver import Listener
 from huleedu_service_libs.kafka.consumer.failures import coordinates
 from huleedu_service_libs.kafka.consumer.handling import Handling
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
-from huleedu_service_libs.kafka.consumer.partitions import Intake, Job, PartitionState
+from huleedu_service_libs.kafka.consumer.partitions import Intake, PartitionState
 from huleedu_service_libs.kafka.consumer.running import Running
-from huleedu_service_libs.kafka.consumer.status import ConsumerStatus, StuckPartition
+from huleedu_service_libs.kafka.consumer.status import ConsumerStatus
+from huleedu_service_libs.kafka.consumer.telling import names, status_of, stuck_jobs, stuck_partition
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Session"]
@@ -105,10 +106,10 @@ class Session:
         plan = self._intake.plan(self.consumer.assignment(), self._states, self._clock())
         if plan.pause:
             self.consumer.pause(*plan.pause)
-            logger.warning("consumer_paused", group=self._config.group_id, partitions=_names(plan.pause))
+            logger.warning("consumer_paused", group=self._config.group_id, partitions=names(plan.pause))
         if plan.resume:
             self.consumer.resume(*plan.resume)
-            logger.info("consumer_resumed", group=self._config.group_id, partitions=_names(plan.resume))
+            logger.info("consumer_resumed", group=self._config.group_id, partitions=names(plan.resume))
         if not plan.poll:
             await self._wait_for_room()
             return
@@ -193,7 +194,7 @@ class Session:
             self._forget(partition)
 
     def _assigned(self, partitions: Collection[Any]) -> None:
-        logger.info("consumer_partitions_assigned", group=self._config.group_id, partitions=_names(partitions))
+        logger.info("consumer_partitions_assigned", group=self._config.group_id, partitions=names(partitions))
 
     async def close(self) -> None:
         """Finish what runs, commit, leave the group; all of it within limits of time."""
@@ -218,75 +219,39 @@ class Session:
     def status(self, *, running: bool) -> ConsumerStatus:
         """How it is doing."""
         now = self._clock()
-        return ConsumerStatus(
+        return status_of(
+            self._states,
+            self._view(),
+            topics=self._config.topics,
+            now=now,
+            stuck_after_s=self._config.stuck_after_s,
             running=running,
-            partitions=len(self.consumer.assignment()),
             last_poll_s=None if self._last_poll is None else now - self._last_poll,
             last_commit_s=None if self._last_commit is None else now - self._last_commit,
             in_flight=self._running.in_flight,
-            buffered=sum(len(state.jobs) for state in self._states.values()),
-            paused=tuple(_names(tp for tp, state in self._states.items() if state.paused)),
-            lag=self._lag(),
-            stuck=tuple(_stuck(job, now) for job in self._stuck_jobs(now)),
             last_error="; ".join(self._troubles.values()) or None,
         )
 
-    def _lag(self) -> dict[str, int]:
-        lag = dict.fromkeys(self._config.topics, 0)
-        for tp in self.consumer.assignment():
-            state = self._states.get(tp)
-            end = self.consumer.highwater(tp)
-            if end is None or state is None:
-                continue
-            done = state.watermark.position if state.watermark.position is not None else state.watermark.oldest
-            lag[tp.topic] = lag.get(tp.topic, 0) + max(0, end - (end if done is None else done))
-        return lag
-
-    def _stuck_jobs(self, now: float) -> list[Job]:
-        oldest = [job for state in self._states.values() if (job := state.oldest) is not None]
-        stuck = [job for job in oldest if now - job.taken_at >= self._config.stuck_after_s]
-        return sorted(stuck, key=lambda job: job.taken_at)
+    def _view(self) -> dict[Any, int | None]:
+        """The assigned partitions, each with the end that the brokers have told."""
+        return {tp: self.consumer.highwater(tp) for tp in self.consumer.assignment()}
 
     def _measure(self) -> None:
-        stuck = self._stuck_jobs(self._clock())
-        for job in stuck:
+        told = self.status(running=True)
+        for job in stuck_jobs(self._states.values(), self._clock(), self._config.stuck_after_s):
             if not job.told:
                 job.told = True
+                about = str(stuck_partition(job, self._clock()))
                 logger.warning(
-                    "consumer_partition_stuck",
-                    group=self._config.group_id,
-                    about=str(_stuck(job, self._clock())),
-                    **coordinates(job.record),
+                    "consumer_partition_stuck", group=self._config.group_id, about=about, **coordinates(job.record)
                 )
         self._metrics.levels(
-            in_flight=self._running.in_flight,
-            buffered=sum(len(state.jobs) for state in self._states.values()),
-            paused=sum(state.paused for state in self._states.values()),
-            stuck=len(stuck),
+            in_flight=told.in_flight, buffered=told.buffered, paused=len(told.paused), stuck=len(told.stuck)
         )
-        for topic, records in self._lag().items():
+        for topic, records in told.lag.items():
             self._metrics.lag(topic, records)
 
     def _note_trouble(self, operation: str, error: Exception) -> None:
         self._troubles[operation] = f"{operation}: {error_text(error)}"
         self._metrics.swallowed(operation)
         logger.warning("consumer_trouble", operation=operation, group=self._config.group_id, **error_fields(error))
-
-
-def _names(partitions: Any) -> list[str]:
-    return sorted(f"{tp.topic}[{tp.partition}]" for tp in partitions)
-
-
-def _stuck(job: Job, now: float) -> StuckPartition:
-    record = job.record
-    return StuckPartition(
-        topic=record.topic,
-        partition=record.partition,
-        offset=record.offset,
-        event_type=job.event_type,
-        key=None if record.key is None else record.key.decode("utf-8", "replace"),
-        since_s=now - job.taken_at,
-        attempts=job.trail.attempts if job.trail else 0,
-        doing=job.doing,
-        error=job.last_error,
-    )
