@@ -208,6 +208,25 @@ async def test_a_fail_over_is_followed(watched: RedisNodesServer, redis_prefix: 
             assert await pipe.execute() == [True]
 
 
+async def test_subscribers_follow_a_fail_over(watched: RedisNodesServer, redis_prefix: str) -> None:
+    """A subscriber from before the fail-over gets what is published after it, and is told of the gap in between."""
+    config = RedisClientConfig(socket_timeout_s=2, connect_timeout_s=2)
+    async with (
+        RedisClient(client_id="listening", redis_url=watched.address, config=config) as client,
+        client.subscribe(redis_prefix) as pubsub,
+    ):
+        await asyncio.to_thread(watched.kill_node, 0)
+        async with asyncio.timeout(60):
+            while not await _writes(client, f"{redis_prefix}after"):
+                await asyncio.sleep(0.1)
+            while await client.publish(redis_prefix, "hello") == 0:
+                await asyncio.sleep(0.1)
+            while (message := await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)) is None:
+                pass
+        assert message["data"] == "hello"
+        assert pubsub.gaps
+
+
 async def _writes(client: RedisClient, key: str) -> bool:
     try:
         return await client.setex(key, 60, "v")
