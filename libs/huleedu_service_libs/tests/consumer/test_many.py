@@ -199,3 +199,21 @@ async def test_a_claim_of_nobody_is_given_back(redis: CountingClient, proxy: Fau
     (own,) = await step.admit(others)
     await step.abandon(own)
     assert await stored(redis, redis_prefix) == ["processing"]
+
+
+async def test_whoever_overrides_the_single_way_is_asked_for_each(redis: CountingClient, redis_prefix: str) -> None:
+    """A step whose `process` is a service's own is never passed by."""
+    asked: list[int] = []
+
+    class Own(IdempotentStep):
+        async def process(self, delivery: Any, proceed: Any) -> None:
+            asked.append(delivery.data.number)
+            await super().process(delivery, proceed)
+
+    async def handle(_: Delivery[Numbered]) -> None: ...
+
+    driver = FakeDriver({P0: many().log[P0][:20]})
+    step = Own(redis, IdempotencyConfig("svc", key_prefix=redis_prefix, in_progress="wait"))
+    async with consuming(driver, handle, steps=[step]):
+        await until(lambda: driver.committed == {P0: 20})
+    assert sorted(asked) == list(range(20))

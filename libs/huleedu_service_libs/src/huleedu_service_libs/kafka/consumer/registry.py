@@ -11,6 +11,7 @@ from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs.kafka.consumer.config import RetryPolicy
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, UndecodableRecordError
 from huleedu_service_libs.kafka.consumer.ports import ManyStep, ProcessingStep
+from huleedu_service_libs.protocols import concrete_capability
 
 __all__ = ["Handler", "Registration", "Registry", "data_of", "envelope_of"]
 
@@ -98,7 +99,7 @@ class Registry:
             retry=retry,
             steps=tuple(reversed(steps)),
             accepts=_further_parameters(event_type, handler),
-            many=cast("ManyStep", steps[0]) if len(steps) == 1 and hasattr(type(steps[0]), "admit") else None,
+            many=_many_of(steps),
         )
 
 
@@ -126,6 +127,13 @@ def data_of(envelope: EventEnvelope[Any], model: type[BaseModel]) -> BaseModel:
         return model.model_validate(envelope.data)
     except ValidationError as error:
         raise UndecodableRecordError(f"The event's data is no {model.__name__}: {_faults(error)}") from None
+
+
+def _many_of(steps: Sequence[ProcessingStep]) -> ManyStep | None:
+    # Whoever overrides `process` wants it called.
+    if len(steps) == 1 and concrete_capability(steps[0], "admit", beside=["process"]) is not None:
+        return cast("ManyStep", steps[0])
+    return None
 
 
 def _faults(error: ValidationError) -> str:
