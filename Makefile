@@ -64,6 +64,10 @@ generate: setup ## write error factories, the pages of the reference, Grafana's 
 test: lint type ## everything: lint, types, import contracts, unit, property, conformance, integration, examples
 	@$(BIN)/python -m pytest
 
+.PHONY: contract
+contract: setup ## what the services rely on: names, signatures, formats, the defects that must not return
+	@$(BIN)/python -m pytest tests/contract -q
+
 .venv-bench/installed: requirements/dev.txt requirements/bench.txt requirements/uv.txt .venv/installed
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@echo "bench: installing the peers into .venv-bench"
