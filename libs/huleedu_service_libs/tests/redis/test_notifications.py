@@ -270,10 +270,10 @@ def test_bounds_of_a_history_check_themselves(options: dict[str, Any], text: str
         NotificationHistory(**options)
 
 
-_STEPS = st.lists(st.sampled_from(["send", "again", "read", "return", "flush"]), max_size=25)
+_STEPS = st.lists(st.sampled_from(["send", "again", "read", "return", "flush"]), max_size=12)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_STEPS, st.integers(1, 4))
 async def test_whatever_happens_each_is_read_once_or_told_as_missing(
     redis_url: str, steps: list[str], size: int
