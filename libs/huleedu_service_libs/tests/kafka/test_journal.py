@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections import defaultdict
 from contextlib import suppress
@@ -179,6 +180,67 @@ async def test_two_publishers_cannot_share_a_journal(path: Path) -> None:
     await first.close()
     assert await second.load() == []
     await second.close()
+
+
+async def test_a_close_waits_for_the_writes_before_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is never closed under a write: what is asked for before a close, during it and after it is in the file."""
+    begun, closed, write = threading.Semaphore(0), threading.Event(), os.write
+
+    def slow(handle: int, content: bytes) -> int:
+        begun.release()
+        closed.wait(0.2)  # as long as a close may take that does not wait
+        return write(handle, content)
+
+    monkeypatch.setattr(os, "write", slow)
+    journal = FileJournal(path)
+    first = asyncio.create_task(journal.append(_message(0)))
+    await asyncio.to_thread(begun.acquire)
+    second = asyncio.create_task(journal.append(_message(1)))
+    await asyncio.sleep(0)
+    closing = asyncio.create_task(journal.close())
+    closing.add_done_callback(lambda _: closed.set())
+    await first
+    await asyncio.to_thread(begun.acquire)
+    third = asyncio.create_task(journal.append(_message(2)))
+    await asyncio.gather(second, closing, third)
+    await journal.append(_message(3))
+    assert _numbers(await _load(path)) == [0, 1, 2, 3]  # and nobody holds its lock
+
+
+async def test_what_is_kept_before_the_first_load_takes_nobodys_place(path: Path) -> None:
+    """A publisher that was not started yet journals behind what an earlier life has left, and behind its half line."""
+    earlier = FileJournal(path)
+    await earlier.append(_message(0))
+    await earlier.close()
+    path.write_bytes(path.read_bytes() + b'{"number": 1, "to')
+    journal, early = FileJournal(path), _message(1)
+    await journal.append(early)
+    loaded = await journal.load()
+    assert _numbers(loaded) == [0, 1]
+    assert loaded[1] is early  # who keeps it in memory can have it removed
+    await journal.close()
+
+
+async def test_what_is_kept_during_a_load_stays_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that is appended while the file is read is not forgotten when it is written anew."""
+    journal, reading, go_on, read = FileJournal(path), threading.Event(), threading.Event(), Path.read_bytes
+    await journal.append(_message(0))
+
+    def slow(self: Path) -> bytes:
+        content = read(self)
+        reading.set()
+        go_on.wait(30)
+        return content
+
+    monkeypatch.setattr(Path, "read_bytes", slow)
+    loading = asyncio.create_task(journal.load())
+    await asyncio.to_thread(reading.wait)
+    appending = asyncio.create_task(journal.append(_message(1)))
+    await asyncio.sleep(0)
+    go_on.set()
+    await asyncio.gather(loading, appending)
+    await journal.close()
+    assert _numbers(await _load(path)) == [0, 1]
 
 
 async def test_a_full_disk_is_survived(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -426,7 +488,7 @@ async def _story(steps: list[tuple[str, Any]], path: Path) -> None:
             await publisher.start()
         else:
             await publisher._recovery.stop(5)
-            await asyncio.to_thread(journal._close_file)
+            await asyncio.to_thread(journal._file._close_file)
             await asyncio.to_thread(_let_go, journal)
             publisher, journal = await _alive(bus, time_, path)
     bus.down = None
@@ -446,8 +508,8 @@ async def _alive(bus: Bus, time_: Time, path: Path) -> tuple[ResilientKafkaPubli
 
 def _let_go(journal: FileJournal) -> None:
     """What the end of a process does to its lock."""
-    if journal._lock is not None:
-        journal._lock.close()
+    if journal._file._lock is not None:
+        journal._file._lock.close()
 
 
 async def test_restarts_under_load_lose_nothing(path: Path) -> None:

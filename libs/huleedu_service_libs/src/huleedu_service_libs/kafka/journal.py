@@ -6,30 +6,25 @@ loses nothing that it had promised. Lines of JSON: a message that waits, or the 
 
 import asyncio
 import itertools
-import json
-import os
-from collections.abc import Sequence
+import secrets
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, ParamSpec, TypeVar
 
 from huleedu_service_libs import _json
-from huleedu_service_libs.kafka.errors import JournalDamagedError, JournalInUseError
 from huleedu_service_libs.kafka.fallback_handler import QueuedMessage
-from huleedu_service_libs.kafka.spill import fields_of, message_of
-from huleedu_service_libs.logging_utils import create_service_logger
-
-try:
-    import fcntl
-except ImportError:  # pragma: no cover  # Windows has no advisory locks: there nobody checks for a second process
-    fcntl = None  # type: ignore[assignment]
+from huleedu_service_libs.kafka.journal_file import Change, JournalFile
+from huleedu_service_libs.kafka.spill import fields_of
 
 __all__ = ["FileJournal"]
 
 MOST_DEAD = 1000
 """Entries of messages that are gone, before the file is written anew."""
 
-logger = create_service_logger("huleedu_service_libs.kafka")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -39,15 +34,6 @@ class _Entry:
     message: QueuedMessage[Any]
     number: int
     line: bytes
-
-
-@dataclass(slots=True, kw_only=True)
-class _Change:
-    """What is to be done to the file: append ``content``, or put it in place of everything."""
-
-    content: bytes
-    anew: bool = False
-    durable: bool = True
 
 
 class FileJournal:
@@ -63,16 +49,16 @@ class FileJournal:
 
     def __init__(self, path: Path, *, fsync: bool = True) -> None:
         self.path = path
-        self._fsync = fsync
+        self._file = JournalFile(path, fsync=fsync)
         self._entries: dict[int, _Entry] = {}
-        self._numbers = itertools.count()
+        self._numbers = itertools.count(secrets.randbits(60))  # not those of an earlier life: it may not be loaded yet
         self._dead = 0
         self._behind = False  # a write has failed: the next one writes everything
-        self._changes: list[_Change] = []
-        self._asked = self._done = 0
+        self._changes: list[Change] = []
         self._writing: asyncio.Task[None] | None = None
-        self._file: IO[bytes] | None = None
-        self._lock: IO[bytes] | None = None
+        self._next: asyncio.Task[None] | None = None  # it takes all changes that come before it begins
+        # One thread, so that nothing is read, written or closed while something else is, whoever was cancelled
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="kafka-journal")
 
     # What `MessageSpill` asks for
 
@@ -83,7 +69,12 @@ class FileJournal:
             JournalInUseError: Another process has it.
             JournalDamagedError: A line in it is none of ours; nothing is touched.
         """
-        messages = await asyncio.to_thread(self._read)
+        await self._written()
+        first = next(self._numbers)
+        found = await self._in_thread(self._file.read)
+        mine = {entry.number: entry.message for entry in self._entries.values()}
+        messages = [mine.get(number, message) for number, message in found.items()]  # `remove` knows them by identity
+        messages += [message for number, message in mine.items() if number > first and number not in found]
         await self.save(messages)
         return messages
 
@@ -101,7 +92,7 @@ class FileJournal:
         if self._behind:
             await self._write_anew()
         else:
-            await self._write(_Change(content=entry.line))
+            await self._write(Change(content=entry.line))
 
     async def remove(self, message: QueuedMessage[Any]) -> None:
         """A message needs no keeping any more. Not waited for until the disk has it: at worst it is sent twice."""
@@ -112,13 +103,15 @@ class FileJournal:
         if self._behind or not self._entries or self._dead > max(MOST_DEAD, len(self._entries)):
             await self._write_anew()
         else:
-            await self._write(_Change(content=b'{"gone":%d}\n' % entry.number, durable=False))
+            await self._write(Change(content=b'{"gone":%d}\n' % entry.number, durable=False))
 
     async def close(self) -> None:
-        """Finish writing and let another process have it; an empty file goes away."""
-        if self._writing is not None:
-            await asyncio.wait([self._writing])
-        await asyncio.to_thread(self._release)
+        """Finish writing and let another process have it; an empty file goes away.
+
+        What is asked for later is written as well, and the file let go at once.
+        """
+        await self._written()
+        await self._in_thread(self._file.release)
 
     # In the loop
 
@@ -128,143 +121,41 @@ class FileJournal:
 
     async def _write_anew(self) -> None:
         self._dead = 0
-        await self._write(_Change(content=b"".join(entry.line for entry in self._entries.values()), anew=True))
+        await self._write(Change(content=b"".join(entry.line for entry in self._entries.values()), anew=True))
 
-    async def _write(self, change: _Change) -> None:
+    async def _write(self, change: Change) -> None:
         """Return when ``change`` is in the file. Changes keep the order in which they were asked for.
 
         A caller that is cancelled leaves its change to the task that writes.
         """
         self._changes.append(change)
-        self._asked += 1
-        mine = self._asked
-        while self._done < mine:
-            if self._writing is None or self._writing.done():
-                self._writing = asyncio.create_task(self._write_changes(), name="kafka-journal")
-                self._writing.add_done_callback(_seen)
-            await asyncio.shield(self._writing)
+        if self._next is None or self._next.done():  # done: it was cancelled before it began
+            self._next = asyncio.create_task(self._write_changes(self._writing), name="kafka-journal")
+            self._next.add_done_callback(_seen)
+        await asyncio.shield(self._next)
 
-    async def _write_changes(self) -> None:
-        changes, self._changes, last = self._changes, [], self._asked
+    async def _write_changes(self, before: asyncio.Task[None] | None) -> None:
+        if before is not None and not before.done():
+            await asyncio.wait([before])
+        self._writing, self._next = self._next, None
+        changes, self._changes = self._changes, []
         try:
-            await asyncio.to_thread(self._apply, changes)
+            await self._in_thread(self._file.apply, changes)
         except BaseException:
             self._behind = True
             raise
         else:
             self._behind = self._behind and not any(change.anew for change in changes)
-        finally:
-            self._done = last  # also when it failed: each caller is told
 
-    # In a thread, one at a time
+    async def _written(self) -> None:
+        """Return when what was asked for by now is in the file, or has failed."""
+        last = self._next or self._writing
+        if last is not None and not last.done():
+            await asyncio.wait([last])
 
-    def _apply(self, changes: Sequence[_Change]) -> None:
-        appended: list[_Change] = []
-        for change in changes:
-            if change.anew:
-                self._replace(change.content)
-                appended = []  # it has those before it, or they are gone
-            else:
-                appended.append(change)
-        if appended:
-            self._extend(b"".join(change.content for change in appended), durable=any(one.durable for one in appended))
-
-    def _extend(self, content: bytes, *, durable: bool) -> None:
-        file = self._open()
-        size = file.seek(0, os.SEEK_END)
-        try:
-            _write_all(file, content)
-            if durable and self._fsync:
-                os.fsync(file.fileno())
-        except OSError:
-            os.ftruncate(file.fileno(), size)  # half a line in the middle would make the file unreadable
-            raise
-
-    def _replace(self, content: bytes) -> None:
-        self._open()
-        new = self.path.with_name(self.path.name + ".new")
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            if self._fsync:
-                os.fsync(file.fileno())
-        new.replace(self.path)
-        self._close_file()
-        self._open()
-        if self._fsync:
-            _sync_folder(self.path.parent)
-
-    def _open(self) -> IO[bytes]:
-        self._take_lock()
-        if self._file is None:
-            self._file = os.fdopen(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), "ab", buffering=0)
-        return self._file
-
-    def _take_lock(self) -> None:
-        if self._lock is not None or fcntl is None:
-            return
-        place = self.path.with_name(self.path.name + ".lock")
-        lock = os.fdopen(os.open(place, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise JournalInUseError(self.path) from error
-        self._lock = lock
-
-    def _read(self) -> list[QueuedMessage[Any]]:
-        self._take_lock()
-        try:
-            content = self.path.read_bytes()
-        except FileNotFoundError:
-            return []
-        lines = content.split(b"\n")
-        if lines.pop():  # the process was killed while it wrote this one, so nobody was promised anything
-            logger.warning("kafka_journal_ends_in_half_a_line", path=str(self.path))
-        waiting: dict[int, QueuedMessage[Any]] = {}
-        for place, line in enumerate(lines, start=1):
-            _read_line(line, waiting, lambda why, place=place: JournalDamagedError(self.path, place, why))
-        return list(waiting.values())
-
-    def _release(self) -> None:
-        self._close_file()
-        if self._lock is None:
-            return
-        if not self._entries and self.path.exists() and self.path.stat().st_size == 0:
-            self.path.unlink()
-        self._lock.close()
-        self._lock = None
-
-    def _close_file(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-def _read_line(line: bytes, waiting: dict[int, QueuedMessage[Any]], damaged: Any) -> None:
-    try:
-        fields: dict[str, Any] = json.loads(line)
-        if "gone" in fields:
-            waiting.pop(int(fields["gone"]), None)
-        else:
-            number = fields.pop("number", None)
-            waiting[-len(waiting) - 1 if number is None else number] = message_of(fields)  # a `FileSpill` has none
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(f"{type(error).__name__}: {str(error)[:200]}") from error
-
-
-def _write_all(file: IO[bytes], content: bytes) -> None:
-    rest = memoryview(content)
-    while rest:
-        rest = rest[os.write(file.fileno(), rest) :]
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    async def _in_thread(self, work: Callable[P, T], *args: P.args, **_keywords: P.kwargs) -> T:
+        """Call ``work`` after everything that was asked for before; also if the caller is cancelled."""
+        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work, *args))
 
 
 def _seen(task: asyncio.Task[None]) -> None:
