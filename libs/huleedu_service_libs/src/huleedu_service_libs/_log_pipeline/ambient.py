@@ -10,6 +10,8 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
+from huleedu_service_libs._log_pipeline.rendering import members
+
 __all__ = ["TraceIds", "context_fields"]
 
 _names: dict[ContextVar[Any], str] = {}
@@ -34,6 +36,7 @@ def _field_of(variable: str) -> str:
 class _Seen(NamedTuple):
     context: object
     ids: dict[str, str]
+    encoded: bytes
 
 
 class TraceIds:
@@ -42,17 +45,25 @@ class TraceIds:
     __slots__ = ("_seen",)
 
     def __init__(self) -> None:
-        self._seen = _Seen(None, {})
+        self._seen = _Seen(None, {}, b"")
 
     def __call__(self) -> dict[str, str]:
         """Both ids in hexadecimal; empty outside a trace."""
+        return self._current().ids
+
+    def encoded(self) -> bytes:
+        """The same as `members`."""
+        seen = self._seen  # as in `_current`, without a call: every line asks
+        return seen.encoded if otel_context.get_current() is seen.context else self._current().encoded
+
+    def _current(self) -> _Seen:
         current = otel_context.get_current()  # never changed, only replaced
         seen = self._seen  # one read: another thread may replace it
         if current is seen.context:  # lines of one span follow each other
-            return seen.ids
+            return seen
         ids = _ids(trace.get_current_span(current).get_span_context())
-        self._seen = _Seen(current, ids)
-        return ids
+        seen = self._seen = _Seen(current, ids, members(ids))
+        return seen
 
 
 def _ids(context: trace.SpanContext) -> dict[str, str]:

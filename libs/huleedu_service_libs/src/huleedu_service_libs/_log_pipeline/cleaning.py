@@ -14,7 +14,7 @@ from uuid import UUID
 from huleedu_service_libs._plain import redacted_field
 from huleedu_service_libs._redaction import is_plain_name, on_policy_change, redact_within
 
-__all__ = ["TEXT", "clean_event", "clean_into", "clean_text"]
+__all__ = ["TEXT", "clean_event", "clean_into", "clean_text", "is_plain"]
 
 TEXT = 65_536
 """Characters of one text that are looked through and written."""
@@ -44,7 +44,7 @@ def clean_into(line: dict[str, Any], fields: dict[str, Any]) -> None:
 
 
 def _put(line: dict[str, Any], name: Any, value: Any) -> None:
-    if name not in _plain_names and not _learn(name):
+    if not is_plain(name):
         line[_safe_name(name)] = redacted_field(str(name), value)
         return
     kind = type(value)
@@ -61,6 +61,11 @@ def _is_harmless(text: str) -> bool:
         return False
     lower = text.lower()
     return "bearer" not in lower and "basic" not in lower
+
+
+def is_plain(name: Any) -> bool:
+    """Whether ``name`` may stand on a line as it is and hides nothing of what stands under it."""
+    return name in _plain_names or _learn(name)
 
 
 def clean_event(event: Any) -> Any:

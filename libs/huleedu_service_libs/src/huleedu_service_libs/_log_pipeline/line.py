@@ -3,7 +3,7 @@
 The last and only processor of structlog in a configured process, so that loggers of
 `create_service_logger`, of ``structlog.get_logger`` and of the standard library look
 alike. One function rather than a chain of ten: each processor of a chain costs more
-than what it adds.
+than what it adds. What `splicing` can draw it draws; what is left is put together here.
 """
 
 import sys
@@ -18,15 +18,13 @@ from structlog.typing import EventDict, ExcInfo, WrappedLogger
 from huleedu_service_libs._clock import Now
 from huleedu_service_libs._log_pipeline.ambient import TraceIds, context_fields
 from huleedu_service_libs._log_pipeline.cleaning import clean_event, clean_into, clean_text
-from huleedu_service_libs._log_pipeline.places import Places
-from huleedu_service_libs._log_pipeline.rendering import Renderer, traceback_text
+from huleedu_service_libs._log_pipeline.places import Place, Places
+from huleedu_service_libs._log_pipeline.rendering import Renderer, as_json, traceback_text
+from huleedu_service_libs._log_pipeline.splicing import OURS, SPECIAL, Splicer
 
 __all__ = ["Line"]
 
 _utc_now: Now = partial(datetime.now, UTC)  # a function around it costs a third more
-# Every line has these; a field of the caller's with such a name gets an underscore behind it.
-_OURS = frozenset({"timestamp", "level", "event", "filename", "func_name", "lineno"})
-_SPECIAL = frozenset({"exc_info", "stack_info", *_OURS})
 
 
 class Line:
@@ -42,30 +40,36 @@ class Line:
         self._constant: dict[str, Any] = {}
         clean_into(self._constant, dict(constant))
         self._render = render
+        # The methods themselves: calling an object costs more than calling its method.
+        self._splice = Splicer(constant).__call__ if render is as_json else None
         self._now = now
         self._trace_ids = TraceIds()
-        self._place = Places()
+        self._place = Places().__call__
 
     def __call__(self, _logger: WrappedLogger, level: str, event_dict: EventDict) -> str | bytes:
         """The line of an event that a logger of structlog's logged just now."""
         event = event_dict.pop("event", "")
-        return self._drawn(level, event, {**context_fields(), **event_dict}, self._now(), self._place())
+        return self.draw(level, event, {}, dict(event_dict))
 
     def draw(self, level: str, event: Any, context: dict[str, Any], fields: dict[str, Any]) -> str | bytes:
         """The line of an event that was logged just now, by a logger with that context."""
-        return self._drawn(level, event, {**context_fields(), **context, **fields}, self._now(), self._place())
+        when, place = self._now(), self._place()
+        merged = context_fields()
+        merged.update(context)
+        merged.update(fields)
+        if self._splice is not None:
+            line = self._splice(when, level, event, self._trace_ids.encoded(), merged, place.ending)
+            if line is not None:
+                return line
+        return self._drawn(level, event, merged, when, place)
 
-    def draw_record(
-        self, level: str, event: str, fields: dict[str, Any], when: datetime, place: tuple[str, str, int]
-    ) -> str | bytes:
+    def draw_record(self, level: str, event: str, fields: dict[str, Any], when: datetime, place: Place) -> str | bytes:
         """The line of an event that was logged then and there."""
         return self._drawn(level, event, {**context_fields(), **fields}, when, place)
 
-    def _drawn(
-        self, level: str, event: Any, fields: dict[str, Any], when: datetime, place: tuple[str, str, int]
-    ) -> str | bytes:
+    def _drawn(self, level: str, event: Any, fields: dict[str, Any], when: datetime, place: Place) -> str | bytes:
         exception = ""
-        if not _SPECIAL.isdisjoint(fields):
+        if not SPECIAL.isdisjoint(fields):
             fields, exception = _without_special(fields)
         line: dict[str, Any] = {
             "timestamp": when,
@@ -75,7 +79,7 @@ class Line:
             **self._trace_ids(),
         }
         clean_into(line, fields)
-        line["filename"], line["func_name"], line["lineno"] = place
+        line["filename"], line["func_name"], line["lineno"], _ = place
         if exception:
             line["exception"] = exception
         return self._render(line)
@@ -83,7 +87,7 @@ class Line:
 
 def _without_special(fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Names of ours out of the way, ``exc_info`` as a traceback, ``stack_info`` as ``stack``."""
-    plain = {f"{name}_" if name in _OURS else name: value for name, value in fields.items() if name not in _ASKED}
+    plain = {f"{name}_" if name in OURS else name: value for name, value in fields.items() if name not in _ASKED}
     if stack := fields.get("stack_info"):
         plain["stack"] = clean_text(stack) if isinstance(stack, str) else _stack()
     found = _exc_info(fields.get("exc_info"))

@@ -14,7 +14,7 @@ from typing import Any, Self
 import structlog
 
 from huleedu_service_libs._log_pipeline.cleaning import clean_text
-from huleedu_service_libs._log_pipeline.pipeline import run
+from huleedu_service_libs._log_pipeline.pipeline import current_line
 from huleedu_service_libs._log_pipeline.rendering import text_of
 from huleedu_service_libs._log_pipeline.sink import note_failure, write_line
 
@@ -152,7 +152,10 @@ class ServiceLogger(_Levels):
         return type(self)({name: value for name, value in self._context.items() if name not in names})
 
     def _emit(self, name: str, event: Any, fields: dict[str, Any]) -> None:
-        if not run(name, event, self._context, fields):
+        line = current_line()
+        if line is not None:
+            write_line(line.draw(name, event, self._context, fields))
+        else:
             other = structlog.wrap_logger(None, wrapper_class=ServiceBoundLogger).bind(**self._context)
             other._emit(name, event, fields)  # noqa: SLF001  # of this module
 

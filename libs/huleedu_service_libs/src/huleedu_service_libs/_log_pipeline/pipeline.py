@@ -15,9 +15,8 @@ from structlog.typing import Processor
 
 from huleedu_service_libs._log_pipeline.line import Line
 from huleedu_service_libs._log_pipeline.rendering import as_json, for_people
-from huleedu_service_libs._log_pipeline.sink import write_line
 
-__all__ = ["chosen_environment", "is_for_machines", "make_line", "run", "use"]
+__all__ = ["chosen_environment", "current_line", "is_for_machines", "make_line", "use"]
 
 DEFAULT_VERSION = "1.0.0"  # as spans have it
 
@@ -57,19 +56,26 @@ def use(processors: list[Processor]) -> None:
     _CHOSEN.processors = processors
 
 
-def run(name: str, event: Any, context: dict[str, Any], fields: dict[str, Any]) -> bool:
-    """Draw and write an event; false when somebody else has configured structlog, who is to do it."""
-    configured: list[Processor] = structlog.get_config()["processors"]
+def _processors() -> list[Processor]:
+    processors: list[Processor] = structlog.get_config()["processors"]
+    return processors
+
+
+# `get_config` makes a dictionary of all there is, at ten times the cost of a look; not every version may have this.
+_STRUCTLOGS: Any = getattr(structlog._config, "_CONFIG", None)  # noqa: SLF001
+_CAN_LOOK = getattr(_STRUCTLOGS, "default_processors", None) is _processors()
+
+
+def current_line() -> Line | None:
+    """What draws an event now; ``None`` when somebody else has configured structlog, who is to do it."""
+    configured: list[Processor] = _STRUCTLOGS.default_processors if _CAN_LOOK else _processors()
     line: Processor | None
     if configured is _CHOSEN.processors:
         # `capture_logs` puts its own into the list and takes it out again.
         line = configured[0] if configured else None
     else:
         line = _default() if configured == _STRUCTLOGS_OWN else None
-    if not isinstance(line, Line):
-        return False
-    write_line(line.draw(name, event, context, fields))
-    return True
+    return line if isinstance(line, Line) else None
 
 
 def _default() -> Line:

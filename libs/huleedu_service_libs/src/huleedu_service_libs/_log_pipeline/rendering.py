@@ -12,7 +12,7 @@ from structlog.typing import EventDict, ExcInfo
 
 from huleedu_service_libs._log_pipeline.cleaning import clean_text
 
-__all__ = ["Renderer", "as_json", "for_people", "text_of", "traceback_text"]
+__all__ = ["Renderer", "as_json", "for_people", "members", "text_of", "traceback_text"]
 
 Renderer = Callable[[EventDict], str | bytes]
 """Takes the fields of a line without secrets, gives the line without its end."""
@@ -33,7 +33,12 @@ def as_json(line: EventDict) -> bytes:
     try:
         return orjson.dumps(line, default=text_of, option=orjson.OPT_UTC_Z)
     except (TypeError, ValueError, RecursionError):
-        return _as_json_slowly({**line, "timestamp": timestamp_text(line)})
+        return _as_json_slowly({**line, "timestamp": timestamp_text(line)} if "timestamp" in line else line)
+
+
+def members(fields: EventDict) -> bytes:
+    """``,"name":value`` of each, to be put into an object behind others."""
+    return b"," + as_json(fields)[1:-1] if fields else b""
 
 
 def _as_json_slowly(line: EventDict) -> bytes:

@@ -44,7 +44,7 @@ def write_line(line: str | bytes) -> None:
     Args:
         line: Without its end.
     """
-    data = line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
+    data = line if type(line) is bytes else _encoded(line)
     try:
         stream = sys.stdout
         if getattr(stream, "closed", False):  # its descriptor may belong to somebody else by now
@@ -56,9 +56,13 @@ def write_line(line: str | bytes) -> None:
         if descriptor < 0:
             _write_through(stream, data)
         else:
-            _WRITER.write(descriptor, data)
+            _WRITER.write(descriptor, data + b"\n")
     except Exception:  # noqa: BLE001  # logging must not stop the service
         note_failure()
+
+
+def _encoded(line: str | bytes) -> bytes:
+    return line if isinstance(line, bytes) else line.encode("utf-8", "backslashreplace")
 
 
 _NO_FILE = -1
@@ -81,15 +85,19 @@ class _Writer:
         self._torn = False
 
     def write(self, descriptor: int, data: bytes) -> None:
-        """Write a line; raise what the system says."""
+        """Write a line with its end; raise what the system says."""
         with self._lock:
-            rest = b"\n" + data + b"\n" if self._torn else data + b"\n"
-            written = os.write(descriptor, rest)
-            while written < len(rest):
-                self._torn = True  # until the rest is there
-                rest = rest[written:]
-                written = os.write(descriptor, rest)
-            self._torn = False
+            if self._torn:
+                data = b"\n" + data
+            written = os.write(descriptor, data)
+            if written < len(data) or self._torn:
+                self._write_rest(descriptor, data[written:])
+
+    def _write_rest(self, descriptor: int, rest: bytes) -> None:
+        while rest:
+            self._torn = True  # until the rest is there
+            rest = rest[os.write(descriptor, rest) :]
+        self._torn = False
 
 
 _WRITER = _Writer()

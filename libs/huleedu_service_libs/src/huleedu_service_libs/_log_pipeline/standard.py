@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from huleedu_service_libs._log_pipeline.line import Line
+from huleedu_service_libs._log_pipeline.places import Place
 from huleedu_service_libs._log_pipeline.sink import note_failure, write_line
 
 __all__ = ["RootHandler"]
@@ -36,7 +37,7 @@ class RootHandler(logging.Handler):
             record.getMessage(),
             _fields(record),
             datetime.fromtimestamp(record.created, UTC),
-            (record.filename, record.funcName or "?", record.lineno),
+            Place(record.filename, record.funcName or "?", record.lineno),
         )
 
 
