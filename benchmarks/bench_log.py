@@ -34,6 +34,7 @@ FIELDS: dict[str, Any] = {
     "words": 812,
     "seconds": 0.0312,
 }
+FAILED = {**FIELDS, "seconds": "KeyError: 'words'"}  # in a colon and a "key" there may be a secret
 SPAN = trace.NonRecordingSpan(trace.SpanContext(0xABCDEF0123456789ABCDEF0123456789, 0xABCDEF0123456789, is_remote=True))
 FASTEST = "structlog, its best set-up, orjson"
 
@@ -125,6 +126,7 @@ def info_lines(target: Any) -> dict[str, Call]:
     usual, peer, same = usual_structlog(), json_logger(), json_logger_with_ids()
     return {
         "ours: ids, call site, redaction": _call(lambda: ours.info(EVENT, **FIELDS)),
+        "ours, an error's text among the fields": _call(lambda: ours.info(EVENT, **FAILED)),
         FASTEST: _call(lambda: best.info(EVENT, **FIELDS)),
         "structlog, its best set-up, msgspec": _call(lambda: other.info(EVENT, **FIELDS)),
         "structlog over the standard library": _call(lambda: usual.info(EVENT, **FIELDS)),
