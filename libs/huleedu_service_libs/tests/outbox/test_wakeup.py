@@ -1,6 +1,8 @@
 """Waking and being woken, when Redis is well and when it is not."""
 
 import asyncio
+import gc
+import warnings
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -70,6 +72,23 @@ async def test_a_driver_that_loses_the_cancellation_does_not_hold_up_the_stop() 
 async def test_waiting_ends_in_time_without_a_wake_up() -> None:
     """Nobody wakes: the wait ends by itself and says so."""
     assert not await WakeListener(None, KEY, None).wait(0.001)
+
+
+async def test_a_wake_up_that_is_cancelled_before_it_began_leaves_nothing_unawaited() -> None:
+    """A process that ends right after a commit is not warned of a coroutine that nobody awaited."""
+    redis = AsyncMock(spec=AtomicRedisClientProtocol)
+    sender = WakeSender(redis, "svc")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        sender.send_soon()
+        sending = sender._sending
+        assert sending is not None
+        sending.cancel()
+        await asyncio.gather(sending, return_exceptions=True)
+        del sending
+        sender._sending = None
+        gc.collect()
+    assert [str(each.message) for each in warned if "never awaited" in str(each.message)] == []
 
 
 async def test_commits_while_a_wake_up_is_under_way_share_the_next() -> None:

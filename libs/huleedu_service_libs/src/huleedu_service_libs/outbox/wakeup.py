@@ -7,7 +7,7 @@ interval. Used by the manager (sending) and the relay (waiting); knows neither.
 
 import asyncio
 import weakref
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
@@ -102,6 +102,7 @@ class WakeSender:
             # Called here and only awaited in the task: whoever looks right after the commit finds it asked for.
             pushing = self._redis.lpush(self._key, "wake")
             self._sending = loop.create_task(self._push_while_asked(pushing))
+            self._sending.add_done_callback(lambda _task: _give_up(pushing))
 
     async def _push_while_asked(self, pushing: Awaitable[object]) -> None:
         try:
@@ -111,6 +112,12 @@ class WakeSender:
                 await self.send()
         finally:
             self._sending = None
+
+
+def _give_up(pushing: Awaitable[object]) -> None:
+    """Its task has ended; if that was cancelled before it began, nobody has awaited this and nobody will."""
+    if isinstance(pushing, Coroutine):
+        pushing.close()
 
 
 def _after_commit(session: Session) -> None:

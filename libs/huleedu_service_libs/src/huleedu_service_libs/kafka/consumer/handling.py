@@ -98,8 +98,8 @@ class Handling:
         assert registration is not None and delivery is not None  # noqa: S101, PT018  # `step_for_many` said so
         call = partial(self._call, job, registration, delivery)
         bind_log_context(**log_fields(delivery))  # for good: the task is this record's own
-        run: Awaitable[None] = step.pass_through(passage, call)
         span = self._contexts.span(delivery)
+        run: Awaitable[None] = step.pass_through(passage, call)
         rest_s = await self._guarded(job, registration, run if span is NO_SPAN else _within(span, run))
         if rest_s is not None:
             return rest_s
