@@ -82,7 +82,7 @@ class RedisAtomic:
             ReplyLostError: The connection broke: it may have run or not, and is not tried again.
         """
         self._require_started()
-        return await self._run("transact", transact(self._connections.transactions, keys, work, attempts=attempts))
+        return await self._run("transact", transact(lambda: self.watch(*keys), keys, work, attempts=attempts))
 
     def script(self, body: str, returns: type[_Reply]) -> RedisScript[_Reply]:
         """A Lua script to be called, with the type of its answer.

@@ -68,9 +68,11 @@ class RedisCommands:
         """All keys that match a glob pattern, each once, in no particular order."""
         found: dict[str, None] = {}  # drops the repetitions that SCAN may give while the table is resized
         cursor = "0"
+        send = self._early_command  # for the first page; a client that is stopped in between stays stopped
         while True:
             arguments = (cursor, "MATCH", pattern, "COUNT", _SCAN_PAGE)
-            cursor, page = await self._early_command("scan_pattern", commands.SCAN, *arguments)
+            cursor, page = await send("scan_pattern", commands.SCAN, *arguments)
+            send = self._command
             found.update(dict.fromkeys(page))
             if cursor in {"0", 0}:
                 return list(found)

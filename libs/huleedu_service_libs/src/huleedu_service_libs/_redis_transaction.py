@@ -94,6 +94,7 @@ class TransactionPipeline(Pipeline):
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """See the driver."""
         await self._settle()
+        await self._check_watch()
         return await super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]  # no hint
 
     async def reset(self) -> None:  # type: ignore[override]  # the driver has two of that name
@@ -105,6 +106,16 @@ class TransactionPipeline(Pipeline):
         """On a cluster: use the pool of the node that has the keys."""
         if self._routing is not None and self.connection is None:
             self.connection_pool = await self._routing.pool_for(self._keys)
+
+    async def _check_watch(self) -> None:
+        """Raise when the connection that watched is closed: the driver would connect anew, and watch nothing.
+
+        A command that is cancelled closes it, as by a time limit around a read, and so does stopping the client.
+        """
+        if self.watching and self.connection is not None and not self.connection.is_connected:
+            self.watching = False
+            await self.reset()
+            raise WatchError("the connection was closed while keys were watched; nothing has run")
 
     def setex(self, name: Any, time: Any, value: Any) -> Any:
         """``SET name value EX time``: the driver deprecates its own ``setex`` with a warning at every call."""
@@ -121,6 +132,7 @@ class TransactionPipeline(Pipeline):
         """
         if self.command_stack:
             await self._settle()
+        await self._check_watch()
         try:
             return await super().execute(raise_on_error)
         except MovedError:
@@ -203,7 +215,7 @@ class Transaction(TransactionPipeline):
 
 
 async def transact(
-    client: Redis,
+    begin: Callable[[], Transaction],
     keys: tuple[str, ...],
     work: Callable[[Transaction], Awaitable[None]],
     *,
@@ -215,7 +227,7 @@ async def transact(
     pause_s = _FIRST_PAUSE_S
     for left in range(attempts - 1, -1, -1):
         try:
-            async with Transaction(client, keys) as transaction:
+            async with begin() as transaction:
                 await work(transaction)
                 return await transaction.exec()
         except WatchError as error:  # also when the connection broke while keys were watched: nothing was sent yet

@@ -229,11 +229,11 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
 
     async def publish(self, channel: str, message: str) -> int:
         """Publish to a channel; the number of receivers."""
-        return await self._require_pubsub().publish(channel, message)
+        return await self._pubsub_here().publish(channel, message)
 
     def subscribe(self, channel: str) -> AbstractAsyncContextManager[Any]:
         """A context in which the yielded PubSub object receives the channel's messages."""
-        return self._require_pubsub().subscribe(channel)
+        return self._pubsub_here().subscribe(channel)
 
     def get_user_channel(self, user_id: str) -> str:
         """The notification channel of a user."""
@@ -243,12 +243,12 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         self, user_id: str, event_type: str, data: dict[str, Any], *, notification_id: str | None = None
     ) -> int:
         """Publish ``{"event": ..., "data": ...}`` to a user's channel, see `RedisPubSub`; the number of receivers."""
-        pubsub = self._require_pubsub()
+        pubsub = self._pubsub_here()
         return await pubsub.publish_user_notification(user_id, event_type, data, notification_id=notification_id)
 
     def follow_user(self, user_id: str, *, after: str | None = None) -> AbstractAsyncContextManager[Follower]:
         """A context in which a user's notifications arrive, those missed since ``after`` included: see `RedisPubSub`."""
-        return self._require_pubsub().follow_user(user_id, after=after)
+        return self._pubsub_here().follow_user(user_id, after=after)
 
     # --- inside ---
 
@@ -295,6 +295,12 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         if self._pubsub is None:
             raise RuntimeError(f"Redis client '{self.client_id}' is not running: PubSub not initialized.")
         return self._pubsub
+
+    def _pubsub_here(self) -> RedisPubSub:
+        """The same, in the loop that the client belongs to."""
+        self._require_pubsub()
+        self._enter()  # which makes it anew for another loop
+        return self._require_pubsub()
 
     async def _command(self, operation: str, command: Command, *args: Any) -> Any:
         self._require_started()

@@ -10,7 +10,7 @@ from typing import Any
 from huleedu_service_libs._clock import Clock
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_executor import commands
-from huleedu_service_libs._redis_executor.errors import ReplyLateError, ReplyLostError
+from huleedu_service_libs._redis_executor.errors import GivenUpError, ReplyLateError, ReplyLostError
 from huleedu_service_libs._redis_executor.executor import Executor
 
 with requires_extra("redis", module=__name__):
@@ -48,7 +48,7 @@ class Claim:
             left_ms: Its remaining time to live, as ``PTTL`` says it.
             elapsed_s: Since the claim was issued.
         """
-        if stored != str(self.value):
+        if stored != _as_stored(self.value):
             return False
         if self.ttl_seconds is None:
             return left_ms == _NO_EXPIRY
@@ -66,16 +66,29 @@ async def claim(executor: Executor, wanted: Claim, clock: Clock) -> bool:
     """
     began = clock()
     expiry = () if wanted.ttl_seconds is None else ("EX", wanted.ttl_seconds)
-    for left in range(_ATTEMPTS - 1, -1, -1):
+    lost: Exception | None = None
+    for _ in range(_ATTEMPTS):
         try:
-            return await executor.submit(commands.CLAIM, wanted.key, wanted.value, "NX", *expiry) is not None
+            won = await executor.submit(commands.CLAIM, wanted.key, wanted.value, "NX", *expiry) is not None
+        except GivenUpError:
+            raise
         except (ReplyLostError, ReplyLateError) as error:
-            outcome = await _look(executor, wanted, clock, began, error)
-            if outcome is not None:
-                return outcome
-            if not left:
-                raise
-    raise AssertionError  # the last attempt returns or raises
+            lost = error
+        else:
+            if won or lost is None:
+                return won
+        # also when this attempt found the key taken: an earlier one may have reached the server after we had looked
+        outcome = await _look(executor, wanted, clock, began, lost)
+        if outcome is not None:
+            return outcome
+    raise lost or AssertionError  # each attempt was lost
+
+
+def _as_stored(value: object) -> str:
+    """The text that Redis has of a value; `str` of bytes and of some enum members is another."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str.__str__(value) if isinstance(value, str) else str(value)
 
 
 async def _look(executor: Executor, wanted: Claim, clock: Clock, began: float, lost: Exception) -> bool | None:

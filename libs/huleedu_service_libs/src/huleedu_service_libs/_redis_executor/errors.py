@@ -6,7 +6,7 @@ with requires_extra("redis", module=__name__):
     from redis.exceptions import ConnectionError as RedisConnectionError
     from redis.exceptions import TimeoutError as RedisTimeoutError
 
-__all__ = ["RedisOverloadedError", "ReplyLateError", "ReplyLostError"]
+__all__ = ["GivenUpError", "RedisOverloadedError", "ReplyLateError", "ReplyLostError"]
 
 
 class ReplyLostError(RedisConnectionError):
@@ -24,6 +24,13 @@ class ReplyLostError(RedisConnectionError):
 
     def __str__(self) -> str:
         return f"Connection lost before the reply to {self.command}, which may have run or not: {self.cause}"
+
+
+class GivenUpError(ReplyLostError):
+    """The client was stopped before the reply came: nobody may ask or send again on the caller's behalf."""
+
+    def __init__(self, command: str, cause: str = "the client was stopped") -> None:
+        super().__init__(command, cause)
 
 
 class ReplyLateError(RedisTimeoutError):

@@ -17,7 +17,12 @@ from huleedu_service_libs._clock import sleep as real_sleep
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_executor.commands import PING, Command
 from huleedu_service_libs._redis_executor.config import PipeliningConfig
-from huleedu_service_libs._redis_executor.errors import RedisOverloadedError, ReplyLateError, ReplyLostError
+from huleedu_service_libs._redis_executor.errors import (
+    GivenUpError,
+    RedisOverloadedError,
+    ReplyLateError,
+    ReplyLostError,
+)
 from huleedu_service_libs._redis_executor.line import Call, Line, Opened
 from huleedu_service_libs._redis_executor.reports import NO_LISTENER, ExecutorListener
 
@@ -197,11 +202,12 @@ class Executor:
         self._waiting.extendleft(reversed(again))
         self._listener.lost(len(unanswered), len(again), error)
         if self._waiting:
-            self._connect_soon()
+            self._flush_soon()  # connects, unless this line was retiring and there is another already
 
     def _repeats(self, call: Call, error: Exception | None) -> bool:
-        # A server that is silent is not helped by asking it again
-        return call.command.repeatable and call.sent <= self._config.repeats and not isinstance(error, ReplyLateError)
+        # A server that is silent is not helped by asking it again, and a stopped client asks nobody
+        hopeless = isinstance(error, ReplyLateError | GivenUpError)
+        return call.command.repeatable and call.sent <= self._config.repeats and not hopeless
 
     # --- connecting
 
@@ -288,7 +294,7 @@ class Executor:
             if not call.reply.done():
                 call.reply.set_exception(copy.copy(stopped))
         if self._line is not None:
-            self._line.abort(stopped)
+            self._line.abort(GivenUpError("what was under way"))
             self._line = None
 
 
@@ -301,6 +307,8 @@ def _noticed(reply: "asyncio.Future[Any]") -> None:
 def _lost(call: Call, error: Exception | None) -> Exception:
     if isinstance(error, ReplyLateError):
         return ReplyLateError(call.command.name, error.limit_s)
+    if isinstance(error, GivenUpError):
+        return GivenUpError(call.command.name)
     return ReplyLostError(call.command.name, str(error) if error is not None else "the server closed it")
 
 
