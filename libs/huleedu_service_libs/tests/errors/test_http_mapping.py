@@ -36,7 +36,7 @@ CONTRACT = {
     503: "KAFKA_PUBLISH_ERROR CONNECTION_ERROR SERVICE_UNAVAILABLE CIRCUIT_BREAKER_OPEN",
     504: "TIMEOUT",
 }
-# What the contract leaves at 500 and issue 6 wants fitted.
+# Codes that would be a 500 without a status that fits them better.
 FITTED = {
     "IDENTITY_INVALID_CREDENTIALS": 401,
     "IDENTITY_USER_NOT_FOUND": 404,
