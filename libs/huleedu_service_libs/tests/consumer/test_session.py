@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka.errors import CommitFailedError, KafkaConnectionError
 from aiokafka.structs import ConsumerRecord, TopicPartition
+from prometheus_client import REGISTRY
 
 from huleedu_service_libs.kafka.consumer import (
     ConsumerConfig,
     ConsumerSetupError,
+    ConsumerStatus,
     Delivery,
     EventConsumer,
     RetryPolicy,
 )
+from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 from huleedu_service_libs.store_policy import DeferredError, StoreDownError
 
@@ -57,11 +61,14 @@ class FakeDriver:
         self.start_error: Exception | None = None
         self.made = 0
         self.stopped = 0
+        self.stop_takes_s = 0.0
+        self.begin: dict[TopicPartition, int] = {}
+        self.unread: set[TopicPartition] = set()
 
     def __call__(self, *_: Any, listener: Any, **__: Any) -> "FakeDriver":
         self.listener = listener
         self.made += 1
-        self.positions = {p: self.committed.get(p, 0) for p in self.log}
+        self.positions = {p: self.committed.get(p, self.begin.get(p, 0)) for p in self.log}
         return self
 
     async def start(self) -> None:
@@ -69,6 +76,7 @@ class FakeDriver:
             raise self.start_error
 
     async def stop(self) -> None:
+        await asyncio.sleep(self.stop_takes_s)
         self.stopped += 1
 
     def assignment(self) -> set[TopicPartition]:
@@ -76,6 +84,9 @@ class FakeDriver:
 
     def highwater(self, partition: TopicPartition) -> int:
         return len(self.log[partition])
+
+    async def position(self, partition: TopicPartition) -> int:
+        return self.positions[partition]
 
     def pause(self, *_: TopicPartition) -> None: ...
 
@@ -88,7 +99,7 @@ class FakeDriver:
         batch = {
             p: [r for r in records if r.offset >= self.positions[p]][:max_records]
             for p, records in self.log.items()
-            if not partitions or p in partitions
+            if (not partitions or p in partitions) and p not in self.unread
         }
         for partition, records in batch.items():
             if records:
@@ -176,7 +187,7 @@ async def test_a_driver_beyond_help_is_replaced_and_nothing_is_lost() -> None:
     assert driver.stopped == 2
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError("no")])
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), RuntimeError("no"), GeneratorExit()])
 async def test_what_a_handler_raises_never_ends_the_loop(error: BaseException) -> None:
     """Also a cancellation that comes from inside a handler is a failure of that event, which is tried again in order."""
     driver = FakeDriver({P0: [record(P0, 0), record(P0, 1)]})
@@ -418,3 +429,132 @@ async def test_what_cannot_work_is_told_at_registration() -> None:
     with pytest.raises(ConsumerSetupError, match=r"before start\(\)"):
         consumer.on("late", model=Numbered)(handle)
     await consumer.stop()
+
+
+async def test_a_cancelled_stop_is_finished_by_the_next() -> None:
+    """Whoever limits the time of a stop and asks again leaves no member behind that holds its partitions."""
+    driver = FakeDriver({P0: [record(P0, 0)]})
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handle(delivery: Delivery[Numbered]) -> None:
+        begun.set()
+        await may_end.wait()
+
+    async with consuming(driver, handle) as consumer:
+        await begun.wait()
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(consumer.stop(), 0.05)
+        assert driver.stopped == 0
+        may_end.set()
+        await consumer.stop()
+        assert driver.stopped == 1
+        assert driver.committed == {P0: 1}
+
+
+async def test_a_start_after_a_cancelled_stop_leaves_one_member() -> None:
+    """What a cancelled stop left open is closed before another membership begins."""
+    driver = FakeDriver({P0: []})
+    driver.stop_takes_s = 0.2
+
+    async def handle(delivery: Delivery[Numbered]) -> None: ...
+
+    async with consuming(driver, handle) as consumer:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(consumer.stop(), 0.05)
+        await consumer.start()
+        assert (driver.made, driver.stopped) == (2, 1)
+
+
+async def test_a_rebalance_while_it_stops_waits_for_the_handlers() -> None:
+    """Nobody gets the partitions of a member that is stopping while its handlers still run."""
+    driver = FakeDriver({P0: [record(P0, 0)]})
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def handle(delivery: Delivery[Numbered]) -> None:
+        begun.set()
+        await may_end.wait()
+
+    async with consuming(driver, handle, commit_interval_s=1000) as consumer:
+        await begun.wait()
+        stop = asyncio.create_task(consumer.stop())
+        await asyncio.sleep(0.05)
+        revoked = asyncio.create_task(driver.listener.on_partitions_revoked([P0]))
+        await asyncio.sleep(0.05)
+        assert not revoked.done()
+        may_end.set()
+        await asyncio.wait_for(asyncio.gather(stop, revoked), 5)
+    assert driver.committed == {P0: 1}
+
+
+async def test_a_group_that_begins_at_the_end_keeps_its_place() -> None:
+    """Where it begins is committed before start() returns: what comes while it is away is found by the next start."""
+    driver = FakeDriver({P0: [record(P0, n) for n in range(3)], P1: []})
+
+    async def handle(delivery: Delivery[Numbered]) -> None: ...
+
+    driver.begin = {P0: 3}
+    async with consuming(driver, handle, from_beginning=False, commit_interval_s=1000):
+        assert driver.committed == {P0: 3, P1: 0}
+
+
+async def test_no_place_is_kept_while_partitions_go() -> None:
+    """In a rebalance positions lie beyond what was dropped unfinished: they are not committed."""
+    driver = FakeDriver({P0: [record(P0, n) for n in range(5)]})
+    begun = asyncio.Event()
+
+    async def handle(delivery: Delivery[Numbered]) -> None:
+        begun.set()
+        await asyncio.sleep(1000)
+
+    async with consuming(driver, handle, from_beginning=False, commit_interval_s=0.001, drain_timeout_s=0.01):
+        await begun.wait()
+        await driver.listener.on_partitions_revoked([P0])
+        await asyncio.sleep(0.05)
+        assert driver.committed == {P0: 0}
+
+
+async def test_a_partition_that_finds_no_room_has_its_lag() -> None:
+    """Records of a partition that was never read count, while the buffer is full of another's."""
+    driver = FakeDriver({P0: [record(P0, n, key=b"%d" % n) for n in range(20)], P1: [record(P1, n) for n in range(7)]})
+    driver.unread = {P1}
+
+    async def handle(delivery: Delivery[Numbered]) -> None:
+        await asyncio.sleep(1000)
+
+    async with consuming(driver, handle, max_buffered=20, drain_timeout_s=0.01) as consumer:
+        await until(lambda: consumer.status().lag == {"t": 27})
+
+
+async def test_lag_of_what_is_gone_is_nobodys() -> None:
+    """A topic that is not ours any more, and a consumer that has stopped, leave no old lag in the metrics."""
+    metrics = ConsumerMetrics("lag-of-what-is-gone")
+    metrics.lags({"t": 5, "t.retry-1": 3})
+    metrics.lags({"t": 4})
+    found = [
+        REGISTRY.get_sample_value("huleedu_consumer_lag_records", {"group": "lag-of-what-is-gone", "topic": topic})
+        for topic in ("t", "t.retry-1")
+    ]
+    assert found == [4, 0]
+
+
+async def test_a_driver_that_cannot_be_replaced_is_told() -> None:
+    """While no connection can be made, the status says why, and that the loop is alive."""
+    driver = FakeDriver({P0: []})
+
+    async def handle(delivery: Delivery[Numbered]) -> None: ...
+
+    async with consuming(driver, handle) as consumer:
+        driver.start_error = KafkaConnectionError("nobody there")
+        driver.poll_errors = [KafkaConnectionError("gone")] * 5
+        await until(lambda: "nobody there" in (consumer.status().last_error or ""))
+        assert consumer.status().running
+        driver.start_error = None
+        await until(lambda: consumer.status().last_error is None)
+
+
+def test_waiting_for_others_is_no_reason_to_restart() -> None:
+    """A member that waits for others to finish their handlers is alive, but not for ever."""
+    waits = ConsumerStatus(running=True, last_poll_s=200.0, rebalancing_s=200.0, rebalance_limit_s=300.0)
+    assert waits.alive()
+    assert not replace(waits, rebalancing_s=301.0).alive()
+    assert not replace(waits, rebalancing_s=None).alive()

@@ -86,7 +86,7 @@ def _why_dead(status: ConsumerStatus, limits: ConsumerLimits) -> list[str]:
         return ["its loop has ended: see consumer_died in the log, and restart the process"]
     if status.last_error is not None:
         return []  # Kafka is in its way, and a restart changes nothing about that
-    if status.last_poll_s is not None and status.last_poll_s > limits.poll_gap_s:
+    if status.last_poll_s is not None and status.last_poll_s > limits.poll_gap_s and not status.hands_over:
         return [f"it has not asked Kafka for records for {status.last_poll_s:.0f} s (limit {limits.poll_gap_s:g} s)"]
     idle = not status.in_flight and not status.buffered and not status.paused and not status.stuck
     waits = sum(status.lag.values())

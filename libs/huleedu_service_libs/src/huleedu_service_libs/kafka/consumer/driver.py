@@ -38,10 +38,9 @@ class Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka has
         self._revoked = revoked
         self._assigned = assigned
 
-    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:
-        """Partitions are about to go."""
-        if revoked:
-            await self._revoked()
+    async def on_partitions_revoked(self, revoked: Collection[Any]) -> None:  # noqa: ARG002  # it is always all of them
+        """Partitions are about to go; none of them when we have none, and then others take their time."""
+        await self._revoked()
 
     async def on_partitions_assigned(self, assigned: Collection[Any]) -> None:
         """Partitions have come."""

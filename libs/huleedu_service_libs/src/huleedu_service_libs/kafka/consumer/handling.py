@@ -171,6 +171,10 @@ class Handling:
             return self._failures.deferred(job, error)
         except Exception as error:  # noqa: BLE001  # whatever a handler raises is an attempt that failed
             return self._failures.failed(job, registration, error)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001  # such as GeneratorExit, or a group that holds one
+            return self._failures.failed(job, registration, RuntimeError(f"The handler raised {error!r}"))
         return None
 
     async def _run(self, job: Job, registration: Registration) -> None:

@@ -80,7 +80,7 @@ def trail_of(record: Any, *, from_retry_topic: bool) -> Trail:
         return fresh
     try:
         return _told(dict(_texts(record.headers)))
-    except (KeyError, ValueError, TypeError):
+    except (AttributeError, KeyError, ValueError, TypeError):  # a header without a value has no `decode`
         return fresh
 
 

@@ -1,5 +1,7 @@
 """Prometheus metrics of a consumer. Labels have few values: event types without a handler share one."""
 
+from collections.abc import Mapping
+
 from prometheus_client import Counter
 
 from huleedu_service_libs._metrics import counter, gauge, histogram
@@ -58,6 +60,7 @@ class ConsumerMetrics:
 
     def __init__(self, group: str) -> None:
         self._group = group
+        self._lagging: set[str] = set()
         self._types: dict[tuple[str, str], _OfType] = {}
         self._in_flight = _IN_FLIGHT.labels(group)
         self._buffered = _BUFFERED.labels(group)
@@ -95,6 +98,10 @@ class ConsumerMetrics:
         _PAUSED.labels(self._group).set(paused)
         _STUCK.labels(self._group).set(stuck)
 
-    def lag(self, topic: str, records: int) -> None:
-        """So many records of a topic are not finished."""
-        _LAG.labels(self._group, topic).set(records)
+    def lags(self, by_topic: Mapping[str, int]) -> None:
+        """So many records of each topic are not finished; topics told before and not now are somebody else's."""
+        for topic in self._lagging - by_topic.keys():
+            _LAG.labels(self._group, topic).set(0)
+        for topic, records in by_topic.items():
+            _LAG.labels(self._group, topic).set(records)
+        self._lagging |= by_topic.keys()

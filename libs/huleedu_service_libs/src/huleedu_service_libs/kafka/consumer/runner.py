@@ -16,7 +16,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 from pydantic import BaseModel
 
 from huleedu_service_libs import _clock
-from huleedu_service_libs._redaction import error_fields, mask_url_credentials
+from huleedu_service_libs._redaction import error_fields, error_text, mask_url_credentials
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
 from huleedu_service_libs.kafka.consumer.driver import create_consumer
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
@@ -85,6 +85,7 @@ class EventConsumer:
         self._lifecycle = asyncio.Lock()
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
+        self._rebuild_error: str | None = None
 
     def __repr__(self) -> str:
         servers = mask_url_credentials(self.bootstrap_servers)
@@ -141,7 +142,7 @@ class EventConsumer:
     def status(self) -> ConsumerStatus:
         """How it is doing."""
         if self._session is None:
-            return ConsumerStatus(running=self.is_running)
+            return ConsumerStatus(running=self.is_running, last_error=self._rebuild_error)
         return self._session.status(running=self.is_running)
 
     async def ping(self) -> None:
@@ -177,6 +178,7 @@ class EventConsumer:
                 return
             if not len(self._registry):
                 raise ConsumerSetupError("No handler is registered: decorate one with @consumer.on(...)")
+            await self._close_session()  # of a stop that was cancelled
             self._handling.read_retry_topics(self._names().retry)
             await self._make_topics()
             self._session = await self._open()
@@ -187,17 +189,22 @@ class EventConsumer:
     async def stop(self) -> None:
         """Let running handlers finish, commit what is done and leave the group; does nothing when not running.
 
-        Handlers that need longer than the drain time-out are cancelled, and their events come again.
+        Handlers that need longer than the drain time-out are cancelled, and their events come again. A stop that
+        is itself cancelled is finished by the next one; until then handlers run on, and the group waits.
         """
         async with self._lifecycle:
             task, self._task = self._task, None
-            if task is None:
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task], timeout=_SLACK_S)
+            elif self._session is None or self._session.closed:
                 return
-            task.cancel()
-            await asyncio.wait([task], timeout=_SLACK_S)
-            if self._session is not None:
-                await self._session.close()
+            await self._close_session()
         logger.info("consumer_stopped", group=self.config.group_id)
+
+    async def _close_session(self) -> None:
+        if self._session is not None and not self._session.closed:
+            await self._session.close()
 
     async def _open(self) -> Session:
         session = Session(
@@ -215,6 +222,8 @@ class EventConsumer:
             # Joining waits until the other members have drained.
             async with asyncio.timeout(_START_LIMIT_S + self._drain_s() + self.config.session_timeout_s):
                 await session.consumer.start()
+                if not self.config.from_beginning:
+                    await session.keep_place()  # what comes from now on is ours
         except BaseException:
             await session.close()
             raise
@@ -228,17 +237,18 @@ class EventConsumer:
             if session is not None:
                 await session.run()  # ends only when its driver is beyond help
                 failures = 0 if session.was_healthy else failures
-                self._session = None
                 await session.close()
+                self._session = None
             failures += 1
             self._metrics.swallowed("rebuild")
             await self._sleep(min(_REBUILD_LONGEST_S, 0.5 * 2.0 ** min(failures, 10)))
             try:
                 self._session = await self._open()
             except Exception as error:  # noqa: BLE001  # tried again, counted above
-                self._session = None
+                self._rebuild_error = f"connect: {error_text(error)}"
                 logger.error("consumer_rebuild_failed", group=self.config.group_id, **error_fields(error))  # noqa: TRY400  # the text says it
             else:
+                self._rebuild_error = None
                 logger.warning("consumer_rebuilt", group=self.config.group_id)
 
     def _note_end(self, task: asyncio.Task[None]) -> None:

@@ -5,7 +5,7 @@ the driver's consumer by its methods alone.
 """
 
 import asyncio
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Iterable
 from typing import Any, cast
 
 from huleedu_service_libs import _clock
@@ -27,6 +27,8 @@ _POLL_MS = 500
 _POLL_MS_WHEN_PARTLY_FULL = 20  # a partition that gets room in the meantime waits as long
 _COMMIT_LIMIT_S = 10.0
 _CLOSE_LIMIT_S = 10.0
+_POSITION_LIMIT_S = 1.0
+_KEEP_PLACE_ROUNDS = 10
 _CANCEL_GRACE_S = 5.0
 _BROKEN_AFTER = 5  # failed polls in a row
 _FIRST_BACKOFF_S = 0.2
@@ -49,6 +51,7 @@ class Session:
         consumer: The driver's; set before `run`.
         listener: To be told of rebalances.
         was_healthy: Whether it ever polled with success.
+        closed: Whether everything is given back.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Session:
         self.consumer: Any = None
         self.listener = Listener(self._revoked, self._assigned)
         self.was_healthy = False
+        self.closed = False
         self._config = config
         self._metrics = metrics
         self._drain_s = drain_s
@@ -72,6 +76,9 @@ class Session:
         self._running = Running(config, handling, metrics, sleep=sleep)
         self._intake = Intake(config)
         self._states: dict[Any, PartitionState] = {}
+        self._starts: dict[Any, int] = {}  # of the assigned partitions: where reading began
+        self._kept: set[Any] = set()  # those whose start is committed
+        self._rebalancing_since: float | None = None
         self._commit_lock = asyncio.Lock()
         self._closing = False
         self._failed_polls = 0
@@ -134,6 +141,7 @@ class Session:
             state = self._states.get(partition)
             if state is None:
                 state = self._states[partition] = PartitionState(partition=partition)
+                self._starts.setdefault(partition, records[0].offset)
             for record in records:
                 if record.offset <= state.newest:  # the log was cut back: everything of it starts anew
                     state = self._restart(partition, record)
@@ -158,15 +166,28 @@ class Session:
         while True:
             await self._sleep(self._config.commit_interval_s)
             await self._commit()
-            self._measure()
+            try:
+                self._measure()
+            except Exception as error:  # noqa: BLE001  # commits must go on
+                self._note_trouble("measure", error)
+            else:
+                self._troubles.pop("measure", None)
+
+    async def keep_place(self) -> None:
+        """Commit where a new group begins that wants only what is to come: else a restart would begin later."""
+        for _ in range(_KEEP_PLACE_ROUNDS):
+            await self._commit()
+            if self.consumer.assignment() <= self._kept:
+                return
 
     async def _commit(self) -> None:
         """Commit the finished prefixes. Who may not, because the group has moved on, finds the records again there."""
         async with self._commit_lock:
+            await self._note_starts()
             mine = self.consumer.assignment()
-            offsets = {
-                tp: to for tp, state in self._states.items() if (to := state.to_commit) is not None and tp in mine
-            }
+            states = dict(self._states)
+            offsets = {tp: at for tp, at in self._starts_to_keep() if tp in mine}
+            offsets |= {tp: to for tp, state in states.items() if (to := state.to_commit) is not None and tp in mine}
             if not offsets:
                 return
             try:
@@ -177,37 +198,68 @@ class Session:
                 return
             self._last_commit = self._clock()
             self._troubles.pop("commit", None)
+            self._kept |= offsets.keys()
             for tp, offset in offsets.items():
-                if tp in self._states:
-                    self._states[tp].committed = offset
+                if tp in states:
+                    states[tp].committed = offset
+
+    def _starts_to_keep(self) -> Iterable[tuple[Any, int]]:
+        if self._config.from_beginning:
+            return ()
+        return ((tp, at) for tp, at in self._starts.items() if tp not in self._kept)
+
+    async def _note_starts(self) -> None:
+        """Learn where the partitions begin of which nothing was taken yet: for their lag, and to keep their place."""
+        asked = {
+            asyncio.create_task(self.consumer.position(tp)): tp
+            for tp in self.consumer.assignment()
+            if tp not in self._starts and self._rebalancing_since is None and not self._closing
+        }  # while partitions go, their positions are beyond what was forgotten unfinished
+        if not asked:
+            return
+        try:
+            done, _ = await asyncio.wait(asked, timeout=_POSITION_LIMIT_S)
+            for task in done:
+                if not task.cancelled() and task.exception() is None:  # else it is asked again
+                    self._starts.setdefault(asked[task], task.result())
+        finally:
+            for task in asked:
+                task.cancel()
 
     # --- rebalance and stop
 
     async def _revoked(self) -> None:
-        """All partitions are about to go: finish what runs, commit, forget the rest."""
-        if self._closing:
-            return
-        logger.info("consumer_partitions_revoked", group=self._config.group_id, partitions=len(self._states))
+        """All partitions are about to go, perhaps in the middle of `close`: nobody else gets them while handlers run."""
+        self._rebalancing_since = self._clock()
+        if self._states:
+            logger.info("consumer_partitions_revoked", group=self._config.group_id, partitions=len(self._states))
+        await self._give_back()
+
+    async def _give_back(self) -> None:
+        """Finish what runs, commit, forget the rest."""
         await self._running.drain(self._states.values(), self._drain_s)
         await self._commit()
         for partition in list(self._states):
             self._forget(partition)
+        self._starts.clear()
+        self._kept.clear()
 
     def _assigned(self, partitions: Collection[Any]) -> None:
+        self._rebalancing_since = None
         logger.info("consumer_partitions_assigned", group=self._config.group_id, partitions=names(partitions))
 
     async def close(self) -> None:
         """Finish what runs, commit, leave the group; all of it within limits of time."""
         self._closing = self._running.closing = True
-        await self._running.drain(self._states.values(), self._drain_s)
-        await self._commit()
-        for partition in list(self._states):
-            self._forget(partition)
+        await self._give_back()
         try:
             async with asyncio.timeout(_CLOSE_LIMIT_S):
                 await self.consumer.stop()
         except Exception as error:  # noqa: BLE001  # the broker finds out by itself that the member is gone
             self._note_trouble("close", error)
+        self.closed = True
+        self._metrics.levels(in_flight=self._running.in_flight, buffered=0, paused=0, stuck=0)
+        self._metrics.lags({})
 
     def _forget(self, partition: Any) -> None:
         state = self._states.pop(partition)
@@ -224,7 +276,10 @@ class Session:
             self._view(),
             topics=self._config.topics,
             now=now,
+            starts=self._starts,
             stuck_after_s=self._config.stuck_after_s,
+            rebalancing_s=None if self._rebalancing_since is None else now - self._rebalancing_since,
+            rebalance_limit_s=self._drain_s + self._config.session_timeout_s + _CANCEL_GRACE_S,
             running=running,
             last_poll_s=None if self._last_poll is None else now - self._last_poll,
             last_commit_s=None if self._last_commit is None else now - self._last_commit,
@@ -248,8 +303,7 @@ class Session:
         self._metrics.levels(
             in_flight=told.in_flight, buffered=told.buffered, paused=len(told.paused), stuck=len(told.stuck)
         )
-        for topic, records in told.lag.items():
-            self._metrics.lag(topic, records)
+        self._metrics.lags(told.lag)
 
     def _note_trouble(self, operation: str, error: Exception) -> None:
         self._troubles[operation] = f"{operation}: {error_text(error)}"

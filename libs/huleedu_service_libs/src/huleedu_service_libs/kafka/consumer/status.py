@@ -57,6 +57,8 @@ class ConsumerStatus:
         lag: Records not yet finished or not yet read, by topic, as far as the brokers have told.
         stuck: Partitions that one record has held up for long, the longest first.
         last_error: What went wrong last between consumer and Kafka, and is not over yet.
+        rebalancing_s: Seconds since the group began to share out its partitions anew; ``None`` when it has.
+        rebalance_limit_s: How long that may take while members finish what runs.
     """
 
     running: bool
@@ -69,7 +71,18 @@ class ConsumerStatus:
     lag: Mapping[str, int] = field(default_factory=dict)
     stuck: tuple[StuckPartition, ...] = ()
     last_error: str | None = None
+    rebalancing_s: float | None = None
+    rebalance_limit_s: float = 0.0
 
     def alive(self, longest_poll_gap_s: float = 60.0) -> bool:
-        """Whether a liveness probe should pass: the loop runs and polls. A stuck record is no reason to restart."""
-        return self.running and (self.last_poll_s is None or self.last_poll_s <= longest_poll_gap_s)
+        """Whether a liveness probe should pass: the loop runs and polls, or waits for members that finish their work.
+
+        A stuck record is no reason to restart.
+        """
+        polls = self.last_poll_s is None or self.last_poll_s <= longest_poll_gap_s
+        return self.running and (polls or self.hands_over)
+
+    @property
+    def hands_over(self) -> bool:
+        """Whether the group is being rebalanced, and has not taken too long: nobody is given records until then."""
+        return self.rebalancing_s is not None and self.rebalancing_s <= self.rebalance_limit_s

@@ -19,6 +19,7 @@ def status_of(
     ends: Mapping[Any, int | None],
     *,
     topics: Iterable[str],
+    starts: Mapping[Any, int],
     now: float,
     stuck_after_s: float,
     **rest: Any,
@@ -29,6 +30,7 @@ def status_of(
         states: What is held of each partition.
         ends: The assigned partitions, each with the offset at which its log ends, as far as it is known.
         topics: Those of the consumer.
+        starts: Where reading of partitions began, as far as it is known.
         now: Monotonic seconds.
         stuck_after_s: From which age a record holds its partition up.
         **rest: The other fields.
@@ -37,7 +39,7 @@ def status_of(
         partitions=len(ends),
         buffered=sum(len(state.jobs) for state in states.values()),
         paused=tuple(names(tp for tp, state in states.items() if state.paused)),
-        lag=_lag(topics, states, ends),
+        lag=_lag(topics, states, ends, starts),
         stuck=tuple(stuck_partition(job, now) for job in stuck_jobs(states.values(), now, stuck_after_s)),
         **rest,
     )
@@ -65,13 +67,20 @@ def stuck_partition(job: Job, now: float) -> StuckPartition:
     )
 
 
-def _lag(topics: Iterable[str], states: Mapping[Any, PartitionState], ends: Mapping[Any, int | None]) -> dict[str, int]:
+def _lag(
+    topics: Iterable[str],
+    states: Mapping[Any, PartitionState],
+    ends: Mapping[Any, int | None],
+    starts: Mapping[Any, int],
+) -> dict[str, int]:
     lag = dict.fromkeys(topics, 0)
     for tp, end in ends.items():
         state = states.get(tp)
         lag.setdefault(tp.topic, 0)
-        if end is None or state is None:
+        if end is None:
             continue
-        done = state.watermark.position if state.watermark.position is not None else state.watermark.oldest
+        done = starts.get(tp)
+        if state is not None:
+            done = state.watermark.position if state.watermark.position is not None else state.watermark.oldest
         lag[tp.topic] += max(0, end - (end if done is None else done))
     return lag
