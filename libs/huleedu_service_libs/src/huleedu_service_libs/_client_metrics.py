@@ -5,6 +5,7 @@ Counted is which errors a client swallowed, and what it healed. Knows no driver.
 
 from typing import Any
 
+from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._metrics import counter
 from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -42,12 +43,47 @@ REDIS_FAILURES = counter(
     ("client_id", "operation", "error"),
 )
 
+_LINES_EACH_SECOND = 100
+
+
+class FailureLines:
+    """Lets so many lines of a kind through each second.
+
+    A server that is away fails thousands of commands in one turn of the event loop, and a line for each would hold up the loop for seconds. Counters count all of them.
+
+    Args:
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, clock: Clock = monotonic) -> None:
+        self._clock = clock
+        self._seconds: dict[tuple[str, ...], tuple[float, int]] = {}
+
+    def take(self, *kind: str) -> int | None:
+        """How many of the kind had no line since the last that had one; ``None`` when this one gets none either."""
+        now = self._clock()
+        since, count = self._seconds.get(kind, (now, 0))
+        if now - since < 1.0:
+            self._seconds[kind] = since, count + 1
+            return 0 if count < _LINES_EACH_SECOND else None
+        self._seconds[kind] = now, 1
+        return max(0, count - _LINES_EACH_SECOND)
+
+
+_failure_lines = FailureLines()
+
 _redis_logger = create_service_logger("huleedu_service_libs.redis")
 
 
 def log_redis_failure(client_id: str, operation: str, error: Exception, **fields: Any) -> None:
     """Log and count an error that the caller gets; the text of a driver's error shows neither values nor the URL."""
-    REDIS_FAILURES.labels(client_id=client_id, operation=operation, error=type(error).__name__).inc()
+    kind = type(error).__name__
+    REDIS_FAILURES.labels(client_id=client_id, operation=operation, error=kind).inc()
+    without_line = _failure_lines.take(client_id, operation, kind)
+    if without_line is None:
+        return
+    if without_line:
+        fields["without_line"] = without_line
     _redis_logger.error(
         "redis_command_failed", client_id=client_id, operation=operation, error=error_text(error), **fields
     )

@@ -72,7 +72,7 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
     """One service's way to Redis. Replies are ``str``, never ``bytes``.
 
     Commands that tasks issue at the same time share a round trip; a command that is alone leaves at once.
-    Errors are logged once and raised. After a lost connection the next command connects anew, and a command
+    Errors are logged once (a flood of them in few lines) and raised. After a lost connection the next command connects anew, and a command
     whose reply got lost is sent again if that is safe; where it is not, the caller gets a `ReplyLostError`
     (``_redis_executor.commands`` has the table).
 
