@@ -370,3 +370,24 @@ async def test_full_buffers_pause_and_the_member_stays(
     await until(lambda: len(seen) == 60)
     assert sorted(seen) == list(range(60))
     assert consumer.status().paused == ()
+
+
+async def test_a_group_that_begins_at_the_end_finds_what_came_while_it_was_away(
+    make_consumer: MakeConsumer, kafka_topic: TopicFactory, send: Send
+) -> None:
+    """What is sent after start() has returned is read, though the consumer stops before it has seen any of it."""
+    topic = await kafka_topic(partitions=3)
+    await send(numbered(topic, 0, "k"))
+    seen: list[int] = []
+
+    async def handle(delivery: Delivery[Numbered]) -> None:
+        seen.append(delivery.data.number)
+
+    first, second = (make_consumer(topic, from_beginning=False) for _ in range(2))
+    for consumer in (first, second):
+        consumer.on(EVENT_TYPE, model=Numbered)(handle)
+    await first.start()
+    await first.stop()
+    await send(numbered(topic, 1, "k"))
+    await second.start()
+    await until(lambda: seen == [1])

@@ -56,8 +56,8 @@ class FakeDriver:
         self.positions = dict.fromkeys(log, 0)
         self.committed: dict[TopicPartition, int] = {}
         self.listener: Any = None
-        self.commit_errors: list[Exception] = []
-        self.poll_errors: list[Exception] = []
+        self.commit_errors: list[BaseException] = []
+        self.poll_errors: list[BaseException] = []
         self.start_error: Exception | None = None
         self.made = 0
         self.stopped = 0
@@ -558,3 +558,16 @@ def test_waiting_for_others_is_no_reason_to_restart() -> None:
     assert waits.alive()
     assert not replace(waits, rebalancing_s=301.0).alive()
     assert not replace(waits, rebalancing_s=None).alive()
+
+
+async def test_what_the_driver_cancels_ends_no_loop() -> None:
+    """A future that the driver cancels inside a poll or a commit is a failure of that call, and it is made again."""
+    driver = FakeDriver({P0: [record(P0, 0)]})
+    driver.poll_errors = [asyncio.CancelledError()]
+    driver.commit_errors = [asyncio.CancelledError()]
+
+    async def handle(delivery: Delivery[Numbered]) -> None: ...
+
+    async with consuming(driver, handle) as consumer:
+        await until(lambda: driver.committed == {P0: 1}, 5)
+        assert consumer.is_running

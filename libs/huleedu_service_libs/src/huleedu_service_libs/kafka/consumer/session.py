@@ -5,8 +5,8 @@ the driver's consumer by its methods alone.
 """
 
 import asyncio
-from collections.abc import Collection, Hashable, Iterable
-from typing import Any, cast
+from collections.abc import Awaitable, Collection, Hashable, Iterable
+from typing import Any, TypeVar, cast
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, error_text
@@ -22,6 +22,8 @@ from huleedu_service_libs.kafka.consumer.telling import names, status_of, stuck_
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Session"]
+
+_T = TypeVar("_T")
 
 _POLL_MS = 500
 _POLL_MS_WHEN_PARTLY_FULL = 20  # a partition that gets room in the meantime waits as long
@@ -121,7 +123,7 @@ class Session:
             await self._wait_for_room()
             return
         timeout_ms = _POLL_MS if plan.complete else _POLL_MS_WHEN_PARTLY_FULL
-        batch = await self.consumer.getmany(*plan.read, timeout_ms=timeout_ms, max_records=plan.most)
+        batch = await _not_cut_off(self.consumer.getmany(*plan.read, timeout_ms=timeout_ms, max_records=plan.most))
         self._last_poll = self._clock()
         self._take(batch)
 
@@ -192,7 +194,7 @@ class Session:
                 return
             try:
                 async with asyncio.timeout(_COMMIT_LIMIT_S):
-                    await self.consumer.commit(offsets)
+                    await _not_cut_off(self.consumer.commit(offsets))
             except Exception as error:  # noqa: BLE001  # the next commit covers it, or the records come again
                 self._note_trouble("commit", error)
                 return
@@ -309,3 +311,14 @@ class Session:
         self._troubles[operation] = f"{operation}: {error_text(error)}"
         self._metrics.swallowed(operation)
         logger.warning("consumer_trouble", operation=operation, group=self._config.group_id, **error_fields(error))
+
+
+async def _not_cut_off(call: Awaitable[_T]) -> _T:
+    """A call of the driver; one that is cancelled inside it, and not by us, has failed, and ends no loop of ours."""
+    try:
+        return await call
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        raise RuntimeError("The driver has cancelled its own work") from None
