@@ -376,7 +376,7 @@ async def test_a_group_that_begins_at_the_end_finds_what_came_while_it_was_away(
     make_consumer: MakeConsumer, kafka_topic: TopicFactory, send: Send
 ) -> None:
     """What is sent after start() has returned is read, though the consumer stops before it has seen any of it."""
-    topic = await kafka_topic(partitions=3)
+    topic = kafka_topic("late", partitions=3)
     await send(numbered(topic, 0, "k"))
     seen: list[int] = []
 
