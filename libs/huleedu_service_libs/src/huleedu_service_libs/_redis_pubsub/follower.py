@@ -16,6 +16,7 @@ from typing import Any, Self
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_pubsub.cursor import Cursor, HistoryGone, Page, account
+from huleedu_service_libs._redis_pubsub.ending import keeps_cancellation
 from huleedu_service_libs._redis_pubsub.history import History, NotificationHistory
 from huleedu_service_libs._redis_pubsub.metrics import Reports
 from huleedu_service_libs._redis_pubsub.subscription import Message, SubscriptionClosedError
@@ -148,10 +149,12 @@ class Follower:
         Raises:
             SubscriptionClosedError: The client was stopped, or the server refuses the channel.
         """
+        kept = keeps_cancellation()
         try:
             async with asyncio.timeout(timeout):
                 while not self._ready:
                     await self._look()
+                    kept()
         except TimeoutError:
             return None
         item = self._ready.popleft()

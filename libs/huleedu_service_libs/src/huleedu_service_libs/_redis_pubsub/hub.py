@@ -13,6 +13,7 @@ from typing import Any
 from huleedu_service_libs._client_metrics import note_redis_swallowed
 from huleedu_service_libs._clock import Clock, Sleep, monotonic, sleep
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._redis_pubsub.ending import end
 from huleedu_service_libs._redis_pubsub.feed import Feed
 from huleedu_service_libs._redis_pubsub.metrics import Reports
 from huleedu_service_libs._redis_pubsub.session import Session
@@ -187,8 +188,11 @@ class Hub:
     async def _retire(self) -> None:
         runner, self._runner, self._session = self._runner, None, None
         if runner is not None:
-            runner.cancel()
-            await asyncio.wait({runner}, timeout=self._config.clean_up_s)
+            try:
+                async with asyncio.timeout(self._config.clean_up_s):
+                    await end({runner})
+            except TimeoutError as error:
+                note_redis_swallowed(self._client_id, "retire", error)
 
     # --- the connection ---
 

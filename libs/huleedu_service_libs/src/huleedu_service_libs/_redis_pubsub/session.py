@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 
 from huleedu_service_libs._clock import Clock, Sleep
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._redis_pubsub.ending import end
 from huleedu_service_libs._redis_pubsub.feed import Command, Feed, Reply, Undecodable
 from huleedu_service_libs._redis_pubsub.settings import PubSubConfig
 from huleedu_service_libs._redis_pubsub.subscription import Message
@@ -87,9 +88,7 @@ class Session:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await end(tasks)
             self._end_farewells()
 
     def changed(self, channel: str) -> None:
