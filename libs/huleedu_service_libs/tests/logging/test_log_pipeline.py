@@ -1,11 +1,13 @@
 """What a line goes through: before configuration, into a full disk, with secrets in it, and from where it came."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,6 +17,7 @@ import structlog
 
 from huleedu_service_libs._log_pipeline import sink
 from huleedu_service_libs._log_pipeline.cleaning import clean_event, clean_into
+from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
 from huleedu_service_libs._log_pipeline.places import Places
 from huleedu_service_libs._redaction import RedactionPolicy, configure_redaction
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -23,11 +26,15 @@ LOGGER = create_service_logger("early")
 
 
 @pytest.fixture(autouse=True)
-def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> None:
+def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As a program that never called `configure_service_logging`."""
     monkeypatch.delenv("ENVIRONMENT", raising=False)
     monkeypatch.delenv("SERVICE_NAME", raising=False)
     structlog.reset_defaults()
+    earlier = threshold()
+    set_threshold(logging.NOTSET)
+    yield
+    set_threshold(earlier)
 
 
 def _fail_with_much_in_hand() -> None:
