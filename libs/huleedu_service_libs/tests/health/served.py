@@ -24,7 +24,7 @@ app = FastAPI(lifespan=lifespan)
 setup_health(app, health)
 
 
-@app.get("/work/{seconds}")
+@app.get("/lasting/{seconds}")
 async def work(seconds: float) -> dict[str, float]:
     """Take so long."""
     await _clock.sleep(seconds)

@@ -45,7 +45,7 @@ async def test_sigterm_under_uvicorn(server: tuple[str, asyncio.subprocess.Proce
     """The request in flight is answered and readiness is 503 meanwhile; a second signal does not wait."""
     url, process = server
     async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
-        in_flight = asyncio.create_task(http.get(f"{url}/work/1.0"))
+        in_flight = asyncio.create_task(http.get(f"{url}/lasting/1.0"))
         await asyncio.sleep(0.3)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
