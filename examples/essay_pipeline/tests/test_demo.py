@@ -463,6 +463,8 @@ async def gone(url: str) -> bool:
             await http.get(url)
         except httpx.ConnectError:
             return True
+        except httpx.TransportError:  # somebody who is just dying
+            return False
     return False
 
 
