@@ -116,3 +116,30 @@ async def test_a_handler_that_pauses_survives_a_series_of_losses(
         await asyncio.gather(deliver(create_test_message(event), event=event), return_exceptions=True)
     assert set(handler.effects.values()) == {1}
     assert len(handler.effects) >= 45
+
+
+async def test_a_claim_that_could_not_be_given_back_stands_in_nobodys_way(
+    client: RedisClient, proxy: FaultProxy, redis_prefix: str
+) -> None:
+    """An event whose handler failed while Redis was away is taken at its next delivery, not when the old claim has aged."""
+    config = IdempotencyConfig("svc", key_prefix=f"{redis_prefix}v2", in_progress="wait", wait_timeout_seconds=30)
+    runs = 0
+
+    @idempotent_consumer(client, config)
+    async def handle(_msg: Any, *, confirm_idempotency: Any) -> bool:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            proxy.refuse()
+            proxy.cut()
+            raise RuntimeError("Redis is away, and so is what the handler needs")
+        await confirm_idempotency()
+        return True
+
+    message = create_test_message("left")
+    with pytest.raises(RuntimeError):
+        await handle(message)
+    proxy.heal()
+    async with asyncio.timeout(20):
+        assert await handle(message) is True
+    assert runs == 2

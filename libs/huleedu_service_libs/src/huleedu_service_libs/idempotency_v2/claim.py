@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import orjson
 
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity
+from huleedu_service_libs.idempotency_v2.leftovers import leave, take_left
 from huleedu_service_libs.idempotency_v2.records import (
     DEFAULT_PROCESSING_TTL_SECONDS,
     IDEMPOTENCY_STATUS_COMPLETED,
@@ -113,6 +114,9 @@ class Claim:
         answer, self._told = self._told, None
         if answer is None:
             answer = await self._claim_by_script()
+        if isinstance(answer, str) and (left := take_left(self.key)) is not None and left in answer:
+            await self._run("delete", RELEASE, left)  # an earlier delivery here could not: Redis was away
+            answer = await self._claim_by_script()
         if answer is None:
             return False, await self.read()
         return answer == 1, answer if isinstance(answer, str) else None
@@ -169,7 +173,11 @@ class Claim:
 
     async def release(self) -> bool:
         """Give the event back; ``False`` when it is another's by now."""
-        answer = await self._run("delete", RELEASE, self.token)
+        try:
+            answer = await self._run("delete", RELEASE, self.token)
+        except StoreError:
+            leave(self.key, self.token)
+            raise
         if answer is None:
             await self._ask("delete", self._redis.delete_key, self.key)
             return True
@@ -206,6 +214,8 @@ class Claim:
                 await self._scripts.settled(limit_seconds)
                 await (self.confirm(ttl_seconds) if processed else self.release())
         except (StoreError, TimeoutError):
+            if not processed:
+                leave(self.key, self.token)
             return False
         return True
 
