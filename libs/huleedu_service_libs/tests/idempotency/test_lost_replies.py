@@ -143,3 +143,32 @@ async def test_a_claim_that_could_not_be_given_back_stands_in_nobodys_way(
     async with asyncio.timeout(20):
         assert await handle(message) is True
     assert runs == 2
+
+
+async def test_what_failed_again_and_again_during_an_outage_stands_in_nobodys_way(
+    client: RedisClient, proxy: FaultProxy, redis_prefix: str
+) -> None:
+    """Deliveries that failed while Redis was away, unprotected, do not make one forget the claim of before the outage."""
+    config = IdempotencyConfig("svc", key_prefix=f"{redis_prefix}v2", in_progress="wait", wait_timeout_seconds=30)
+    runs = 0
+
+    @idempotent_consumer(client, config)
+    async def handle(_msg: Any, *, confirm_idempotency: Any) -> bool:
+        nonlocal runs
+        runs += 1
+        if runs == 1:
+            proxy.refuse()
+            proxy.cut()
+        if runs <= 4:
+            raise RuntimeError("Redis is away, and so is what the handler needs")
+        await confirm_idempotency()
+        return True
+
+    message = create_test_message("left again")
+    for _ in range(4):
+        with pytest.raises(RuntimeError):
+            await handle(message)
+    proxy.heal()
+    async with asyncio.timeout(20):
+        assert await handle(message) is True
+    assert runs == 5

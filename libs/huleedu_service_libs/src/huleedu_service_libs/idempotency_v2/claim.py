@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import orjson
 
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity
-from huleedu_service_libs.idempotency_v2.leftovers import leave, take_left
+from huleedu_service_libs.idempotency_v2.leftovers import forget, leave, left_under
 from huleedu_service_libs.idempotency_v2.records import (
     DEFAULT_PROCESSING_TTL_SECONDS,
     IDEMPOTENCY_STATUS_COMPLETED,
@@ -114,11 +114,12 @@ class Claim:
         answer, self._told = self._told, None
         if answer is None:
             answer = await self._claim_by_script()
-        if isinstance(answer, str) and (left := take_left(self.key)) is not None and left in answer:
+        if isinstance(answer, str) and (left := left_under(self.key, answer)) is not None:
             await self._run("delete", RELEASE, left)  # an earlier delivery here could not: Redis was away
             answer = await self._claim_by_script()
         if answer is None:
             return False, await self.read()
+        forget(self.key)
         return answer == 1, answer if isinstance(answer, str) else None
 
     def asks_to_claim(self) -> tuple[str, str, int]:
