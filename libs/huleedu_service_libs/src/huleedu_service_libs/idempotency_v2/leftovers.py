@@ -8,7 +8,7 @@ and again during an outage may leave many tokens, of which Redis holds at most o
 
 from collections import OrderedDict
 
-__all__ = ["forget", "left_under", "leave"]
+__all__ = ["forget", "leave", "left_under"]
 
 _MOST_KEYS = 10_000  # the oldest is forgotten; its event waits for the claim to age, as after a crash
 _MOST_TOKENS = 100  # of one key; the first are the likeliest to have reached Redis, and stay
