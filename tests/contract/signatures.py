@@ -2,6 +2,7 @@
 
 A line is ``async module:Class.method(parameters)``, ``def module:function(parameters)`` or ``class module:Class(parameters)``;
 the module is named below the package. ``...`` as a default means: optional, and its value is checked elsewhere.
+A line ``[2.1-bus-signatures]`` is the id of the row that the signatures below it belong to.
 """
 
 import ast
@@ -12,6 +13,9 @@ from datetime import timedelta
 from enum import Enum
 from inspect import Parameter
 from typing import Any
+
+import pytest
+from _pytest.mark import ParameterSet
 
 from tests.contract.report import REPORT
 
@@ -43,9 +47,14 @@ class Wanted:
         return [*_of_form(self.form, thing), *_of_parameters(_parse(self.parameters), ours)]
 
 
-def lines(section: str, table: str) -> list[Wanted]:
-    """The lines of a section's table; the report says how many there are."""
-    found = [_line(line.strip()) for line in table.splitlines() if line.strip()]
+def lines(section: str, table: str) -> list[ParameterSet]:
+    """The lines of a section's table, each claiming the row it stands under; the report says how many there are."""
+    row, found = "", []
+    for line in filter(None, map(str.strip, table.splitlines())):
+        if line.startswith("["):
+            row = line.strip("[]")
+            continue
+        found.append(pytest.param(_line(line), marks=[pytest.mark.contract(row)] if row else []))
     REPORT.add(f"section {section}: {len(found)} signatures")
     return found
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.contract.signatures import Wanted, _of_form, _of_parameters, _parse
+from tests.contract.report import REPORT
+from tests.contract.signatures import Wanted, _of_form, _of_parameters, _parse, lines
 
 
 async def _ours(topic: str, key: str | None = None, *, extra: int = 1) -> None:
@@ -47,3 +48,11 @@ def test_async_and_plain_are_told_apart() -> None:
     """A coroutine function is no plain one, nor the other way round."""
     assert (_of_form("async", _ours), _of_form("def", _ours)) == ([], ["is async, not def"])
     assert _of_form("class", Wanted) == []
+
+
+def test_a_signature_claims_the_row_it_stands_under() -> None:
+    """Lines before the first heading claim nothing; a heading holds until the next."""
+    found = lines("test", "def a:b()\n[2.1-x]\ndef a:c()\nasync a:d()")
+    REPORT.discard("section test: 3 signatures")
+    assert [[mark.args for mark in one.marks] for one in found] == [[], [("2.1-x",)], [("2.1-x",)]]
+    assert str(found[1].values[0]) == "a:c"
