@@ -35,7 +35,7 @@ def test_signature(wanted: Wanted) -> None:
 class _TenSecondsAgo(datetime):
     """A time that is ten seconds away from whatever it is compared with, to the microsecond."""
 
-    def __rsub__(self, other: Any) -> timedelta:  # type: ignore[override]
+    def __rsub__(self, other: Any) -> timedelta:
         return timedelta(seconds=10)
 
 
