@@ -68,6 +68,10 @@ test: lint type ## everything: lint, types, import contracts, unit, property, co
 contract: setup ## what the services rely on: names, signatures, formats, the defects that must not return
 	@$(BIN)/python -m pytest tests/contract -q
 
+.PHONY: house
+house: setup ## figures of the house: long modules and functions, exports that nobody needs, unused code
+	@$(BIN)/python scripts/house.py
+
 .venv-bench/installed: requirements/dev.txt requirements/bench.txt requirements/uv.txt .venv/installed
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@echo "bench: installing the peers into .venv-bench"

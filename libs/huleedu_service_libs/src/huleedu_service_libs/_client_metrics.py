@@ -13,8 +13,6 @@ from huleedu_service_libs.logging_utils import create_service_logger
 __all__ = [
     "KAFKA_REBUILDS",
     "KAFKA_SWALLOWED",
-    "REDIS_FAILURES",
-    "REDIS_SWALLOWED",
     "log_redis_failure",
     "note_redis_swallowed",
 ]
@@ -31,13 +29,13 @@ KAFKA_REBUILDS = counter(
     ("client_id", "reason"),
 )
 
-REDIS_SWALLOWED = counter(
+_SWALLOWED = counter(
     "huleedu_redis_client_swallowed_errors_total",
     "Errors that the Redis client logged and did not raise",
     ("client_id", "operation"),
 )
 
-REDIS_FAILURES = counter(
+_FAILURES = counter(
     "huleedu_redis_client_errors_total",
     "Errors that callers of the Redis client got, by the kind of error.",
     ("client_id", "operation", "error"),
@@ -78,7 +76,7 @@ _redis_logger = create_service_logger("huleedu_service_libs.redis")
 def log_redis_failure(client_id: str, operation: str, error: Exception, **fields: Any) -> None:
     """Log and count an error that the caller gets; the text of a driver's error shows neither values nor the URL."""
     kind = type(error).__name__
-    REDIS_FAILURES.labels(client_id=client_id, operation=operation, error=kind).inc()
+    _FAILURES.labels(client_id=client_id, operation=operation, error=kind).inc()
     without_line = _failure_lines.take(client_id, operation, kind)
     if without_line is None:
         return
@@ -91,7 +89,7 @@ def log_redis_failure(client_id: str, operation: str, error: Exception, **fields
 
 def note_redis_swallowed(client_id: str, operation: str, error: Exception, **fields: Any) -> None:
     """Log and count an error that nobody gets."""
-    REDIS_SWALLOWED.labels(client_id=client_id, operation=operation).inc()
+    _SWALLOWED.labels(client_id=client_id, operation=operation).inc()
     _redis_logger.warning(
         "redis_error_swallowed", client_id=client_id, operation=operation, error=error_text(error), **fields
     )

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text, redact_within
 
-__all__ = ["flat_entries", "flat_entry", "plain", "plain_entry", "plain_text", "redacted_field", "secrets_within"]
+__all__ = ["flat_entries", "flat_entry", "plain", "plain_text", "redacted_field", "secrets_within"]
 
 _DEPTH = 8
 _NODES = 2_000  # of one value, in all

@@ -25,7 +25,7 @@ with requires_extra("redis", module=__name__):
     from redis.exceptions import ReadOnlyError, RedisError, ResponseError
     from redis.maint_notifications import MaintNotificationsConfig
 
-__all__ = ["Endpoint", "Patience", "PrimaryUnknownError"]
+__all__ = ["Endpoint", "Patience"]
 
 _Made = TypeVar("_Made", bound=ConnectionPool)
 _SENTINEL_PARAMETERS = ("sentinel_username", "sentinel_password")

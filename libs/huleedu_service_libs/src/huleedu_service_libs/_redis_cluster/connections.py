@@ -25,7 +25,7 @@ with requires_extra("redis", module=__name__):
     from redis.backoff import NoBackoff
     from redis.exceptions import MovedError
 
-__all__ = ["ClusterClient", "ClusterConnections", "Transactions", "open_redis"]
+__all__ = ["Transactions", "open_redis"]
 
 
 class ClusterClient(RedisCluster):

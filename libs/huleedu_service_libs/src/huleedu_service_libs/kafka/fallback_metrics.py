@@ -2,9 +2,9 @@
 
 from huleedu_service_libs._metrics import counter
 
-__all__ = ["FALLBACK_MESSAGES", "count_fate"]
+__all__ = ["count_fate"]
 
-FALLBACK_MESSAGES = counter(
+_MESSAGES = counter(
     "huleedu_kafka_fallback_messages_total",
     "Messages of resilient publishers: queued, sent, dropped, handed over, spilled, unsent; errors of spill and recovery",
     ("client_id", "fate"),
@@ -13,4 +13,4 @@ FALLBACK_MESSAGES = counter(
 
 def count_fate(client: object, fate: str, number: int = 1) -> None:
     """Count messages of the publisher whose bus is ``client``."""
-    FALLBACK_MESSAGES.labels(client_id=str(getattr(client, "client_id", "")), fate=fate).inc(number)
+    _MESSAGES.labels(client_id=str(getattr(client, "client_id", "")), fate=fate).inc(number)

@@ -16,9 +16,9 @@ from sqlalchemy.dialects import postgresql
 
 from huleedu_service_libs.outbox.models import EventOutbox
 
-__all__ = ["AUDIT_TABLE", "create_audit_table", "create_outbox_table", "drop_audit_table", "drop_outbox_table"]
+__all__ = ["create_audit_table", "create_outbox_table", "drop_audit_table", "drop_outbox_table"]
 
-AUDIT_TABLE = "outbox_audit"
+_AUDIT_TABLE = "outbox_audit"
 
 
 class MigrationOperations(Protocol):
@@ -84,7 +84,7 @@ def create_audit_table(op: MigrationOperations) -> None:
         op: ``alembic.op``, inside ``upgrade()``.
     """
     op.create_table(
-        AUDIT_TABLE,
+        _AUDIT_TABLE,
         sa.Column("id", postgresql.UUID(as_uuid=True), nullable=False, comment="Identity of the run"),
         sa.Column("at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("action", sa.String(50), nullable=False, comment="What was done, as redrive:in-place"),
@@ -103,7 +103,7 @@ def drop_audit_table(op: MigrationOperations) -> None:
     Args:
         op: ``alembic.op``, inside ``downgrade()``.
     """
-    op.drop_table(AUDIT_TABLE)
+    op.drop_table(_AUDIT_TABLE)
 
 
 def _column_as_it_is(column: sa.Column[Any]) -> sa.Column[Any]:

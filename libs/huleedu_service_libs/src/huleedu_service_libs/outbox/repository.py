@@ -22,9 +22,9 @@ from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.protocols import OutboxBatchStore, OutboxEvent
 from huleedu_service_libs.outbox.writers import WriterGate
 
-__all__ = ["MAX_ERROR_LENGTH", "PostgreSQLOutboxRepository"]
+__all__ = ["PostgreSQLOutboxRepository"]
 
-MAX_ERROR_LENGTH = 1000  # characters of an error that are stored
+_MAX_ERROR_LENGTH = 1000  # characters of an error that are stored
 
 
 class PostgreSQLOutboxRepository:
@@ -123,7 +123,7 @@ class PostgreSQLOutboxRepository:
 
     async def mark_event_failed(self, event_id: UUID, error: str) -> None:
         """Note the error of an event that is given up; it stays unpublished."""
-        await self._update(event_id, last_error=error[:MAX_ERROR_LENGTH])
+        await self._update(event_id, last_error=error[:_MAX_ERROR_LENGTH])
 
     async def increment_retry_count(self, event_id: UUID, error: str) -> None:
         """Count a failed attempt and note its error."""
@@ -136,7 +136,7 @@ class PostgreSQLOutboxRepository:
             await session.execute(
                 update(EventOutbox)
                 .where(EventOutbox.id == event_id)
-                .values(retry_count=attempts + 1, last_error=error[:MAX_ERROR_LENGTH])
+                .values(retry_count=attempts + 1, last_error=error[:_MAX_ERROR_LENGTH])
             )
             await session.commit()
 
@@ -157,7 +157,7 @@ class PostgreSQLOutboxRepository:
         limit = strict_order_limit_seconds
         gate = None if limit is None else WriterGate(service_name=self.service_name, limit_seconds=limit)
         return PostgreSQLBatchStore(
-            self.engine, service_name=self.service_name, max_error_length=MAX_ERROR_LENGTH, gate=gate
+            self.engine, service_name=self.service_name, max_error_length=_MAX_ERROR_LENGTH, gate=gate
         )
 
     async def _update(self, event_id: UUID, **values: Any) -> None:

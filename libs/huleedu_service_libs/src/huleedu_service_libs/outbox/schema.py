@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.catalogue import ColumnFacts, TableFacts, read_table_facts, zone_is_utc
 
-__all__ = ["Finding", "OutboxSchemaError", "SchemaReport", "check_schema", "judge_schema", "require_schema"]
+__all__ = ["Finding", "OutboxSchemaError", "SchemaReport", "check_schema", "require_schema"]
 
 logger = create_service_logger("huleedu.outbox.schema")
 
@@ -105,7 +105,7 @@ async def check_schema(engine: AsyncEngine, *, timeout_seconds: float = 10.0) ->
         sqlalchemy.exc.SQLAlchemyError: It is out of reach.
     """
     async with asyncio.timeout(timeout_seconds), engine.connect() as connection:
-        return judge_schema(await read_table_facts(connection))
+        return _judge(await read_table_facts(connection))
 
 
 async def require_schema(engine: AsyncEngine, *, timeout_seconds: float = 10.0) -> SchemaReport:
@@ -128,7 +128,7 @@ def log_findings(report: SchemaReport) -> None:
         log("outbox_schema_finding", severity=one.severity, subject=one.subject, problem=one.problem, fix=one.fix)
 
 
-def judge_schema(facts: TableFacts | None) -> SchemaReport:
+def _judge(facts: TableFacts | None) -> SchemaReport:
     """What is missing or unfit; pure."""
     if facts is None:
         missing = _fault(

@@ -15,7 +15,7 @@ from huleedu_service_libs.observability import get_tracer
 from huleedu_service_libs.observability.recording import record_exception_once
 from huleedu_service_libs.resilience.machine import StateMachine
 
-__all__ = ["CallSpans", "name_of"]
+__all__ = ["CallSpans"]
 
 LOOK_EVERY_SECONDS = 1.0
 
@@ -61,7 +61,7 @@ class CallSpans:
         """Run ``func`` in a span ``circuit_breaker.<circuit>.<function>``."""
         machine = self._machine
         with self.tracer.start_as_current_span(
-            f"circuit_breaker.{machine.name}.{name_of(func)}", record_exception=False, set_status_on_exception=False
+            f"circuit_breaker.{machine.name}.{_name_of(func)}", record_exception=False, set_status_on_exception=False
         ) as span:
             span.set_attribute("circuit.name", machine.name)
             span.set_attribute("circuit.state", machine.state.value)
@@ -87,9 +87,9 @@ class CallSpans:
             trace.get_current_span().set_attribute("circuit.blocked", True)  # noqa: FBT003  # OpenTelemetry's signature
 
 
-def name_of(func: Any) -> str:
+def _name_of(func: Any) -> str:
     """A name for anything that can be called."""
     name = getattr(func, "__name__", None)
     if isinstance(name, str):
         return name
-    return name_of(func.func) if isinstance(func, partial) else type(func).__name__
+    return _name_of(func.func) if isinstance(func, partial) else type(func).__name__

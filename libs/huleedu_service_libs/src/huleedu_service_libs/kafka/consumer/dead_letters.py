@@ -6,7 +6,6 @@
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
@@ -58,10 +57,6 @@ class DeadLetter:
     group: str
     offset: int
     partition: int
-
-    def failed_before(self, moment: datetime) -> bool:
-        """Whether it failed before a moment."""
-        return bool(self.failed_at) and datetime.fromisoformat(self.failed_at) < moment
 
     @property
     def place(self) -> str:

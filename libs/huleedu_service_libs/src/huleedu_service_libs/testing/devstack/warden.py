@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Warden", "identity"]
+__all__ = ["identity"]
 
 RECORD = "warden.json"
 _LOOK_AT_OWNER_S = 0.5
@@ -63,7 +63,7 @@ def identity(pid: int) -> str | None:
     return f"{boot}:{fields[19]}"
 
 
-class Warden:
+class _Warden:
     """Start processes on request; end all of them at the end.
 
     Args:
@@ -200,7 +200,7 @@ def _main() -> None:
     # Handlers that do nothing rather than SIG_IGN: the latter would be inherited by the servers.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
-    Warden(Path(sys.argv[1])).serve()
+    _Warden(Path(sys.argv[1])).serve()
 
 
 if __name__ == "__main__":

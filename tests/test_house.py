@@ -1,0 +1,87 @@
+"""The house keeps to its norms, so that it stays one that people like to read."""
+
+import importlib.util
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent / "scripts/house.py"
+
+
+def _load() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("house", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["house"] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+house = _load()
+
+
+@pytest.fixture(scope="module")
+def ours() -> Any:
+    """The house as it stands."""
+    return house.read()
+
+
+def test_functions_are_short(ours: Any) -> None:
+    """Half of all functions fit into ten lines of code."""
+    assert statistics.median(ours.function_lengths()) <= house.MEDIAN_FUNCTION
+
+
+def test_modules_are_short(ours: Any) -> None:
+    """Nine of ten modules fit into 250 lines, and none that people wrote is much longer."""
+    assert ours.share_of_modules() >= house.SHARE_OF_MODULES
+    assert [str(one.path) for one in house.longer_than(house.LONGEST_MODULE, ours.modules)] == []
+
+
+def test_nothing_is_exported_that_nobody_needs(ours: Any) -> None:
+    """Every exported name is said by another file, or by a signature that callers see."""
+    assert list(ours.needless()) == []
+
+
+def test_nothing_is_defined_that_nobody_uses(ours: Any) -> None:
+    """Every function, method, class and constant is named somewhere else, or handed to somebody by a decorator."""
+    assert list(ours.unused()) == []
+
+
+def test_what_it_finds(tmp_path: Path) -> None:
+    """A needless export and an unused method are found, one in a signature or used elsewhere is not; docstrings are no code."""
+    package = tmp_path / "libs/some/src/some"
+    package.mkdir(parents=True)
+    (package / "made.py").write_text(
+        '''"""Doc."""
+
+__all__ = ["Lonely", "Needed", "Shown", "make"]
+
+
+class Lonely:
+    def never(self) -> None:
+        """Long
+        docstring."""
+        return None  # said once
+
+
+class Shown: ...
+
+
+class Needed: ...
+
+
+def make() -> Shown:
+    return Shown()
+'''
+    )
+    (tmp_path / "page.md").write_text("Call `make`, give it `Needed`.")
+    (tmp_path / "README.md").write_text("Call `make`, give it `Needed`.")
+    found = house.read(tmp_path)
+    assert list(found.needless()) == ["libs/some/src/some/made.py: Lonely"]
+    assert list(found.unused()) == ["libs/some/src/some/made.py: never"]
+    assert sorted(found.modules[0].functions()) == [("make", 2), ("never", 2)]
