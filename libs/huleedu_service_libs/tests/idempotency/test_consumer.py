@@ -690,6 +690,52 @@ async def test_claim_is_renewed_while_the_handler_runs(time: FakeTime) -> None:
     assert json.loads(redis.values[KEY][0])["started_at"] == pytest.approx(time.seconds - 1000, abs=200)
 
 
+async def test_a_short_claim_is_renewed_more_often(time: FakeTime) -> None:
+    """With `processing_ttl` of 9 s the claim lives for 9 s and is renewed every 3 s while its handler runs."""
+    redis = ScriptedRedis(time)
+    renewed = asyncio.Event()
+    redis.time.on_sleep = lambda: renewed.set() if len(time.slept) == 10 else None
+
+    async def handler(_msg: Any, *, confirm_idempotency: Any) -> None:
+        await renewed.wait()
+        assert time.seconds < redis.values[KEY][1] <= time.seconds + 9
+        await confirm_idempotency()
+
+    async def sleep(seconds: float) -> None:
+        await time.sleep(seconds)
+        await asyncio.sleep(0)
+
+    config = IdempotencyConfig("svc", processing_ttl=9)
+    await idempotent_consumer(redis.port(), config, now=time.now, clock=time.clock, sleep=sleep)(handler)(EVENT)
+    assert set(time.slept) == {3.0}
+
+
+async def test_the_claim_of_a_dead_worker_ends_when_the_configuration_says(time: FakeTime) -> None:
+    """Who waits for the event of a worker that died gets it after `processing_ttl`, not after 300 s."""
+    redis = ScriptedRedis(time)
+    dying = Bench(redis, processing_ttl=9)
+    dying.error = asyncio.CancelledError()  # keeps its claim, as a death does
+    with pytest.raises(asyncio.CancelledError):
+        await dying.deliver(EVENT)
+    began, waiting = time.seconds, Bench(redis, in_progress="wait", processing_ttl=9)
+    assert await waiting.deliver(EVENT) is True
+    assert 8 <= time.seconds - began <= 11
+
+
+async def test_a_client_that_cannot_renew_claims_for_300_s(time: FakeTime) -> None:
+    """Without scripts a claim cannot be renewed, so `processing_ttl` must not cut a long handler's claim short."""
+    redis = FakeRedis(time)
+    await Bench(redis, processing_ttl=9).deliver(EVENT)
+    assert ("set_if_not_exists", KEY, ANY, 300) in redis.calls
+
+
+@pytest.mark.parametrize("seconds", [1, 301])
+def test_processing_ttl_has_limits(seconds: int) -> None:
+    """Too short to renew, or longer than other releases wait, is refused by name."""
+    with pytest.raises(ValueError, match=f"processing_ttl must be from 2 to 300 s, got {seconds}"):
+        IdempotencyConfig("svc", processing_ttl=seconds)
+
+
 async def test_renewal_stops_with_the_handler(time: FakeTime) -> None:
     """No task outlives the delivery, however the handler ends."""
     redis = ScriptedRedis(time)

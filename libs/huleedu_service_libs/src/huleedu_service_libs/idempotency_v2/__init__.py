@@ -65,7 +65,7 @@ def idempotent_consumer(
 
     The handler is called with the keyword ``confirm_idempotency`` and awaits it after its own
     commit. A handler that raises gives the event back; one that is cancelled, or returns without
-    confirming, keeps it claimed for 300 s, after which a redelivery runs.
+    confirming, keeps it claimed for ``processing_ttl`` (300 s), after which a redelivery runs.
 
     Args:
         redis_client: Keeps claims; only ``get``, ``set_if_not_exists``, ``setex`` and

@@ -61,6 +61,7 @@ class Claim:
         identity: The event.
         now: Seconds since the epoch.
         timeout_seconds: How long one call of Redis may take.
+        ttl_seconds: Life of the claim without renewal, where it can be renewed.
 
     Attributes:
         key: As given.
@@ -79,6 +80,7 @@ class Claim:
         identity: EventIdentity,
         now: Callable[[], float],
         timeout_seconds: float,
+        ttl_seconds: int = DEFAULT_PROCESSING_TTL_SECONDS,
     ) -> None:
         self.key = key
         self.token = new_token()
@@ -88,6 +90,7 @@ class Claim:
         self._scripts = scripts
         self._now = now
         self._timeout_seconds = timeout_seconds
+        self._ttl_seconds = ttl_seconds
         self._started_at = now()
         self._told: int | str | None = None
         self._about = {
@@ -125,7 +128,7 @@ class Claim:
     def asks_to_claim(self) -> tuple[str, str, int]:
         """The arguments of `CLAIM`, for whoever claims many at once; until `tell` the claim may exist."""
         self.uncertain = True
-        return self.token, self._processing_record(), DEFAULT_PROCESSING_TTL_SECONDS
+        return self.token, self._processing_record(), self._ttl_seconds
 
     def tell(self, answer: int | str | None) -> None:
         """What `CLAIM` said of this one: the next `open` returns it. Without it, `open` asks."""
@@ -162,7 +165,7 @@ class Claim:
     async def _claim_by_script(self) -> int | str | None:
         record = self._processing_record()
         try:
-            return await self._run("claim", CLAIM, self.token, record, DEFAULT_PROCESSING_TTL_SECONDS)
+            return await self._run("claim", CLAIM, self.token, record, self._ttl_seconds)
         except StoreError:
             self.uncertain = True
             raise
@@ -191,7 +194,7 @@ class Claim:
         of a claim by it.
         """
         record = self._processing_record()
-        return await self._run("renew", RENEW, self.token, record, DEFAULT_PROCESSING_TTL_SECONDS) == 1
+        return await self._run("renew", RENEW, self.token, record, self._ttl_seconds) == 1
 
     async def confirm(self, ttl_seconds: int) -> bool:
         """Record that the event is processed; ``False`` when another holds the claim by now."""

@@ -72,7 +72,7 @@ class Consumer:
         self._claimer = Claimer(config, self._tally, now=now, clock=clock, sleep=sleep)
         self._now = now
         self._clock = clock
-        self._renewals = Renewals(sleep)
+        self._renewals = Renewals(sleep, ttl_seconds=config.processing_ttl)
 
     def _epoch(self) -> float:
         return self._now().timestamp()
@@ -123,6 +123,7 @@ class Consumer:
             identity=identity,
             now=self._epoch,
             timeout_seconds=self._redis_timeout_seconds,
+            ttl_seconds=config.processing_ttl,
         )
         return Delivery(msg=msg, identity=identity, claim=claim, service=config.service_name)
 

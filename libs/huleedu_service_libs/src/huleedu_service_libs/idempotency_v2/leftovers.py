@@ -11,7 +11,7 @@ from collections import OrderedDict
 __all__ = ["forget", "leave", "left_under"]
 
 _MOST_KEYS = 10_000  # the oldest is forgotten; its event waits for the claim to age, as after a crash
-_MOST_TOKENS = 100  # of one key; the first are the likeliest to have reached Redis, and stay
+_MOST_TOKENS = 32  # of one key; those of the begin and of the end of an outage may have reached Redis, and stay
 
 _left: "OrderedDict[str, list[str]]" = OrderedDict()
 
@@ -20,8 +20,10 @@ def leave(key: str, token: str) -> None:
     """The claim under ``key`` may still stand, and its work is over."""
     tokens = _left.setdefault(key, [])
     _left.move_to_end(key)
-    if token not in tokens and len(tokens) < _MOST_TOKENS:
+    if token not in tokens:
         tokens.append(token)
+    if len(tokens) > _MOST_TOKENS:
+        del tokens[_MOST_TOKENS // 2]
     while len(_left) > _MOST_KEYS:
         _left.popitem(last=False)
 

@@ -54,6 +54,7 @@ _POLICIES = ("skip", "wait", "raise")
 
 UnconfirmedPolicy = Literal["keep", "release"]
 _UNCONFIRMED = ("keep", "release")
+_SHORTEST_PROCESSING_TTL = 2
 
 
 class IdempotencyConfig:
@@ -74,10 +75,14 @@ class IdempotencyConfig:
         store_down: What becomes of an event while Redis does not answer. ``process`` runs the handler
             unprotected; ``pause`` and ``dead-letter`` raise `StoreDownError`, and the handler does not run.
         unconfirmed: What becomes of the claim of a handler that returns without confirming. ``keep``
-            leaves it for 300 s, ``release`` gives the event back at once, so that the next delivery runs.
+            leaves it for ``processing_ttl``, ``release`` gives the event back at once, so that the next delivery runs.
+        processing_ttl: Seconds after which the claim of a worker that has died is free: so long its event waits.
+            Three times in it the claim of a running handler is renewed; a process whose event loop stands still for
+            longer loses its claims. Clients that cannot run scripts cannot renew: with them it is 300 s.
 
     Raises:
-        ValueError: Unknown ``in_progress``, ``store_down`` or ``unconfirmed``, or a time that is not positive.
+        ValueError: Unknown ``in_progress``, ``store_down`` or ``unconfirmed``, a time that is not positive, or a
+            ``processing_ttl`` outside 2 to 300.
     """
 
     def __init__(
@@ -92,6 +97,7 @@ class IdempotencyConfig:
         wait_timeout_seconds: float = DEFAULT_WAIT_TIMEOUT_SECONDS,
         store_down: StoreDownPolicy = "process",
         unconfirmed: UnconfirmedPolicy = "keep",
+        processing_ttl: int = DEFAULT_PROCESSING_TTL_SECONDS,
     ) -> None:
         if in_progress not in _POLICIES:
             raise ValueError(f"in_progress must be one of {', '.join(_POLICIES)}, got {in_progress!r}")
@@ -100,6 +106,11 @@ class IdempotencyConfig:
             raise ValueError(f"unconfirmed must be one of {', '.join(_UNCONFIRMED)}, got {unconfirmed!r}")
         if wait_timeout_seconds <= 0:
             raise ValueError(f"wait_timeout_seconds must be positive, got {wait_timeout_seconds!r}")
+        if not _SHORTEST_PROCESSING_TTL <= processing_ttl <= DEFAULT_PROCESSING_TTL_SECONDS:
+            raise ValueError(
+                f"processing_ttl must be from {_SHORTEST_PROCESSING_TTL} to {DEFAULT_PROCESSING_TTL_SECONDS} s, got "
+                f"{processing_ttl!r}: readers of other releases take a claim of {DEFAULT_PROCESSING_TTL_SECONDS} s for dead"
+            )
         self.service_name = service_name
         self.event_type_ttls = event_type_ttls or dict(DEFAULT_EVENT_TYPE_TTLS)
         self.default_ttl = default_ttl
@@ -109,6 +120,7 @@ class IdempotencyConfig:
         self.wait_timeout_seconds = wait_timeout_seconds
         self.store_down: StoreDownPolicy = store_down
         self.unconfirmed: UnconfirmedPolicy = unconfirmed
+        self.processing_ttl = processing_ttl
 
     def get_ttl_for_event_type(self, event_type: str) -> int:
         """Seconds for which a processed event of this type is remembered."""

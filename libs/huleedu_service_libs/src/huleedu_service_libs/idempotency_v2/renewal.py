@@ -9,25 +9,25 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 
 from huleedu_service_libs import _clock
-from huleedu_service_libs.idempotency_v2.records import DEFAULT_PROCESSING_TTL_SECONDS
-
 __all__ = ["Renewals"]
 
-_INTERVAL_SECONDS = DEFAULT_PROCESSING_TTL_SECONDS / 3
+_RENEWALS_IN_A_LIFE = 3
 
 
 class Renewals:
-    """Renews what is held, every 100 s; while nothing is held nothing runs.
+    """Renews what is held, three times in a claim's life; while nothing is held nothing runs.
 
     A renewal that is under way when its claim is dropped may come after confirmation or release;
     it finds its token no longer and changes nothing.
 
     Args:
         sleep: Waits.
+        ttl_seconds: Life of a claim that is not renewed.
     """
 
-    def __init__(self, sleep: _clock.Sleep) -> None:
+    def __init__(self, sleep: _clock.Sleep, *, ttl_seconds: float) -> None:
         self._sleep = sleep
+        self._interval_seconds = ttl_seconds / _RENEWALS_IN_A_LIFE
         self._held: dict[Hashable, Callable[[], Awaitable[bool]]] = {}
         self._task: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -61,7 +61,7 @@ class Renewals:
     async def _run(self) -> None:
         me = asyncio.current_task()
         while True:
-            await self._sleep(_INTERVAL_SECONDS)
+            await self._sleep(self._interval_seconds)
             if self._task is not me:  # a driver may lose a cancellation that comes with a reply
                 return
             held = list(self._held.items())
