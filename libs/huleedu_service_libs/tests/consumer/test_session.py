@@ -537,6 +537,25 @@ async def test_lag_of_what_is_gone_is_nobodys() -> None:
     assert found == [4, 0]
 
 
+async def test_two_consumers_of_one_group_in_one_process_share_the_gauges() -> None:
+    """Gauges are the sum over the members in the process; one that stops takes only its own share away."""
+    group = "two-in-one-process"
+    one, two = ConsumerMetrics(group), ConsumerMetrics(group)
+    one.levels(in_flight=3, buffered=30, paused=1, stuck=0)
+    two.levels(in_flight=4, buffered=40, paused=0, stuck=2)
+    one.lags({"t": 5})
+    two.lags({"t": 7})
+
+    def value(name: str, **labels: str) -> float | None:
+        return REGISTRY.get_sample_value(f"huleedu_consumer_{name}", {"group": group, **labels})
+
+    assert (value("in_flight"), value("buffered_records"), value("stuck_partitions")) == (7, 70, 2)
+    assert (value("paused_partitions"), value("lag_records", topic="t")) == (1, 12)
+    two.levels(in_flight=0, buffered=0, paused=0, stuck=0)
+    two.lags({})
+    assert (value("in_flight"), value("lag_records", topic="t")) == (3, 5)
+
+
 async def test_a_driver_that_cannot_be_replaced_is_told() -> None:
     """While no connection can be made, the status says why, and that the loop is alive."""
     driver = FakeDriver({P0: []})

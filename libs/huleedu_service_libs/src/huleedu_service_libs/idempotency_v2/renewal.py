@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 
 from huleedu_service_libs import _clock
+
 __all__ = ["Renewals"]
 
 _RENEWALS_IN_A_LIFE = 3

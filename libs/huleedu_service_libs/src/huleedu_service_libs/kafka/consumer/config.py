@@ -106,8 +106,10 @@ class ConsumerConfig:
         max_poll_interval_s: Seconds without poll after which the member leaves; pausing keeps polling.
         isolation_level: Whether records of open and aborted transactions are seen.
         from_beginning: Where a new group begins: with the oldest record, or with those to come.
-        static_id: ``group.instance.id``: a restart within the session time-out moves no partition. Two
-            members with the same one fence each other.
+        static_id: ``group.instance.id``, a name that survives the restart of the process and that no other has, such as
+            that of a pod in a StatefulSet. Who restarts within the session time-out, even after a SIGKILL, goes on with
+            the same partitions at once, and the others work on undisturbed; who stops for good leaves its
+            partitions lying for that time. Two members with the same one take the partitions from each other.
         client_options: Further arguments of `aiokafka.AIOKafkaConsumer`, such as those for TLS and SASL.
 
     Raises:

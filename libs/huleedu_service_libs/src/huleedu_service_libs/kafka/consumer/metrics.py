@@ -1,6 +1,8 @@
 """Prometheus metrics of a consumer. Labels have few values: event types without a handler share one."""
 
+from collections import defaultdict
 from collections.abc import Mapping
+from weakref import WeakSet
 
 from prometheus_client import Counter
 
@@ -51,6 +53,18 @@ class _OfType:
         self.duration = _DURATION.labels(*self.labels)
 
 
+class _Shares:
+    """What one consumer contributes to the gauges of its group in this process."""
+
+    def __init__(self) -> None:
+        self.levels = (0, 0, 0, 0)
+        self.lags: dict[str, int] = {}
+
+
+_SHARES: defaultdict[str, "WeakSet[_Shares]"] = defaultdict(WeakSet)
+"""By group: two consumers of one group in one process must not overwrite each other's gauges."""
+
+
 class ConsumerMetrics:
     """The metrics of one consumer.
 
@@ -60,10 +74,10 @@ class ConsumerMetrics:
 
     def __init__(self, group: str) -> None:
         self._group = group
-        self._lagging: set[str] = set()
         self._types: dict[tuple[str, str], _OfType] = {}
-        self._in_flight = _IN_FLIGHT.labels(group)
-        self._buffered = _BUFFERED.labels(group)
+        self._gauges = [each.labels(group) for each in (_IN_FLIGHT, _BUFFERED, _PAUSED, _STUCK)]
+        self._shares = _Shares()
+        _SHARES[group].add(self._shares)
 
     def _of(self, topic: str, event_type: str) -> _OfType:
         found = self._types.get((topic, event_type))
@@ -93,15 +107,13 @@ class ConsumerMetrics:
 
     def levels(self, *, in_flight: int, buffered: int, paused: int, stuck: int) -> None:
         """How full it is at the moment."""
-        self._in_flight.set(in_flight)
-        self._buffered.set(buffered)
-        _PAUSED.labels(self._group).set(paused)
-        _STUCK.labels(self._group).set(stuck)
+        self._shares.levels = (in_flight, buffered, paused, stuck)
+        of_process = [sum(each) for each in zip(*(one.levels for one in _SHARES[self._group]), strict=True)]
+        for gauge_, value in zip(self._gauges, of_process, strict=True):
+            gauge_.set(value)
 
     def lags(self, by_topic: Mapping[str, int]) -> None:
         """So many records of each topic are not finished; topics told before and not now are somebody else's."""
-        for topic in self._lagging - by_topic.keys():
-            _LAG.labels(self._group, topic).set(0)
-        for topic, records in by_topic.items():
-            _LAG.labels(self._group, topic).set(records)
-        self._lagging |= by_topic.keys()
+        told_before, self._shares.lags = self._shares.lags, dict(by_topic)
+        for topic in told_before.keys() | by_topic.keys():
+            _LAG.labels(self._group, topic).set(sum(one.lags.get(topic, 0) for one in _SHARES[self._group]))

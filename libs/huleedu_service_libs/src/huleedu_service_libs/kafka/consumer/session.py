@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, error_text
+from huleedu_service_libs.kafka.consumer.assigned import AssignmentLook
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.driver import Listener
 from huleedu_service_libs.kafka.consumer.failures import coordinates
@@ -77,6 +78,7 @@ class Session:
         self._sleep = sleep
         self._running = Running(config, handling, metrics, sleep=sleep)
         self._intake = Intake(config)
+        self._look = AssignmentLook(config, metrics)
         self._states: dict[Any, PartitionState] = {}
         self._starts: dict[Any, int] = {}  # of the assigned partitions: where reading began
         self._kept: set[Any] = set()  # those whose start is committed
@@ -249,10 +251,12 @@ class Session:
     def _assigned(self, partitions: Collection[Any]) -> None:
         self._rebalancing_since = None
         logger.info("consumer_partitions_assigned", group=self._config.group_id, partitions=names(partitions))
+        self._look.begin(self.consumer, partitions)
 
     async def close(self) -> None:
         """Finish what runs, commit, leave the group; all of it within limits of time."""
         self._closing = self._running.closing = True
+        self._look.end()
         await self._give_back()
         try:
             async with asyncio.timeout(_CLOSE_LIMIT_S):
