@@ -176,6 +176,13 @@ def test_masking(url: str, masked: str) -> None:
     assert Settings().database_url_masked(url) == masked
 
 
+@given(password=st.text(st.characters(codec="utf-8"), min_size=1))
+def test_blanks_of_a_password_hide_none_of_it(password: str) -> None:
+    """SQLAlchemy takes a password with blanks and line breaks in a URL; nothing of it remains either."""
+    masked = Settings().database_url_masked(f"postgresql://u:{password}@h:5432/db")
+    assert masked == "postgresql://u:***@h:5432/db"
+
+
 @given(password=st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1))
 def test_no_password_survives_masking(password: str) -> None:
     """Whatever a password consists of, nothing of it remains."""
@@ -206,7 +213,9 @@ def test_masking_by_words_is_the_rule(text: str) -> None:
     assert mask_url_credentials(text) == _reference(text)
 
 
-@pytest.mark.parametrize("piece", ["a", "a:", "a://", "@", "a:b@", "a://b:c@", "?pwd=", "a.+-"])
+@pytest.mark.parametrize(
+    "piece", ["a", "a:", "a://", "@", "a:b@", "a://b:c@", "?pwd=", "a.+-", ";pwd=", ";pwd='", "a.pwd="]
+)
 def test_masking_takes_time_in_proportion(piece: str) -> None:
     """A text of a million characters takes well below the minutes to hours of a quadratic search."""
     text = piece * (1_000_000 // len(piece))
@@ -237,6 +246,13 @@ def test_errors_are_told_with_class_and_without_secrets() -> None:
         ("Server=h;Pwd=s3cret", "Server=h;Pwd=***"),
         ("host=h sslpassword='s3cret", "host=h sslpassword=***"),
         ("host=h1,h2 port=1,2 dbname=d", "host=h1,h2 port=1,2 dbname=d"),
+        ("Server=h;Pwd=s3 cr et;Database=d", "Server=h;Pwd=***"),
+        ("bootstrap.servers=b:9092,sasl.password=s3cret", "bootstrap.servers=b:9092,sasl.password=***"),
+        ("sasl.username=u;sasl.password=s3cret", "sasl.username=u;sasl.password=***"),
+        (
+            'PlainLoginModule required username="u" password="s3 cret";',
+            'PlainLoginModule required username="u" password=***',
+        ),
     ],
 )
 def test_a_connection_string_of_keywords_is_masked(given: str, masked: str) -> None:

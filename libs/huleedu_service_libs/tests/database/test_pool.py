@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from sqlalchemy import NullPool, text
+from sqlalchemy import Connection, NullPool, text
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -81,8 +81,9 @@ async def test_two_engines_of_one_service_add_up(make_engine: MakeEngine, servic
     assert _gauges(service)["total"] == 1
 
 
-async def test_whoever_waits_is_seen_and_whoever_gives_up_is_counted(engine: AsyncEngine, service: str) -> None:
+async def test_whoever_waits_is_seen_and_whoever_gives_up_is_counted(make_engine: MakeEngine, service: str) -> None:
     """With every connection in use the waiting callers are pending, their wait is observed, a time-out counted."""
+    engine = make_engine(pool_size=2, max_overflow=1, pool_timeout=3)  # on a busy machine one second is soon over
     setup_database_monitoring(engine, service)
     pool = pool_label(engine)
 
@@ -116,6 +117,16 @@ async def test_an_invalidated_connection_is_an_error_of_its_class(engine: AsyncE
         await connection.invalidate(ValueError("broken"))
     assert sample(f"{service}_database_errors_total", error_type="ValueError", operation="connection_invalidate") == 1
     assert sample(f"{service}_database_connection_invalidations_total", pool=pool_label(engine)) == 1
+
+
+async def test_a_detached_connection_is_no_longer_in_use(engine: AsyncEngine, service: str) -> None:
+    """Who takes a connection out of the pool for good has given its place back: no gauge stands at one for ever."""
+    setup_database_monitoring(engine, service)
+    async with engine.connect() as connection:
+        await connection.run_sync(Connection.detach)
+        assert sample(f"{service}_database_connections_active") == 0
+    assert sample(f"{service}_database_connections_released_total") == 1
+    assert sample(f"{service}_database_connection_use_seconds_count", pool=pool_label(engine)) == 1
 
 
 async def test_a_pool_without_figures_is_watched_as_far_as_it_goes(make_engine: MakeEngine, service: str) -> None:

@@ -1,12 +1,14 @@
 """Reading SQL: its verb and table, and its text without values."""
 
+import sys
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from huleedu_service_libs.database.sql import Shape, fingerprint, normalise, shape_of, summary
+from huleedu_service_libs.database.sql import Shape, is_single, shape_of, summary
+from huleedu_service_libs.database.sql_values import fingerprint, normalise, plan_without_values
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,15 @@ def test_a_statement_has_a_verb_and_a_table(sql: str, operation: str, table: str
         ("SELECT x::text, %(name)s, :other, a[1:2]", "SELECT x::text, ?, ?, a[?:?]"),
         ("SELECT 'never closed", "SELECT ?"),
         ("SELECT $tag$ never closed", "SELECT ?"),
+        ("/* a /* nested */ secret */ SELECT 1 /* never closed", "SELECT ?"),
+        ("SELECT E'cut off behind a \\' b \\", "SELECT ?"),
+        ("SET app.token = s3cret", "SET app.token = ?"),
+        ("set local app.token to s3cret, other", "set local app.token to ?"),
+        ("SELECT ARRAY['a', 'b', 'c'], ARRAY[1,2]", "SELECT ARRAY[?, ...], ARRAY[?, ...]"),
+        ("INSERT INTO t VALUES ($1::VARCHAR(32), $2::NUMERIC(10, 2), -1, NULL)", "INSERT INTO t VALUES (?, ...)"),
+        ("INSERT INTO t VALUES (1, NULL), (-2, DEFAULT), (3, 4)", "INSERT INTO t VALUES (?, ...), ..."),
+        ("INSERT INTO t VALUES ($1::INTEGER), ($2::INTEGER)", "INSERT INTO t VALUES (?::INTEGER), ..."),
+        ("INSERT INTO t VALUES ($1, now()), ($2, now()), ($3, now())", "INSERT INTO t VALUES (?, now()), ..."),
     ],
 )
 def test_values_are_hidden(sql: str, expected: str) -> None:
@@ -62,10 +73,10 @@ def test_values_are_hidden(sql: str, expected: str) -> None:
     assert fingerprint(normalise(sql)) == fingerprint(expected)
 
 
-@given(st.text(max_size=30), st.sampled_from(["'{}'", "E'{}'", "$x${}$x$", "/*{}*/", "-- {}\n"]))
+@given(st.text(max_size=30), st.sampled_from(["'{}'", "E'{}'", "$x${}$x$", "/*{}*/", "/*/**/{}*/", "-- {}\n"]))
 def test_no_value_passes(value: str, form: str) -> None:
     """Whatever stands inside a literal or a comment, no word of it is left."""
-    marked = "geheim" + value.replace("$x$", "").replace("*/", "").replace("\n", "").replace("\\", "\\\\")
+    marked = "geheim" + value.replace("$x$", "").replace("*", "").replace("\n", "").replace("\\", "\\\\")
     quoted = marked.replace("'", "''")
     assert "geheim" not in normalise(f"SELECT a FROM t WHERE b = {form.format(quoted)} AND c = 1")  # noqa: S608  # nothing runs it
 
@@ -84,3 +95,41 @@ def test_a_huge_statement_is_read_in_bounded_time() -> None:
         normalise(opener + "a, 1, $1, " * 500_000)
         shape_of(opener * 500_000)
     assert time.perf_counter() - started < 5
+
+
+def test_huge_statements_are_not_remembered() -> None:
+    """What is kept for the next time is the part that was read, not the megabytes behind it."""
+    statement = "INSERT INTO essays VALUES " + "(1, 2, 3), " * 100_000
+    before = sys.getrefcount(statement)
+    shape_of(statement)
+    normalise(statement)
+    assert sys.getrefcount(statement) == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "single"),
+    [
+        ("SELECT 1", True),
+        ("SELECT ';' ; -- ;\n", True),
+        ("SELECT 1; COMMIT; DELETE FROM essays", False),
+        ("SELECT 1;;SELECT 2", False),
+    ],
+)
+def test_statements_behind_a_semicolon_are_seen(sql: str, *, single: bool) -> None:
+    """Only a statement that stands alone may have EXPLAIN put in front."""
+    assert is_single(sql) is single
+
+
+def test_a_plan_keeps_its_estimates_and_its_shape_but_no_value() -> None:
+    """Costs, rows and indentation stay; literals go, also those that span lines or look like an estimate."""
+    plan = [
+        "Seq Scan on essays  (cost=0.00..35.50 rows=2550 width=4)",
+        "  Filter: ((id > 4711) AND (title = 'geheim (cost=1.00..2.00 rows=3 width=4)",
+        "geheim 99'::text))",
+        "  ->  Index Scan using essays_pkey on essays  (cost=0.15..8.17 rows=1 width=36)",
+    ]
+    assert plan_without_values(plan) == [
+        "Seq Scan on essays  (cost=0.00..35.50 rows=2550 width=4)",
+        "  Filter: ((id > ?) AND (title = ?::text))",
+        "  ->  Index Scan using essays_pkey on essays  (cost=0.15..8.17 rows=1 width=36)",
+    ]

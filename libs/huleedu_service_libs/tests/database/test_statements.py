@@ -172,7 +172,7 @@ async def test_a_slow_statement_is_logged_without_values_and_with_its_plan(
     assert slow.query.startswith("SELECT *, pg_sleep(?) FROM essays WHERE title = ?")
     assert (slow.operation, slow.table) == ("select", "essays")
     assert 0.1 < slow.seconds < 10
-    assert any("Seq Scan on essays" in line for line in slow.plan)
+    assert any("Seq Scan on essays  (cost=0.00.." in line for line in slow.plan)
     told = f"{slow}{capsys.readouterr()}"
     assert "slow_query_plan" in told
     assert "geheim" not in told
@@ -193,6 +193,18 @@ async def test_explaining_a_write_writes_nothing(engine: AsyncEngine, service: s
     async with engine.connect() as connection:
         assert (await connection.execute(text("SELECT last_value, is_called FROM runs"))).one() == (1, True)
         assert (await connection.execute(text("SELECT count(*) FROM essays"))).scalar_one() == 3
+
+
+async def test_what_ran_into_its_time_limit_has_a_plan_too(engine: AsyncEngine, service: str) -> None:
+    """A statement that the server broke off for taking too long is told with its plan, on another connection."""
+    setup_database_monitoring(engine, service, config=SLOW)
+    async with engine.connect() as connection:
+        await connection.execute(text("SET statement_timeout = 200"))
+        with pytest.raises(DBAPIError, match="statement timeout"):
+            await connection.execute(
+                text("SELECT pg_sleep(5) FROM essays WHERE title = :title AND id < 9"), {"title": "one"}
+            )
+    assert any("Scan on essays" in line for line in (await _with_plan()).plan)
 
 
 async def test_one_line_for_many_slow_statements(

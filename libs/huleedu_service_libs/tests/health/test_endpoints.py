@@ -51,6 +51,7 @@ async def test_the_family_of_endpoints(make: Make, unique_name: str) -> None:
     async with health, client_of(app) as http:
         answers = {endpoint: await http.get(f"/healthz{endpoint}") for endpoint in ENDPOINTS}
         posted = await http.post("/healthz/ready")
+        head = await http.head("/healthz/ready")
 
     assert {answer.status_code for answer in answers.values()} == {200}
     for endpoint in ("/live", "/ready", "/startup", "/details"):
@@ -60,6 +61,7 @@ async def test_the_family_of_endpoints(make: Make, unique_name: str) -> None:
     assert answers[""].headers["Content-Type"] == "application/json"
     assert answers[""].json() == {"service": unique_name, "status": "healthy", "checks": {"event_loop": "ok"}}
     assert posted.status_code == 405
+    assert (head.status_code, head.content) == (200, b"")  # load balancers ask so
 
 
 @both
@@ -179,11 +181,12 @@ async def test_a_drain_has_an_end() -> None:
 
     drain.finish_with("hanging", hang)
     drain.finish_with("failing", fail)
+    drain.finish_with("wrong", lambda: int("no number"))  # type: ignore[arg-type, return-value]  # the fault
     drain.in_flight = 2
     first, second = await asyncio.gather(drain.run(), drain.run())
 
     assert first is second
-    assert first.unfinished_work == ("failing", "hanging")
+    assert first.unfinished_work == ("failing", "hanging", "wrong")
     assert first.unfinished_requests == 2
     with pytest.raises(ValueError, match="'hanging' is drained already"):
         drain.finish_with("hanging", hang)

@@ -190,6 +190,50 @@ async def test_a_look_that_hangs_costs_one_task(service: str) -> None:
         await until(lambda: state_of(health, "part").level is Level.PASS)
 
 
+@pytest.mark.parametrize("found", [True, {"status": "pass"}, Finding(details=[1]), Finding(level=7)])  # type: ignore[arg-type]  # the faults
+async def test_a_look_that_returns_nonsense_is_a_failed_look(service: str, found: Any) -> None:
+    """The start goes on, the fault is named, and the watch lives on to see the next, good look."""
+    part = Part()
+    part.finding = found
+    health = ServiceHealth(service)
+    health.watch(Probe(name="part", look=part.look, interval_s=0.01, damping=AT_ONCE))
+    async with health:
+        state = state_of(health, "part")
+        assert state.level is Level.FAIL
+        assert state.cause
+        part.finding = None
+        await until(lambda: state_of(health, "part").level is Level.PASS)
+
+
+async def test_what_nobody_has_looked_at_has_no_status(service: str) -> None:
+    """The draft's only words are pass, warn and fail; before the first look there is none of them."""
+    health = ServiceHealth(service)
+    health.watch(Probe(name="part", look=Part().look))
+    _, body = await body_of(health, "/details")
+    assert "status" not in body["checks"]["part"][0]
+
+
+async def test_a_flood_of_requests_is_one_question_to_the_database(service: str) -> None:
+    """All who ask for the full report at the same time get the same one; who asks later gets a new one."""
+    asked, answers = 0, asyncio.Event()
+
+    class Checker:
+        async def comprehensive_health_check(self) -> dict[str, Any]:
+            nonlocal asked
+            asked += 1
+            await answers.wait()
+            return {"overall_status": "healthy", "number": asked}
+
+    health = ServiceHealth(service)
+    health.database = Checker()
+    flood = [asyncio.create_task(body_of(health, "/database")) for _ in range(100)]
+    await asyncio.sleep(0)
+    flood.pop().cancel()
+    answers.set()
+    assert {body["number"] for _, body in await asyncio.gather(*flood)} == {1}
+    assert (await body_of(health, "/database"))[1]["number"] == 2
+
+
 async def test_a_component_may_be_set_to_take_the_replica_out(service: str) -> None:
     """With `Impact.UNREADY` a failed dependency is 503, as it is where all replicas should stop."""
     part = Part()

@@ -10,7 +10,7 @@ from huleedu_service_libs._redaction.errors import error_fields, error_text
 from huleedu_service_libs._redaction.names import is_plain_name, is_sensitive_name
 from huleedu_service_libs._redaction.policy import RedactionPolicy, configure_redaction, on_policy_change
 from huleedu_service_libs._redaction.texts import redact_text, redact_within
-from huleedu_service_libs._redaction.urls import MASK, mask_url_credentials
+from huleedu_service_libs._redaction.urls import MASK, mask_url_credentials, mask_whole_url
 
 __all__ = [
     "MASK",
@@ -21,6 +21,7 @@ __all__ = [
     "is_plain_name",
     "is_sensitive_name",
     "mask_url_credentials",
+    "mask_whole_url",
     "on_policy_change",
     "redact_text",
     "redact_within",

@@ -4,7 +4,7 @@ import re
 
 from huleedu_service_libs._redaction.names import hides_text
 
-__all__ = ["MASK", "mask_parameters", "mask_url_credentials"]
+__all__ = ["MASK", "mask_parameters", "mask_url_credentials", "mask_whole_url"]
 
 MASK = "***"
 """Stands for whatever was hidden."""
@@ -16,12 +16,15 @@ _WORD = re.compile(r"\S+")
 # loses nothing: its beginning is copied like any other text.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]{0,20}://")
 
-# A keyword of a connection string, whose value may stand in quotation marks; it ends at a blank, not at a semicolon.
+# A keyword of a connection string, dotted in Kafka's, whose value may stand in quotation marks. Without them it ends
+# at a blank, not at a semicolon; behind a semicolon, where ODBC has its keywords, blanks belong to it up to the next one.
+_NAME = r"([a-z_.]{0,32}(?:password|passphrase|passwd|pwd|secret|token)\s{0,8}+=\s{0,8}+)"
 _KEYWORD = re.compile(
-    r"(?<![^\s;])([a-z_]{0,32}(?:password|passphrase|passwd|pwd|secret|token)\s{0,8}+=\s{0,8}+)"
-    r"(?:'(?:\\.|[^'\\])*+'?|[^\s']\S*+)",
+    rf"(?:(?<=;){_NAME}(?=[^\s'\"])[^;]*+|(?<![^\s;,]){_NAME}(?:'(?:\\.|[^'\\])*+'?|\"(?:\\.|[^\"\\])*+\"?|[^\s'\"]))\S*+",
     re.DOTALL | re.IGNORECASE,
 )
+# A URL with nothing around it: whatever stands before its last "@" belongs to it, blanks too.
+_WHOLE_URL = re.compile(r"(\s*+[A-Za-z][A-Za-z0-9+.\-]{0,30}://[^:/?#@]*+:).+@", re.DOTALL)
 
 
 def mask_url_credentials(url: str) -> str:
@@ -38,7 +41,16 @@ def mask_url_credentials(url: str) -> str:
     Returns:
         The masked text; the same text when there is nothing to hide.
     """
-    return _KEYWORD.sub(rf"\1{MASK}", mask_parameters(_WORD.sub(_mask_authority, str(url))))
+    return _KEYWORD.sub(_mask_keyword, mask_parameters(_WORD.sub(_mask_authority, str(url))))
+
+
+def mask_whole_url(url: str) -> str:
+    """As `mask_url_credentials`, for a URL with no text around it: its password may hold blanks, too."""
+    return mask_url_credentials(_WHOLE_URL.sub(rf"\1{MASK}@", str(url)))
+
+
+def _mask_keyword(found: re.Match[str]) -> str:
+    return f"{found[1] or found[2]}{MASK}"
 
 
 def _mask_authority(found: re.Match[str]) -> str:

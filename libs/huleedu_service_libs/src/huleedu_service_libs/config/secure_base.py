@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings
 
 from common_core.config_enums import Environment
-from huleedu_service_libs._redaction import mask_url_credentials
+from huleedu_service_libs._redaction import mask_whole_url
 
 __all__ = ["InsecureSettingsWarning", "SecureServiceSettings"]
 
@@ -73,7 +73,7 @@ class SecureServiceSettings(BaseSettings):
 
     def database_url_masked(self, database_url: str) -> str:
         """``database_url`` with ``***`` in place of its password."""
-        return mask_url_credentials(database_url)
+        return mask_whole_url(database_url)
 
     def get_db_password(self) -> str:
         """The shared database's password in plain text."""

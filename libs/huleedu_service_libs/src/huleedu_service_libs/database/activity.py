@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from huleedu_service_libs.database.sql import normalise
+from huleedu_service_libs.database.sql_values import normalise
 
 __all__ = ["LONG_SECONDS", "read_activity"]
 

@@ -76,6 +76,7 @@ class PoolWatch:
             ("connect", self._on_connect),
             ("checkout", self._on_checkout),
             ("checkin", self._on_checkin),
+            ("detach", self._on_detach),
             ("invalidate", self._on_invalidate),
             ("soft_invalidate", self._on_invalidate),
             ("do_connect", self._on_do_connect),
@@ -141,6 +142,17 @@ class PoolWatch:
     def _on_checkin(self, _connection: Any, record: Any) -> None:
         since = record.info.pop(_OUT_SINCE, None)
         size, overflow = self._refresh(returning=True)  # the event comes before the pool has it back
+        for metrics in self.metrics.values():
+            metrics.record_connection_released(size, overflow)
+        if since is not None:
+            held = self._clock() - since
+            for further in self.further.values():
+                further.use.observe(held)
+
+    def _on_detach(self, _connection: Any, record: Any) -> None:
+        """The connection is its user's from now on; its place in the pool was free before this event came."""
+        since = record.info.pop(_OUT_SINCE, None)
+        size, overflow = self._refresh()
         for metrics in self.metrics.values():
             metrics.record_connection_released(size, overflow)
         if since is not None:

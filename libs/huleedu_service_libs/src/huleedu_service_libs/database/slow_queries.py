@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from huleedu_service_libs._clock import Clock, Now, monotonic, utc_now
 from huleedu_service_libs.database.probing import probe
 from huleedu_service_libs.database.settings import DatabaseMonitoringConfig
-from huleedu_service_libs.database.sql import Shape, explainable, fingerprint, normalise
+from huleedu_service_libs.database.sql import Shape, explainable, is_single
+from huleedu_service_libs.database.sql_values import fingerprint, normalise, plan_without_values
 from huleedu_service_libs.database.survived import note_survived
 from huleedu_service_libs.logging_utils import create_service_logger
 
@@ -127,6 +128,8 @@ class SlowQueryLog:
             return
         if not engine.dialect.is_async or engine.dialect.name != "postgresql":
             return
+        if not is_single(statement):  # EXPLAIN would plan the first and run the rest
+            return
         self._explained = now
         self._explaining = asyncio.get_running_loop().create_task(
             self._explain(AsyncEngine(engine), slow, statement, parameters), name="huleedu-explain"
@@ -145,7 +148,7 @@ class SlowQueryLog:
         except Exception as error:  # noqa: BLE001  # whatever it is, the statement itself went well
             note_survived("explain", error)
             return
-        plan = tuple(normalise(line) for line in lines[:_PLAN_LINES])
+        plan = tuple(plan_without_values(lines)[:_PLAN_LINES])
         _keep_plan(slow, plan)
         _logger.warning(
             "slow_query_plan", fingerprint=slow.fingerprint, operation=slow.operation, table=slow.table, plan=list(plan)

@@ -10,7 +10,8 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
 
 from huleedu_service_libs.database.engines import Server
-from huleedu_service_libs.database.sql import Shape, normalise, summary
+from huleedu_service_libs.database.sql import Shape, summary
+from huleedu_service_libs.database.sql_values import normalise
 from huleedu_service_libs.outages import sqlstate_of
 
 __all__ = ["StatementSpans"]

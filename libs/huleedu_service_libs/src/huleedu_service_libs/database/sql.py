@@ -1,40 +1,20 @@
-"""Reads SQL far enough to name it and to hide its values. Linear in the length of the text; never raises.
+"""Reads SQL far enough to name it. Linear in the length of the text; never raises.
 
-Statement metrics, spans, the slow-query log and health checks use it. It is a scanner, no parser: it knows where
-literals, comments and names begin and end, in PostgreSQL's rules.
+Statement metrics, spans and the slow-query log use it. What a statement is about, not what is in it: that is hidden
+by `sql_values`.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from hashlib import blake2s
 
-__all__ = ["Shape", "explainable", "fingerprint", "normalise", "shape_of", "summary"]
+from huleedu_service_libs.database.sql_tokens import tokens
+
+__all__ = ["Shape", "explainable", "is_single", "shape_of", "summary"]
 
 _NAMED_PART = 4_096  # characters in which a statement's table is looked for
-_READ = 20_000  # characters of a statement that are normalised at all
-_SHOWN = 2_000  # characters of a normalised statement
 _SUMMARY = 255  # OpenTelemetry's bound for db.query.summary
 _UNKNOWN = "unknown"
-
-_TOKEN = re.compile(
-    r"""
-    (?P<gap>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
-    |(?P<value>
-        [eE]'(?:[^'\\]|''|\\.)*(?:'|\Z)|(?:[bBxXnN]|[uU]&)?'(?:[^']|'')*(?:'|\Z)
-        |\$(?P<tag>(?:[^\W\d]\w*)?)\$.*?(?:\$(?P=tag)\$|\Z)
-        |\$\d+|%\(\w+\)s|%s|(?<!:):[^\W\d]\w*|\?
-        |(?:\d[\d_]*(?:\.[\d_]*)?|\.\d[\d_]*)(?:[eE][+-]?\d+)?\w*
-    )
-    |(?P<quoted>"(?:[^"]|"")*(?:"|\Z))
-    |(?P<word>[^\W\d][\w$]*)
-    |(?P<mark>::|.)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_LIST = re.compile(r"\(\?(?:::[\w ]+(?:\[\])?)?(?:, ?\?(?:::[\w ]+(?:\[\])?)?)+\)")
-_ROWS = re.compile(r"(\(\?, \.\.\.\))(?:, ?\(\?, \.\.\.\))+")
 
 _VERBS = frozenset(
     [
@@ -46,16 +26,20 @@ _VERBS = frozenset(
         "commit",
         "copy",
         "create",
+        "declare",
         "delete",
+        "do",
         "drop",
         "execute",
         "explain",
+        "fetch",
         "grant",
         "insert",
         "listen",
         "lock",
         "merge",
         "notify",
+        "prepare",
         "refresh",
         "release",
         "reset",
@@ -100,16 +84,21 @@ class Shape:
     table: str
 
 
-@lru_cache(maxsize=1024)
 def shape_of(sql: str) -> Shape:
     """The shape of a statement; a common table expression counts by what follows it."""
-    tokens = _words_and_marks(sql[:_NAMED_PART])
-    verb = next((text for kind, text in tokens if kind == "word"), "").lower()
+    # Statements of many rows are megabytes long: only the part that counts is remembered.
+    return _shape_of(sql if len(sql) <= _NAMED_PART else sql[:_NAMED_PART])
+
+
+@lru_cache(maxsize=1024)
+def _shape_of(sql: str) -> Shape:
+    telling = _words_and_marks(sql)
+    verb = next((text for kind, text in telling if kind == "word"), "").lower()
     if verb == "with":
-        verb = _main_verb(tokens)
+        verb = _main_verb(telling)
     if verb not in _VERBS:
         return Shape("other", _UNKNOWN)
-    return Shape(verb, _table(tokens, verb))
+    return Shape(verb, _table(telling, verb))
 
 
 def summary(shape: Shape) -> str:
@@ -118,44 +107,24 @@ def summary(shape: Shape) -> str:
     return f"{shape.operation.upper()}{table}"[:_SUMMARY]
 
 
-@lru_cache(maxsize=256)
-def normalise(sql: str) -> str:
-    """``sql`` with ``?`` in place of literals and parameters, without comments, lists of values shortened.
-
-    Statements that differ in nothing else become equal. Cut after 2,000 characters.
-    """
-    parts: list[str] = []
-    for found in _TOKEN.finditer(sql[:_READ]):
-        kind = found.lastgroup
-        if kind == "gap":
-            if parts and parts[-1] != " ":
-                parts.append(" ")
-        else:
-            parts.append("?" if found["value"] is not None else found[0])
-    text = _ROWS.sub(r"\1, ...", _LIST.sub("(?, ...)", "".join(parts).strip()))
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
-
-
-def fingerprint(normalised: str) -> str:
-    """A short name of a normalised statement, the same in every process."""
-    return blake2s(normalised.encode("utf-8", "replace"), digest_size=6).hexdigest()
-
-
 def explainable(shape: Shape) -> bool:
     """Whether PostgreSQL can plan such a statement."""
     return shape.operation in _MAIN
 
 
+def is_single(sql: str) -> bool:
+    """Whether nothing follows a semicolon. Reads the whole text."""
+    telling = _words_and_marks(sql)
+    return not (any(text == ";" for _, text in telling) and any(text != ";" for _, text in telling))
+
+
 def _words_and_marks(sql: str) -> Iterator[tuple[str, str]]:
-    for found in _TOKEN.finditer(sql):
-        kind = "value" if found["value"] is not None else str(found.lastgroup)
-        if kind != "gap":
-            yield kind, found[0]
+    return ((kind, text) for kind, text, _ in tokens(sql) if kind != "gap")
 
 
-def _main_verb(tokens: Iterator[tuple[str, str]]) -> str:
+def _main_verb(telling: Iterator[tuple[str, str]]) -> str:
     depth = 0
-    for kind, text in tokens:
+    for kind, text in telling:
         if kind == "mark":
             depth += (text == "(") - (text == ")")
         elif kind == "word" and depth == 0 and text.lower() in _MAIN:
@@ -163,29 +132,29 @@ def _main_verb(tokens: Iterator[tuple[str, str]]) -> str:
     return "other"
 
 
-def _table(tokens: Iterator[tuple[str, str]], verb: str) -> str:
+def _table(telling: Iterator[tuple[str, str]], verb: str) -> str:
     before = _BEFORE_TABLE.get(verb, frozenset[str]())
-    if verb not in before and not _skip_behind(tokens, before):
+    if verb not in before and not _skip_behind(telling, before):
         return _UNKNOWN
     while True:
-        name, ended_by = _name(tokens)
+        name, ended_by = _name(telling)
         # A subquery, or a function: the next FROM, if there is one.
         if name and ended_by != "(":
             return name
         if verb in {"insert", "create"} and name:
             return name
-        if not _skip_behind(tokens, before):
+        if not _skip_behind(telling, before):
             return _UNKNOWN
 
 
-def _skip_behind(tokens: Iterator[tuple[str, str]], words: frozenset[str] | set[str]) -> bool:
-    return any(kind == "word" and text.lower() in words for kind, text in tokens)
+def _skip_behind(telling: Iterator[tuple[str, str]], words: frozenset[str] | set[str]) -> bool:
+    return any(kind == "word" and text.lower() in words for kind, text in telling)
 
 
-def _name(tokens: Iterator[tuple[str, str]]) -> tuple[str, str]:
+def _name(telling: Iterator[tuple[str, str]]) -> tuple[str, str]:
     """The last part of a dotted name, and the token behind it."""
     name, dotted = "", True
-    for kind, text in tokens:
+    for kind, text in telling:
         if kind == "mark" and text == ".":
             dotted = True
         elif kind in {"word", "quoted"} and dotted:

@@ -89,6 +89,7 @@ class _StatementWatch:
     def _timed(self, dialect: Any, name: str, execute: Callable[..., None]) -> Callable[..., bool | None]:
         """A listener that executes, itself, so that it knows both ends; listeners after it have their turn within."""
         dispatch = dialect.dispatch
+        plannable = name == "do_execute"  # the others have no parameters, or many sets of them
 
         def run(cursor: Any, statement: str, *rest: Any) -> bool | None:
             if PROBING.get() or not self.config.statements:
@@ -98,9 +99,9 @@ class _StatementWatch:
                 if not _handled_later(getattr(dispatch, name), run, cursor, statement, rest):
                     execute(cursor, statement, *rest)
             except BaseException as error:
-                self._tell(statement, self._clock() - since, error, None)
+                self._tell(statement, self._clock() - since, error, rest[0] if plannable else None)
                 raise
-            self._tell(statement, self._clock() - since, None, rest[0] if name == "do_execute" else None)
+            self._tell(statement, self._clock() - since, None, rest[0] if plannable else None)
             return True
 
         return run

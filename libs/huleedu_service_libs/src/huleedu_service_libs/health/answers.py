@@ -86,7 +86,7 @@ async def _short(health: ServiceHealth) -> HealthAnswer:
 async def _database(health: ServiceHealth) -> HealthAnswer:
     if health.database is None:
         return _no_database(health)
-    report = await health.database.comprehensive_health_check()
+    report = await health.once("comprehensive", health.database.comprehensive_health_check)
     status = report["overall_status"]
     return _report(health, report, status=status, bad=status in {"unhealthy", "error"})
 
@@ -94,7 +94,7 @@ async def _database(health: ServiceHealth) -> HealthAnswer:
 async def _database_summary(health: ServiceHealth) -> HealthAnswer:
     if health.database is None:
         return _no_database(health)
-    report = await health.database.get_health_summary()
+    report = await health.once("summary", health.database.get_health_summary)
     status = report["status"]
     return _report(health, report, status=status, bad=status not in {"healthy", "warning"})
 
@@ -121,8 +121,9 @@ def _verdict(health: ServiceHealth, verdict: Verdict, **more: Any) -> HealthAnsw
 
 
 def _check(state: ComponentState, *, shows: bool) -> dict[str, Any]:
-    level = "unknown" if state.level is None else state.level.word
-    check: dict[str, Any] = {"componentType": state.kind, "status": level, "impact": state.impact.value}
+    check: dict[str, Any] = {"componentType": state.kind, "impact": state.impact.value}
+    if state.level is not None:  # the draft has no word for "nobody has looked", and no need of a status
+        check["status"] = state.level.word
     if state.since is not None:
         check["since"] = state.since.isoformat()
     if state.looked_at is not None:

@@ -11,6 +11,7 @@ Knows neither signals nor servers; `gate` counts the requests.
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from inspect import isawaitable
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
@@ -113,7 +114,7 @@ class Drain:
         began = self._clock()
         self.begun = True
         logger.info("drain_begins", in_flight=self.in_flight, work=sorted(self._work), notice_s=self.config.notice_s)
-        work = {asyncio.ensure_future(finish()): name for name, finish in self._work.items()}
+        work = {asyncio.ensure_future(_finish(finish)): name for name, finish in self._work.items()}
         await self._sleep(self.config.notice_s)
         self.refusing = True
         deadline = self._clock() + self.config.limit_s
@@ -135,6 +136,13 @@ class Drain:
             took_s=report.took_s,
         )
         return report
+
+
+async def _finish(finish: Callable[[], Awaitable[None]]) -> None:
+    """Whatever ``finish`` raises when it is called stops this one alone."""
+    outcome = finish()
+    if isawaitable(outcome):  # a plain function may have been given after all
+        await outcome
 
 
 def _finished(task: "asyncio.Future[None]", name: str) -> bool:

@@ -59,8 +59,8 @@ class TrafficGate:
             drain.in_flight -= 1
 
     def _is_exempt(self, scope: Scope) -> bool:
-        path: str = scope.get("path", "")
-        return path.removeprefix(scope.get("root_path", "")).startswith(self._exempt)
+        path: str = scope.get("path", "").removeprefix(scope.get("root_path", ""))
+        return path == self._exempt or path.startswith(f"{self._exempt}/")
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._drain.refused += 1

@@ -48,7 +48,7 @@ class Watcher:
     async def look(self) -> ComponentState:
         """Look once, within the time limit; never raises but for cancellation."""
         began = self._clock()
-        finding = _clean(await self._find())
+        finding = self._clean(await self._find())
         at, took_s = self._now(), self._clock() - began
         change = self._damped.observe(finding.level, at, finding)
         told = self._damped.what or finding
@@ -94,6 +94,18 @@ class Watcher:
         task.cancel()
         self._left_behind = task
 
+    def _clean(self, finding: object) -> Finding:
+        """The same without secrets; what is none, or has details without keys, is a failed look."""
+        if not isinstance(finding, Finding):
+            kind = type(finding).__name__
+            return self._failed(TypeError(f"the look returned {kind}: return a Finding, or None where all is well"))
+        try:
+            level, details = Level(finding.level), plain(dict(finding.details))
+        except (TypeError, ValueError) as error:
+            return self._failed(error)
+        cause = None if finding.cause is None else plain_text(mask_url_credentials(finding.cause), _CAUSE_CHARACTERS)
+        return Finding(level=level, cause=cause, details=details if isinstance(details, dict) else {})
+
     @staticmethod
     def _failed(error: BaseException) -> Finding:
         speaks = isinstance(error, TimeoutError | ComponentDownError) and str(error)
@@ -123,10 +135,3 @@ class Watcher:
 def _look_away(task: "asyncio.Future[Any]") -> None:
     if not task.cancelled():
         task.exception()  # looked at: its look was told as timed out already
-
-
-def _clean(finding: Finding) -> Finding:
-    """The same without secrets."""
-    cause = None if finding.cause is None else plain_text(mask_url_credentials(finding.cause), _CAUSE_CHARACTERS)
-    details = plain(dict(finding.details))
-    return Finding(level=finding.level, cause=cause, details=details if isinstance(details, dict) else {})

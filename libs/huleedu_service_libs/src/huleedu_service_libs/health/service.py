@@ -5,7 +5,7 @@ nothing when it is asked, so that a flood of probes costs no server anything. Kn
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +17,7 @@ from huleedu_service_libs.health.findings import ComponentState, Impact, Level, 
 from huleedu_service_libs.health.looking import Watcher
 from huleedu_service_libs.health.loop_lag import LoopLag
 from huleedu_service_libs.health.metrics import READY
+from huleedu_service_libs.health.shared import Shared
 from huleedu_service_libs.health.verdicts import (
     Verdict,
     overall,
@@ -87,6 +88,7 @@ class ServiceHealth:
         self._lag = LoopLag(
             service_name, warn_s=self.config.loop_warn_s, fail_s=self.config.loop_fail_s, clock=clock, sleep=sleep
         )
+        self._shared = Shared()
         self._watchers: dict[str, Watcher] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
@@ -165,6 +167,10 @@ class ServiceHealth:
         READY.labels(self.service_name).set(self.ready().level is not Level.FAIL)
 
     # --- answers
+
+    async def once(self, name: str, ask: Callable[[], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+        """What ``ask`` returns, asked once for all who want it at the same time."""
+        return await self._shared.get(name, ask)
 
     def states(self) -> Sequence[ComponentState]:
         """Every component, those first that are worst."""

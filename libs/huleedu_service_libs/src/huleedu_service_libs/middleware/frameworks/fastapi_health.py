@@ -28,7 +28,14 @@ def setup_health(app: FastAPI, health: ServiceHealth, *, prefix: str = "/healthz
     for endpoint in ENDPOINTS:
         name = f"huleedu_health{endpoint.replace('/', '_')}"
         route = _serve(health, endpoint)
-        app.add_api_route(f"{prefix}{endpoint}", route, name=name, include_in_schema=False, response_model=None)
+        app.add_api_route(
+            f"{prefix}{endpoint}",
+            route,
+            methods=["GET", "HEAD"],
+            name=name,
+            include_in_schema=False,
+            response_model=None,
+        )
     app.add_middleware(TrafficGate, drain=health.drain, service_name=health.service_name, exempt=prefix)
 
 
