@@ -19,7 +19,7 @@ with requires_extra("kafka", module=__name__):
     from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
     from aiokafka.errors import TopicAlreadyExistsError, for_code
 
-__all__ = ["Listener", "create_consumer", "create_missing_topics"]
+__all__ = ["Listener", "create_consumer", "create_missing_topics", "member_of"]
 
 _ADMIN_LIMIT_S = 20.0
 
@@ -80,6 +80,11 @@ def create_consumer(
     )
     consumer.subscribe(list(topics), listener=listener)
     return consumer
+
+
+def member_of(consumer: Any) -> str:
+    """The name that the group knows this member by; empty while it is none."""
+    return str(getattr(getattr(consumer, "_coordinator", None), "member_id", ""))
 
 
 async def create_missing_topics(
