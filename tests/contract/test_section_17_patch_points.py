@@ -5,7 +5,6 @@ import importlib
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, Mock, patch
@@ -19,7 +18,6 @@ from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_co
 from huleedu_service_libs.outbox import EventOutbox, PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.redis_set_operations import RedisSetOperations
-from tests.contract.report import REPORT
 
 PATCHED = [
     ("observability", "inject_trace_context"),
@@ -29,6 +27,7 @@ PATCHED = [
 ]
 
 
+@pytest.mark.contract("17-inject-trace-context", "17-bus-start-stop", "17-publisher-queue")
 @pytest.mark.parametrize(("module", "path"), PATCHED)
 def test_it_can_be_patched_by_its_path(module: str, path: str) -> None:
     """`patch` finds the attribute, and whoever imports it inside of a function gets the double."""
@@ -75,6 +74,7 @@ NEW: dict[str, Any] = {
 }
 
 
+@pytest.mark.contract("17-repository-session-factory")
 async def test_an_addition_without_a_session() -> None:
     """Its own session: one row, flush, commit, counted once by position."""
     session = _Session()
@@ -85,6 +85,7 @@ async def test_an_addition_without_a_session() -> None:
     repository.metrics.increment_events_added.assert_called_once_with("e")  # type: ignore[union-attr]
 
 
+@pytest.mark.contract("17-repository-session-factory")
 async def test_an_addition_in_a_session_never_commits() -> None:
     """The session of the business transaction: one row, flush, and the commit is the caller's."""
     session = _Session()
@@ -92,6 +93,7 @@ async def test_an_addition_in_a_session_never_commits() -> None:
     assert (session.add.call_count, session.flush.await_count, session.commit.await_count) == (1, 1, 0)
 
 
+@pytest.mark.contract("17-repository-session-factory")
 @pytest.mark.parametrize(
     ("method", "arguments", "texts", "commits"),
     [
@@ -111,6 +113,7 @@ async def test_statements(method: str, arguments: tuple[Any, ...], texts: list[s
     assert not commits or session.commit.await_count == commits
 
 
+@pytest.mark.contract("17-engine-double")
 async def test_a_double_of_an_engine_is_healthy_or_not() -> None:
     """An engine of `begin` and `pool` alone is asked with `begin`; a `size` that cannot be called harms nothing."""
     engine = Mock(spec=["begin", "dispose", "pool"])
@@ -124,6 +127,7 @@ async def test_a_double_of_an_engine_is_healthy_or_not() -> None:
     assert (await checker.get_health_summary())["status"] == "unhealthy"
 
 
+@pytest.mark.contract("17-engine-spec")
 @pytest.mark.filterwarnings("ignore:coroutine 'AsyncMockMixin:RuntimeWarning")
 async def test_a_mock_of_an_engine_fails_soft() -> None:
     """A mock in the place of the engine gives answers, whatever they say, and no exception."""
@@ -134,6 +138,7 @@ async def test_a_mock_of_an_engine_fails_soft() -> None:
     gc.collect()  # what the mock answered and nobody awaited is told of here, and not in another test
 
 
+@pytest.mark.contract("17-redis-doubles")
 async def test_a_redis_double_of_four_methods() -> None:
     """Looked up, claimed with `ttl_seconds=300` and confirmed by `setex`; nothing else is asked of the double."""
     redis: Any = SimpleNamespace(
@@ -159,6 +164,7 @@ async def test_a_redis_double_of_four_methods() -> None:
     redis.delete_key.assert_not_called()
 
 
+@pytest.mark.contract("17-set-operations")
 async def test_a_double_of_set_operations() -> None:
     """`pipeline` of a double of the class is a context manager."""
     double = MagicMock(spec=RedisSetOperations)
@@ -166,39 +172,3 @@ async def test_a_double_of_set_operations() -> None:
     double.pipeline.return_value.__aexit__ = AsyncMock(return_value=None)
     async with double.pipeline() as pipe:
         assert pipe == "pipe"
-
-
-ROWS: dict[str, str | None] = {
-    "inject_trace_context of the package": "test_it_can_be_patched_by_its_path",
-    "start and stop of KafkaBus, constructor without I/O": "test_start_and_stop_of_the_class_can_be_patched",
-    "KafkaBus in the service's own module": "test_a_name_is_where_it_is_imported_from",
-    "producer.send of the bus": None,
-    "_process_queued_messages, fallback_handler, delegate, circuit_breaker": "test_it_can_be_patched_by_its_path",
-    "state and last_failure_time of a breaker": "test_state_and_a_naive_time_can_be_assigned",
-    "outbox_settings.poll_interval_seconds": "test_settings",
-    "_session_factory, metrics, statements": "test_statements",
-    "worker.metrics": "test_attributes_of_the_relay",
-    "add_event by keyword, lpush of one token": "test_the_manager_calls_the_repository_with_keywords",
-    "_started and client_id of a Redis client": "test_what_is_not_running_says_so",
-    "client.flushdb of a Redis client": None,
-    "an engine of begin, dispose and pool": "test_a_double_of_an_engine_is_healthy_or_not",
-    "AsyncMock(spec=AsyncEngine)": "test_a_mock_of_an_engine_fails_soft",
-    "the span of an error": None,
-    "status_code of a detail": "test_the_detail_has_no_status",
-    "Redis doubles of four methods": "test_a_redis_double_of_four_methods",
-    "an emptied registry": None,
-    "a subclass of AtomicRedisClientProtocol": "test_doubles_are_made_in_three_ways",
-    "MagicMock(spec=RedisSetOperations)": "test_a_double_of_set_operations",
-}
-OPEN = 4
-"""Rows without a test in this folder. It may only go down."""
-
-
-def test_rows() -> None:
-    """Each row of the section has a test of this folder, but for those that are admitted."""
-    here = "".join(one.read_text(encoding="utf-8") for one in Path(__file__).parent.glob("test_*.py"))
-    missing = [row for row, test in ROWS.items() if test is None]
-    absent = [test for test in ROWS.values() if test and f"def {test}(" not in here]
-    REPORT.add(f"section 17: {len(ROWS) - len(missing)} of {len(ROWS)} rows of patch points")
-    REPORT.update(f"section 17: OPEN here, tested beside the part or not at all: {row}" for row in missing)
-    assert (absent, len(missing), len(ROWS)) == ([], OPEN, 20)
