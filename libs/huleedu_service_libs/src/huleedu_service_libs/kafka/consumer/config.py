@@ -100,7 +100,8 @@ class ConsumerConfig:
             cancelled; ``None`` means as long as the longest handler may take.
         pause_after_s: Seconds without room after which a partition is paused at the driver.
         stuck_after_s: Age of a partition's oldest unfinished record from which status and log name it.
-        assignment: ``sticky`` keeps partitions where they are; ``range`` gives whoever has partition n of one
+        assignment: ``sticky`` keeps partitions where they are (and goes with members that have the driver's default,
+            which decides as long as there are any); ``range`` gives whoever has partition n of one
             topic the partition n of all (for handlers that see one key in two topics).
         session_timeout_s: Seconds without heartbeat after which the broker gives the partitions to others.
         max_poll_interval_s: Seconds without poll after which the member leaves; pausing keeps polling.

@@ -6,20 +6,23 @@ them back.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
+from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
 
 with requires_extra("kafka", module=__name__):
     from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
     from aiokafka.admin import AIOKafkaAdminClient, NewTopic
     from aiokafka.coordinator.assignors.range import RangePartitionAssignor
+    from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
     from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
-    from aiokafka.errors import TopicAlreadyExistsError, for_code
+    from aiokafka.errors import InconsistentGroupProtocolError, TopicAlreadyExistsError, for_code
 
-__all__ = ["Listener", "create_consumer", "create_missing_topics", "member_of"]
+__all__ = ["Listener", "create_consumer", "create_missing_topics", "joining", "member_of"]
 
 _ADMIN_LIMIT_S = 20.0
 
@@ -59,10 +62,13 @@ def create_consumer(
         drain_s: Seconds that a revocation may take on our side.
         listener: Is told of rebalances.
     """
-    assignor = RangePartitionAssignor
+    assignors: tuple[Any, ...] = (RangePartitionAssignor,)
     if config.assignment == "sticky":
         # The driver's assignor keeps its state on the class: two consumers of one process would share it.
-        assignor = type("StickyAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
+        sticky = type("StickyAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
+        # The broker takes what all members know: the second, the driver's default, as long as one of them is a
+        # service's own loop, so that those can be replaced one by one.
+        assignors = (sticky, RoundRobinPartitionAssignor)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         group_id=config.group_id,
@@ -71,7 +77,7 @@ def create_consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest" if config.from_beginning else "latest",
         isolation_level=config.isolation_level,
-        partition_assignment_strategy=(assignor,),
+        partition_assignment_strategy=assignors,
         session_timeout_ms=int(config.session_timeout_s * 1000),
         heartbeat_interval_ms=int(min(3.0, config.session_timeout_s / 5) * 1000),
         max_poll_interval_ms=int(config.max_poll_interval_s * 1000),
@@ -80,6 +86,23 @@ def create_consumer(
     )
     consumer.subscribe(list(topics), listener=listener)
     return consumer
+
+
+@contextmanager
+def joining(config: ConsumerConfig) -> Iterator[None]:
+    """Join the group inside of it.
+
+    Raises:
+        ConsumerSetupError: The members that the group has share out its partitions in a way that we do not know.
+    """
+    try:
+        yield
+    except InconsistentGroupProtocolError as error:
+        raise ConsumerSetupError(
+            f"The group {config.group_id!r} has members that share out partitions in another way than"
+            f" assignment={config.assignment!r}: stop them first, or use assignment='sticky', which goes with the"
+            " default of aiokafka as well"
+        ) from error
 
 
 def member_of(consumer: Any) -> str:

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, error_text, mask_url_credentials
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
-from huleedu_service_libs.kafka.consumer.driver import create_consumer
+from huleedu_service_libs.kafka.consumer.driver import create_consumer, joining
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
 from huleedu_service_libs.kafka.consumer.handling import Handling
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
@@ -169,7 +169,7 @@ class EventConsumer:
         """Join the group and begin; does nothing when running.
 
         Raises:
-            ConsumerSetupError: No handler is registered.
+            ConsumerSetupError: No handler is registered, or the group's members share out partitions in another way.
             aiokafka.errors.KafkaError: Kafka cannot be reached.
             TimeoutError: It did not let us join in time: half a minute, and what other members need to hand over.
         """
@@ -221,7 +221,8 @@ class EventConsumer:
         try:
             # Joining waits until the other members have drained.
             async with asyncio.timeout(_START_LIMIT_S + self._drain_s() + self.config.session_timeout_s):
-                await session.consumer.start()
+                with joining(self.config):
+                    await session.consumer.start()
                 if not self.config.from_beginning:
                     await session.keep_place()  # what comes from now on is ours
         except BaseException:
