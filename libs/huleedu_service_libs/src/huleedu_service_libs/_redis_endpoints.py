@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from huleedu_service_libs._backoff import FULL_JITTER, grown, spread
 from huleedu_service_libs._clock import Sleep
 from huleedu_service_libs._clock import sleep as real_sleep
 from huleedu_service_libs._extras import requires_extra
@@ -40,8 +41,7 @@ class Patience:
         backoff_s: The longest pause before the second attempt, seconds; doubles with each.
         cap_s: The longest pause at all, seconds.
         sleep: Waits.
-        draw: A random number below 1. A pause is that share of the longest ("full jitter":
-            https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
+        draw: A random number below 1. A pause is that share of the longest.
     """
 
     attempts: int
@@ -60,7 +60,8 @@ class Patience:
             except (OSError, TimeoutError, RedisConnectionError):
                 if attempt == self.attempts:
                     raise
-            await self.sleep(self.draw() * min(self.cap_s, self.backoff_s * 2 ** (attempt - 1)))
+            longest = grown(attempt, first=self.backoff_s, longest=self.cap_s)
+            await self.sleep(spread(longest, self.draw(), FULL_JITTER))
         return None
 
 

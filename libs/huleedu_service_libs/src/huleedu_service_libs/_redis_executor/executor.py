@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from huleedu_service_libs._backoff import spread
 from huleedu_service_libs._clock import Sleep
 from huleedu_service_libs._clock import sleep as real_sleep
 from huleedu_service_libs._extras import requires_extra
@@ -225,7 +226,7 @@ class Executor:
                 except Exception as error:  # noqa: BLE001  # goes to those who wait
                     self._refuse(error)
                     if self._waiting:
-                        await self._sleep(wait_s * (1 - self._draw() / 2))
+                        await self._sleep(spread(wait_s, self._draw()))
                         wait_s *= 2
                 else:
                     self._line = Line(opened, self, self._reply_limit_s)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from huleedu_service_libs._backoff import grown, spread
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_pubsub.cursor import Cursor, HistoryGone, Page, account
@@ -193,8 +194,8 @@ class Follower:
 
     def _failed(self, error: Exception) -> None:
         self._reports.read_failed(error)
-        self._look_again_in(min(self._config.poll_s, _FIRST_PAUSE_S * 2 ** min(self._failures, 32)))
         self._failures += 1
+        self._look_again_in(grown(self._failures, first=_FIRST_PAUSE_S, longest=self._config.poll_s))
 
     def _look_again_in(self, longest_s: float) -> None:
-        self._look_again_at = self._clock() + longest_s * (1 + self._jitter()) / 2
+        self._look_again_at = self._clock() + spread(longest_s, self._jitter())

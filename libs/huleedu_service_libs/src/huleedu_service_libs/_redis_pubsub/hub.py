@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from huleedu_service_libs._backoff import grown, spread
 from huleedu_service_libs._client_metrics import note_redis_swallowed
 from huleedu_service_libs._clock import Clock, Sleep, monotonic, sleep
 from huleedu_service_libs._extras import requires_extra
@@ -253,8 +254,8 @@ class Hub:
             self._away_since = session.heard_at
 
     def _pause(self, failures: int) -> float:
-        longest: float = min(self._config.longest_retry_s, self._config.first_retry_s * 2 ** min(failures - 1, 32))
-        return longest * (1 + self._jitter()) / 2
+        longest = grown(failures, first=self._config.first_retry_s, longest=self._config.longest_retry_s)
+        return spread(longest, self._jitter())
 
     # --- what it brings ---
 

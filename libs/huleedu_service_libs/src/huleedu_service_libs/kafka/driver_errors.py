@@ -4,13 +4,7 @@
 """
 
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs.kafka.errors import (
-    EnvelopeEncodingError,
-    InvalidMessageError,
-    InvalidTopicError,
-    KafkaPublishError,
-    MessageTooLargeError,
-)
+from huleedu_service_libs.kafka.errors import KafkaPublishError, UnsendableMessageError
 from huleedu_service_libs.outages import is_outage, is_refused_by_kafka
 
 with requires_extra("kafka", module=__name__):
@@ -89,8 +83,6 @@ class InvalidRecordError(driver.BrokerResponseError):  # type: ignore[misc]  # u
 
 driver.kafka_errors.setdefault(InvalidRecordError.errno, InvalidRecordError)
 
-_FAULTY_CONTENT = (EnvelopeEncodingError, InvalidMessageError, InvalidTopicError, MessageTooLargeError)
-
 _SEQUENCE_ERRORS = (
     driver.OutOfOrderSequenceNumber,
     driver.UnknownProducerId,
@@ -119,7 +111,7 @@ def is_sequence_error(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the cause lies outside the message: the same message may succeed later."""
-    if is_content_refusal(error) or isinstance(error, _FAULTY_CONTENT):
+    if is_content_refusal(error) or isinstance(error, UnsendableMessageError):
         return False
     return isinstance(error, driver.KafkaError | KafkaPublishError) or is_outage(error)
 

@@ -3,10 +3,11 @@
 ::
 
     KafkaPublishError
-    ├── EnvelopeEncodingError      the envelope has no JSON form
-    ├── InvalidTopicError          the name is not a legal topic name
-    ├── InvalidMessageError        key, value or headers have types that Kafka does not take
-    ├── MessageTooLargeError       larger than the client may send
+    ├── UnsendableMessageError     found before sending: breakers don't count it, nothing repeats it
+    │   ├── EnvelopeEncodingError      the envelope has no JSON form
+    │   ├── InvalidTopicError          the name is not a legal topic name
+    │   ├── InvalidMessageError        key, value or headers have types that Kafka does not take
+    │   └── MessageTooLargeError       larger than the client may send
     ├── KafkaBusStoppedError       also RuntimeError
     ├── MessageHeldBackError       an earlier message of the partition or key failed
     ├── KafkaUnreachableError      also aiokafka's KafkaConnectionError (in driver_errors)
@@ -18,6 +19,8 @@ driver, so that whoever only encodes events needs none; ``driver_errors`` has th
 
 from pathlib import Path
 
+from huleedu_service_libs.resilience.errors import NotReachedError
+
 __all__ = [
     "EnvelopeEncodingError",
     "InvalidMessageError",
@@ -28,6 +31,7 @@ __all__ = [
     "KafkaPublishError",
     "MessageHeldBackError",
     "MessageTooLargeError",
+    "UnsendableMessageError",
 ]
 
 
@@ -35,7 +39,13 @@ class KafkaPublishError(Exception):
     """Root of the errors that this library detects itself."""
 
 
-class EnvelopeEncodingError(KafkaPublishError):
+class UnsendableMessageError(KafkaPublishError, NotReachedError):
+    """A message that can never be sent as it is; the broker was not asked."""
+
+    retriable = False
+
+
+class EnvelopeEncodingError(UnsendableMessageError):
     """An envelope has no JSON form.
 
     Attributes:
@@ -52,7 +62,7 @@ class EnvelopeEncodingError(KafkaPublishError):
         return f"Event of type {self.event_type!r} cannot be encoded as JSON: {self.reason}"
 
 
-class InvalidTopicError(KafkaPublishError):
+class InvalidTopicError(UnsendableMessageError):
     """A topic name that no broker accepts.
 
     Attributes:
@@ -70,7 +80,7 @@ class InvalidTopicError(KafkaPublishError):
         )
 
 
-class InvalidMessageError(KafkaPublishError):
+class InvalidMessageError(UnsendableMessageError):
     """Key, value or headers of a message have types that Kafka does not take.
 
     Attributes:
@@ -87,7 +97,7 @@ class InvalidMessageError(KafkaPublishError):
         return f"Message for topic {self.topic!r} is malformed: {self.reason}"
 
 
-class MessageTooLargeError(KafkaPublishError):
+class MessageTooLargeError(UnsendableMessageError):
     """A message is larger than the client may send.
 
     Attributes:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from common_core import CircuitBreakerState
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs.kafka.errors import UnsendableMessageError
 from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler, QueuedMessage
 from huleedu_service_libs.kafka.fallback_metrics import count_fate
 from huleedu_service_libs.kafka.safekeeping import Safekeeping
@@ -124,7 +125,7 @@ class FallbackSender:
         return self._turn.locked() and self.is_waited_for(topic, key)
 
     async def _drain(self, enough: Callable[[], bool], *, counted: bool) -> Exception | None:
-        """Send queued messages until ``enough``; the error of the one that failed. Needs the turn."""
+        """Send queued messages until ``enough``; the error of the one that failed and waits again. Needs the turn."""
         while not enough():
             message = await self.handler.get_next_message()
             if message is None:
@@ -133,7 +134,10 @@ class FallbackSender:
             try:
                 await self._through_the_breaker(message.topic, message.envelope, message.key, message.headers)
             except Exception as error:  # noqa: BLE001  # whatever it is, the message goes back or is given up by name
-                await self._came_back(message, error, counted=counted)
+                if self._is_hopeless(message, error, counted=counted):
+                    await self._give_up(message, error)
+                    continue
+                self.handler.put_back(message)
                 return error
             except BaseException:
                 self.handler.put_back(message)
@@ -152,16 +156,19 @@ class FallbackSender:
         else:
             await self.breaker.call(self.delegate.publish, topic, envelope, key, headers)
 
-    async def _came_back(self, message: QueuedMessage[Any], error: Exception, *, counted: bool) -> None:
-        """Put a message that failed back to the front, or give it up: an outage is not its fault."""
-        if counted and not isinstance(error, CircuitBreakerError):
-            message.retry_count += 1
-            if message.retry_count >= self.handler.max_retries and not is_outage(error):
-                self.handler.drop(message)
-                count_fate(self.delegate, "dropped")
-                logger.error(
-                    "kafka_message_dropped", message=message.name, retries=message.retry_count, error=error_text(error)
-                )
-                await self._safe.gone(message)
-                return
-        self.handler.put_back(message)
+    def _is_hopeless(self, message: QueuedMessage[Any], error: Exception, *, counted: bool) -> bool:
+        """Whether trying again is futile: at once where the broker was not even asked, else after several refusals."""
+        if isinstance(error, UnsendableMessageError):
+            return True
+        if not counted or isinstance(error, CircuitBreakerError):
+            return False
+        message.retry_count += 1
+        return message.retry_count >= self.handler.max_retries and not is_outage(error)
+
+    async def _give_up(self, message: QueuedMessage[Any], error: Exception) -> None:
+        self.handler.drop(message)
+        count_fate(self.delegate, "dropped")
+        logger.error(
+            "kafka_message_dropped", message=message.name, retries=message.retry_count, error=error_text(error)
+        )
+        await self._safe.gone(message)

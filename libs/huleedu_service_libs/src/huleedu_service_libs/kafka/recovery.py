@@ -5,11 +5,14 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs._tasks import end
 from huleedu_service_libs.kafka.fallback_metrics import count_fate
 from huleedu_service_libs.kafka.fallback_sender import FallbackSender
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Recovery"]
+
+_CANCEL_SECONDS = 2.0  # for putting back the message that was under way
 
 logger = create_service_logger("huleedu_service_libs.kafka")
 
@@ -35,23 +38,23 @@ class Recovery:
 
     def start(self) -> None:
         """Begin, with a look at once when something waits."""
+        self._running = True
+        task, loop = self._task, asyncio.get_running_loop()
+        if task is not None and not task.done() and task.get_loop() is loop:
+            return  # a stop that was cancelled has left it
         self._wake = asyncio.Event()  # of the loop that runs now
         if self._sender.handler.has_queued_messages():
             self._wake.set()
-        self._running = True
-        self._task = asyncio.create_task(self._run(), name="kafka-fallback-recovery")
+        self._task = loop.create_task(self._run(), name="kafka-fallback-recovery")
 
     async def stop(self, seconds: float) -> None:
-        """End the task, by cancellation if it takes longer than ``seconds``."""
+        """End the task, by cancellation if it takes longer than ``seconds``. What a cancelled one left, the next ends."""
         self._running = False
-        task, self._task = self._task, None
-        if task is None:
+        if self._task is None:
             return
         self._wake.set()
-        _, late = await asyncio.wait([task], timeout=seconds)
-        for each in late:
-            each.cancel()
-            await asyncio.wait([each])
+        await end(self._task, patience_s=seconds, limit_s=_CANCEL_SECONDS)
+        self._task = None
 
     def look_again(self) -> None:
         """Have the queue drained now; but what was just refused waits for its interval, however much traffic there is."""

@@ -15,14 +15,7 @@ from typing import Any, Self
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs import _clock
 from huleedu_service_libs.kafka.confirmed_batches import ConfirmedBatches
-from huleedu_service_libs.kafka.errors import (
-    EnvelopeEncodingError,
-    InvalidMessageError,
-    InvalidTopicError,
-    KafkaBusStoppedError,
-    MessageHeldBackError,
-    MessageTooLargeError,
-)
+from huleedu_service_libs.kafka.errors import KafkaBusStoppedError, MessageHeldBackError, UnsendableMessageError
 from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler, QueuedMessage
 from huleedu_service_libs.kafka.fallback_metrics import count_fate
 from huleedu_service_libs.kafka.fallback_sender import FallbackSender, KafkaDelegate
@@ -37,8 +30,6 @@ from huleedu_service_libs.resilience.errors import CircuitBreakerError
 __all__ = ["KafkaDelegate", "ResilientKafkaPublisher", "T_EventPayload"]
 
 STOP_SECONDS = 5.0  # for the recovery task, and again for sending what is left
-
-_HOPELESS = (EnvelopeEncodingError, InvalidMessageError, InvalidTopicError, MessageTooLargeError)
 
 logger = create_service_logger("huleedu_service_libs.kafka")
 
@@ -82,6 +73,7 @@ class ResilientKafkaPublisher:
         self._now = now
         self._batches = ConfirmedBatches(delegate)
         self._recovery = Recovery(self._sender, self._process_queued_messages, lambda: self.retry_interval)
+        self._lifecycle = asyncio.Lock()
         self._running = False
 
     def __repr__(self) -> str:
@@ -142,28 +134,30 @@ class ResilientKafkaPublisher:
         Raises:
             Exception: What the bus raises when it cannot start, or the spill when it cannot be read.
         """
-        if self._running:
-            return
-        await self.delegate.start()
-        self._running = True
-        if self.circuit_breaker is None:
-            return
-        try:
-            await self._safe.load_into(self.fallback_handler)
-        except BaseException:
-            self._running = False
-            await self._safe.close()
-            await self.delegate.stop()
-            raise
-        self._recovery.start()
+        async with self._lifecycle:
+            if self._running:
+                return
+            await self.delegate.start()
+            self._running = True
+            if self.circuit_breaker is None:
+                return
+            try:
+                await self._safe.load_into(self.fallback_handler)
+            except BaseException:
+                self._running = False
+                await self._safe.close()
+                await self.delegate.stop()
+                raise
+            self._recovery.start()
 
     async def stop(self) -> None:
         """Send what waits if the broker can be reached, spill or report the rest, and stop the bus."""
-        self._running = False
-        await self._recovery.stop(STOP_SECONDS)
-        await self._send_the_rest()
-        await self._safe.close()
-        await self.delegate.stop()
+        async with self._lifecycle:
+            self._running = False
+            await self._recovery.stop(STOP_SECONDS)
+            await self._send_the_rest()
+            await self._safe.close()
+            await self.delegate.stop()
 
     # Publishing
 
@@ -196,7 +190,7 @@ class ResilientKafkaPublisher:
             await self._sender.send(topic, envelope, key, headers)
         except CircuitBreakerError:
             await self._keep(topic, envelope, key, headers)
-        except _HOPELESS:
+        except UnsendableMessageError:
             raise
         except Exception:
             await self._keep(topic, envelope, key, headers)

@@ -85,6 +85,7 @@ class CircuitBreaker(CallSteps):
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.name = name or "circuit_breaker"
+        _check(self.name, failure_threshold, success_threshold, recovery_timeout)
         self.service_name = service_name or "unknown"
         self._open_text = f"Circuit breaker '{self.name}' {IS_OPEN}"
         self.expected_exception = expected_exception
@@ -264,6 +265,18 @@ class CircuitBreaker(CallSteps):
     def force_closed(self) -> None:
         """Let every call through until `reset`, whatever fails; calls are still counted in metrics."""
         self._machine.keep(Hold.FORCED_CLOSED)
+
+
+def _check(name: str, failure_threshold: Any, success_threshold: Any, recovery_timeout: Any) -> None:
+    """Refuse at once what would only show in the middle of an outage, in place of its error."""
+    for label, number in {"failure_threshold": failure_threshold, "success_threshold": success_threshold}.items():
+        if not isinstance(number, int) or number < 1:
+            raise ValueError(f"Circuit breaker {name!r}: {label}={number!r} must be a whole number, at least 1")
+    if not isinstance(recovery_timeout, timedelta) or recovery_timeout < timedelta(0):
+        raise ValueError(
+            f"Circuit breaker {name!r}: recovery_timeout={recovery_timeout!r} must be a timedelta that is not "
+            "negative, such as timedelta(seconds=60)"
+        )
 
 
 def circuit_breaker(

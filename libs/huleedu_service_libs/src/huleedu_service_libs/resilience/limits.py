@@ -26,7 +26,7 @@ class TimeLimit:
 
     def __init__(self, seconds: float, *, name: str = "time limit") -> None:
         if seconds <= 0:
-            raise ValueError(f"seconds={seconds} must be positive")
+            raise ValueError(f"{name}: seconds={seconds} must be positive")
         self.seconds = seconds
         self.name = name
         self._shared = SharedTimeLimit(name, seconds)
@@ -79,7 +79,9 @@ class Bulkhead:
 
     def __init__(self, limit: int, *, queue: int = 0, longest_wait: float = 1.0, name: str = "bulkhead") -> None:
         if limit < 1 or queue < 0 or longest_wait <= 0:
-            raise ValueError("limit and longest_wait must be positive, queue not negative")
+            raise ValueError(
+                f"Bulkhead {name!r}: limit={limit} and longest_wait={longest_wait} must be positive, queue={queue} not negative"
+            )
         self.limit = limit
         self.queue = queue
         self.longest_wait = longest_wait

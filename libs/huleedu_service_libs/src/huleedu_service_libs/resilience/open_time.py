@@ -7,11 +7,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._backoff import grown
 from huleedu_service_libs.resilience.policy import BreakerPolicy
 
 __all__ = ["OpenTime"]
-
-_MOST_DOUBLINGS = 64  # beyond this a power of the growth only overflows
 
 
 class OpenTime:
@@ -93,9 +92,9 @@ class OpenTime:
         """The circuit opens at ``now``, by the clock."""
         policy = self._policy
         most = max(1.0, policy.open_seconds_max / max(self._timeout.total_seconds(), 1e-9))
-        growth = min(policy.open_growth ** min(self._openings, _MOST_DOUBLINGS), most)
-        self._stretch = growth * (1 + policy.open_jitter * self._jitter())
         self._openings += 1
+        growth = grown(self._openings, first=1.0, longest=most, factor=policy.open_growth)
+        self._stretch = growth * (1 + policy.open_jitter * self._jitter())
         self._failed_at = now
         if self.last_failure is None:
             self.last_failure = self._now()

@@ -45,5 +45,5 @@ class CircuitBreakerRegistry:
 
     def reset_all(self) -> None:
         """Close every circuit."""
-        for breaker in self._breakers.values():
+        for breaker in tuple(self._breakers.values()):  # a listener may register another
             breaker.reset()

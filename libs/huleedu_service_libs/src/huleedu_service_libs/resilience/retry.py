@@ -9,6 +9,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._backoff import FULL_JITTER, grown, spread
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._metrics import counter
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -58,7 +59,7 @@ class Retry:
         first_wait: float = 0.1,
         wait_factor: float = 2.0,
         longest_wait: float = 30.0,
-        jitter: float = 1.0,
+        jitter: float = FULL_JITTER,
         on: type[Exception] | tuple[type[Exception], ...] = Exception,
         unless: tuple[type[Exception], ...] = (NotReachedError, DeadlineExceededError),
         retry_if: Callable[[BaseException], bool] | None = None,
@@ -67,8 +68,11 @@ class Retry:
         sleep: _clock.Sleep = _clock.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        if attempts < 1 or first_wait < 0 or longest_wait < 0 or not 0 <= jitter <= 1:
-            raise ValueError("attempts must be at least 1, waits not negative, and jitter between 0 and 1")
+        if attempts < 1 or first_wait < 0 or longest_wait < 0 or wait_factor < 1 or not 0 <= jitter <= 1:
+            raise ValueError(
+                f"Retry {name!r}: attempts={attempts} and wait_factor={wait_factor} must be at least 1, first_wait={first_wait} "
+                f"and longest_wait={longest_wait} not negative, jitter={jitter} between 0 and 1"
+            )
         self.name = name
         self.budget = budget
         self.attempts = attempts
@@ -119,9 +123,9 @@ class Retry:
             return await func(*args, **kwargs)
 
         def pause(state: RetryCallState) -> float:
-            full = min(self._longest_wait, self._first_wait * self._factor ** (state.attempt_number - 1))
-            spread = full * (1 - self._jitter * self._chance())
-            return max(spread, min(self._longest_wait, _asked_for(state)))
+            full = grown(state.attempt_number, first=self._first_wait, longest=self._longest_wait, factor=self._factor)
+            own = spread(full, self._chance(), self._jitter)
+            return max(own, min(self._longest_wait, _asked_for(state)))
 
         def stop(state: RetryCallState) -> bool:
             return stop_after_attempt(self.attempts)(state) or self._has_no_room(state)
@@ -157,6 +161,9 @@ class Retry:
 
 
 def _asked_for(state: RetryCallState) -> float:
-    """Seconds that the dependency itself asked to wait, as the error's ``retry_after``."""
+    """Seconds that the dependency itself asked to wait, as the error's ``retry_after``; 0 for what is no number."""
     error = state.outcome.exception() if state.outcome is not None else None
-    return float(getattr(error, "retry_after", None) or 0.0)
+    try:
+        return max(0.0, float(getattr(error, "retry_after", None) or 0.0))
+    except (TypeError, ValueError):  # somebody else's attribute: a date, a timedelta
+        return 0.0

@@ -69,12 +69,13 @@ class SharedTimeLimit:
             watches.popleft()
 
     def _task_of_another_loop(self) -> asyncio.Task[Any]:
-        self._loop = asyncio.get_running_loop()
-        self._timer = None  # whatever was under way in the loop before has gone with it
-        self._watches.clear()
-        task = asyncio.current_task(self._loop)
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
         if task is None:
             raise RuntimeError(f"{self.name}: a time limit needs a task; run the call inside one")
+        self._loop = loop
+        self._timer = None  # whatever was under way in the loop before has gone with it
+        self._watches.clear()
         return task
 
     def explain(self, watch: Watch, error: BaseException) -> BaseException:
