@@ -191,7 +191,7 @@ EVIDENCE: dict[int, tuple[str, ...]] = {
         "web/test_tracing_middleware.py::test_only_5xx_is_the_servers_error",
         "web/test_tracing_middleware.py::test_the_span_of_a_cancelled_request_ends",
         "foundation/test_tracing.py::test_a_failing_operation_is_recorded_once",
-        STAYS,
+        "foundation/test_tracing.py::test_an_operation_is_a_span_below_the_context",
     ),
     # Logging and configuration
     51: ("logging/test_logging_utils.py::test_early_logger_follows_later_configuration",),
