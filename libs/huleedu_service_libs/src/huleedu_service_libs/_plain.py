@@ -7,8 +7,12 @@ what it returns always has a JSON form.
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import date, datetime, time
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from enum import Enum
+from itertools import islice
+from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
@@ -85,8 +89,7 @@ def secrets_within(value: Any) -> Iterator[str]:
             yield ""
             return
         each, is_secret = waiting.pop()
-        if isinstance(each, BaseModel):
-            each = each.model_dump()
+        each = _by_name(each)
         if isinstance(each, Mapping):
             waiting += [(item, is_secret or is_sensitive_name(str(name), item)) for name, item in each.items()]
         elif isinstance(each, list | tuple | set | frozenset):
@@ -99,17 +102,22 @@ def redacted_field(name: str, value: Any) -> Any:
     """A log field without secrets; what holds none stays the same object, for the renderer to show."""
     if is_sensitive_name(name, value):
         return MASK
+    if issubclass(type(value), Enum):
+        value = value.value
     kind = type(value)  # not isinstance, which asks the object itself
     if issubclass(kind, str):
         return redact_within(value, _LOG_TEXT) if len(value) > _LOG_TEXT else redact_text(value)
-    if value is None or issubclass(kind, int | float | UUID | date):
+    if value is None or issubclass(kind, int | float | UUID | date | time):
         return value
-    if issubclass(kind, Mapping | list | tuple | set | frozenset):
+    # Never by its ``repr`` alone: that may leave out a field which the renderer would show.
+    if issubclass(kind, Mapping | list | tuple | set | frozenset) or is_dataclass(kind):
         return _Walk(keeps_objects=True).plain(value, 0)
     return _object_without_secrets(value)
 
 
 def _object_without_secrets(value: Any) -> Any:
+    if issubclass(type(value), Decimal | PurePath | timedelta):  # their ``repr`` is for programmers
+        return plain_text(value)
     try:
         shown = repr(value)
     except Exception:  # noqa: BLE001  # a broken __repr__; the renderer has its own way with it
@@ -152,8 +160,7 @@ class _Walk:
             return self._text(value)
         if value is None or isinstance(value, bool | int | float):
             return _number(value)
-        if isinstance(value, BaseModel):
-            value = value.model_dump()
+        value = _by_name(value)
         if isinstance(value, Mapping):
             return self._mapping(value, depth)
         is_sequence = isinstance(value, list | tuple | set | frozenset)
@@ -162,10 +169,10 @@ class _Walk:
     def _object(self, value: Any) -> Any:
         if isinstance(value, bytes | bytearray | memoryview):
             return self._text(bytes(value[:_TEXT]).decode("utf-8", "backslashreplace"))
+        if isinstance(value, datetime | date | time):
+            return value if self._keeps_objects else value.isoformat()
         if self._keeps_objects:
             return _object_without_secrets(value)
-        if isinstance(value, datetime | date | time):
-            return value.isoformat()
         return self._text(value)
 
     def _mapping(self, value: Mapping[Any, Any], depth: int) -> Any:
@@ -173,7 +180,7 @@ class _Walk:
             return f"<{len(value)} entries, nested too deeply>"
         result: dict[str, Any] = {}
         masked = _named_value(value)
-        for key, item in list(value.items()):
+        for key, item in list(islice(value.items(), max(0, self._left) + 1)):  # a list: it may change meanwhile
             if self._left <= 0:
                 result["…"] = f"{len(value)} entries in all"
                 break
@@ -195,6 +202,17 @@ class _Walk:
                 break
             result.append(self.plain(item, depth + 1))
         return result
+
+
+def _by_name(value: Any) -> Any:
+    """A model, a data class or a named tuple as a mapping, whose names tell what is secret; others as they are."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    if is_dataclass(value) and not isinstance(value, type):
+        return {each.name: getattr(value, each.name, None) for each in fields(value) if each.repr}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return dict(zip(value._fields, value, strict=False))
+    return value
 
 
 def _pair(items: list[Any]) -> list[Any]:

@@ -21,7 +21,7 @@ from huleedu_service_libs._log_pipeline.line import Line
 from huleedu_service_libs._log_pipeline.logger import ServiceBoundLogger, ServiceLogger, set_threshold
 from huleedu_service_libs._log_pipeline.pipeline import chosen_environment, is_for_machines, make_line, use
 from huleedu_service_libs._log_pipeline.sink import LineLoggerFactory, swallowed_failures
-from huleedu_service_libs._log_pipeline.standard import RootHandler
+from huleedu_service_libs._log_pipeline.standard import RootHandler, redact_last_resort, take_over
 from huleedu_service_libs._scopes import restore
 
 __all__ = [
@@ -44,6 +44,9 @@ _LEVELS = {
     "CRITICAL": logging.CRITICAL,
     "FATAL": logging.CRITICAL,
 }
+
+
+redact_last_resort()
 
 
 def create_service_logger(name: str | None = None) -> Any:
@@ -94,7 +97,7 @@ def configure_service_logging(
         context_class=dict,
         cache_logger_on_first_use=False,  # a cached logger would keep the configuration it was first called under
     )
-    use(processors)
+    use(line, processors)
     _install_root_handler(level, line)
 
 
@@ -109,6 +112,8 @@ def _install_root_handler(level: int, line: Line) -> None:
     root = logging.root
     for earlier in [each for each in root.handlers if isinstance(each, RootHandler)]:
         root.removeHandler(earlier)
+    take_over()
+    logging.captureWarnings(capture=True)
     root.addHandler(RootHandler(line))
     root.setLevel(level)
 

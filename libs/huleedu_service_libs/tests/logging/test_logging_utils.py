@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from common_core.config_enums import Environment
 from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs._log_pipeline import sink
 from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
 from huleedu_service_libs.logging_utils import (
     configure_service_logging,
@@ -52,6 +53,8 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     set_threshold(earlier)
     os.environ.pop("SERVICE_NAME", None)
     os.environ.pop("ENVIRONMENT", None)
+    logging.captureWarnings(capture=False)
+    sink._COUNT.untold = 0
 
 
 def _lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
@@ -183,14 +186,15 @@ def test_standard_library_records_look_alike(capsys: pytest.CaptureFixture[str])
     assert (line["service_name"], line["extra"]) == ("essay-service", {"peer": "h"})
 
 
-def test_standard_library_record_that_does_not_format_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    """A record whose arguments do not fit is lost and counted, nothing raises and nothing is printed."""
+def test_standard_library_record_that_does_not_format_keeps_both(capsys: pytest.CaptureFixture[str]) -> None:
+    """A record whose arguments do not fit is shown with them, as our own loggers do; nothing is printed elsewhere."""
     _production()
     logging.root.handlers[:] = logging.root.handlers[-1:]  # pytest's own raises
     before = swallowed_failures()
-    logging.getLogger("lib").error("number %d", "x")
-    assert capsys.readouterr() == ("", "")
-    assert swallowed_failures() == before + 1
+    logging.getLogger("lib").error("number %d", "password=hunter2")
+    out, err = capsys.readouterr()
+    assert (json.loads(out)["event"], err) == ("number %d ('password=***,)", "")
+    assert swallowed_failures() == before
 
 
 def test_configuring_again_replaces(capsys: pytest.CaptureFixture[str]) -> None:

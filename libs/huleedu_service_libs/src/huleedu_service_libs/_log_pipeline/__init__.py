@@ -7,5 +7,5 @@ what went wrong is counted (`swallowed_failures`, and the metric of the same mea
 `logger` has the methods that services call, `standard` takes the records of the
 standard library; both hand an event to a `line`, which puts it together
 (`places` say where, `ambient` in which request and trace, `cleaning` takes secrets out, `splicing` does all of it at
-once for a line with nothing to hide), has it drawn by `rendering` and written by `sink`. Only `logging_utils` and these know structlog.
+once for a line with nothing to hide), has it drawn by `rendering` or `console` and written by `sink`. Only `logging_utils` and these know structlog.
 """

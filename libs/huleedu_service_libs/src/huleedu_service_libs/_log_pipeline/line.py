@@ -18,7 +18,7 @@ from structlog.typing import EventDict, ExcInfo, WrappedLogger
 from huleedu_service_libs._clock import Now
 from huleedu_service_libs._log_pipeline.ambient import TraceIds, context_fields
 from huleedu_service_libs._log_pipeline.cleaning import clean_event, clean_into, clean_text
-from huleedu_service_libs._log_pipeline.places import Place, Places
+from huleedu_service_libs._log_pipeline.places import NOWHERE, Place, Places
 from huleedu_service_libs._log_pipeline.rendering import Renderer, as_json, traceback_text
 from huleedu_service_libs._log_pipeline.splicing import OURS, SPECIAL, Splicer
 
@@ -67,10 +67,16 @@ class Line:
         """The line of an event that was logged then and there."""
         return self._drawn(level, event, {**context_fields(), **fields}, when, place)
 
+    def draw_own(self, level: str, event: str, **fields: Any) -> str | bytes:
+        """A line about logging itself."""
+        return self._drawn(level, event, {**context_fields(), **fields}, self._now(), NOWHERE)
+
     def _drawn(self, level: str, event: Any, fields: dict[str, Any], when: datetime, place: Place) -> str | bytes:
         exception = ""
         if not SPECIAL.isdisjoint(fields):
             fields, exception = _without_special(fields)
+        if not self._constant.keys().isdisjoint(fields):
+            fields = {self._own_name(name, value): value for name, value in fields.items()}
         line: dict[str, Any] = {
             "timestamp": when,
             "level": level,
@@ -84,24 +90,35 @@ class Line:
             line["exception"] = exception
         return self._render(line)
 
+    def _own_name(self, name: str, value: Any) -> str:
+        """Whose line it is says the process alone; a field that says otherwise is about something else."""
+        return f"{name}_" if self._constant.get(name, value) != value else name
+
 
 def _without_special(fields: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """Names of ours out of the way, ``exc_info`` as a traceback, ``stack_info`` as ``stack``."""
-    plain = {f"{name}_" if name in OURS else name: value for name, value in fields.items() if name not in _ASKED}
-    if stack := fields.get("stack_info"):
+    stack, found = fields.get("stack_info"), _exc_info(fields.get("exc_info"))
+    ours = OURS | ({"stack"} if stack else set()) | ({"exception"} if found else set())
+    plain = {f"{name}_" if name in ours else name: value for name, value in fields.items() if name not in _ASKED}
+    if stack:
         plain["stack"] = clean_text(stack) if isinstance(stack, str) else _stack()
-    found = _exc_info(fields.get("exc_info"))
     return plain, traceback_text(found) if found else ""
 
 
 _ASKED = ("exc_info", "stack_info")
+_EXC_INFO = 3
 
 
 def _exc_info(asked: Any) -> ExcInfo | None:
-    if isinstance(asked, BaseException):
-        return type(asked), asked, asked.__traceback__
-    found = asked if isinstance(asked, tuple) else sys.exc_info() if asked else None
-    return found if found and found[0] is not None else None
+    error = asked[1] if isinstance(asked, tuple) and len(asked) == _EXC_INFO else asked
+    if isinstance(error, BaseException):
+        return type(error), error, error.__traceback__
+    return _current() if asked and not isinstance(asked, tuple) else None
+
+
+def _current() -> ExcInfo | None:
+    error = sys.exception()
+    return (type(error), error, error.__traceback__) if error else None
 
 
 def _stack() -> str:

@@ -8,17 +8,26 @@ the same for ``structlog.get_logger()``.
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 import structlog
 
 from huleedu_service_libs._log_pipeline.cleaning import clean_text
-from huleedu_service_libs._log_pipeline.pipeline import current_line
+from huleedu_service_libs._log_pipeline.pipeline import current_line, safe_line
 from huleedu_service_libs._log_pipeline.rendering import text_of
 from huleedu_service_libs._log_pipeline.sink import note_failure, write_line
 
-__all__ = ["ServiceBoundLogger", "ServiceLogger", "set_threshold", "threshold"]
+__all__ = [
+    "ServiceBoundLogger",
+    "ServiceLogger",
+    "event_text",
+    "level_name",
+    "set_threshold",
+    "threshold",
+    "write_failure",
+]
 
 
 @dataclass(slots=True)
@@ -30,25 +39,26 @@ _STATE = _State()
 
 
 def _emitting(name: str) -> Callable[..., None]:
-    def method(self: "_Levels", *args: Any, **fields: Any) -> None:
+    # The slash lets a field be called `self`.
+    def method(self: "_Levels", /, *args: Any, **fields: Any) -> None:
         try:
             if len(args) == 1 and "event" not in fields:
                 self._emit(name, args[0], fields)
             else:
                 self._emit(name, *_split(args, fields))
         except Exception as error:  # noqa: BLE001  # logging must not stop the service
-            _write_failure(name, args, error)
+            write_failure(name, args[0] if args else fields.get("event", ""), error)
 
     method.__doc__ = f"Log at {name}: the event, arguments for its ``%``, fields."
     return method
 
 
-def _silent(self: "_Levels", *args: Any, **fields: Any) -> None:
+def _silent(self: "_Levels", /, *args: Any, **fields: Any) -> None:
     """Below the threshold."""
 
 
 def _asynchronous(name: str) -> Callable[..., Awaitable[None]]:
-    async def method(self: "_Levels", *args: Any, **fields: Any) -> None:
+    async def method(self: "_Levels", /, *args: Any, **fields: Any) -> None:
         getattr(self, name)(*args, **fields)
 
     method.__name__ = "a" + name
@@ -71,25 +81,35 @@ class _Levels:
     error = err = _emitting("error")
     critical = fatal = _emitting("critical")
 
-    def exception(self, *args: Any, **fields: Any) -> None:
+    def exception(self, /, *args: Any, **fields: Any) -> None:
         """Log at error, with the active exception."""
         fields.setdefault("exc_info", True)
         self.error(*args, **fields)
 
-    def log(self, level: int, *args: Any, **fields: Any) -> None:
-        """Log at a level given as a number; the name is that of the next lower one."""
-        if level >= _STATE.threshold:
-            _METHODS[_level_name(level)][1](self, *args, **fields)
+    def log(self, level: int | str, /, *args: Any, **fields: Any) -> None:
+        """Log at a level given as a name or a number: that of the next lower name; at info if it is neither."""
+        number = _number(level)
+        if number >= _STATE.threshold:
+            _METHODS[level_name(number)][1](self, *args, **fields)
 
     def is_enabled_for(self, level: int) -> bool:
         """Whether an event of ``level`` would be written."""
         return level >= _STATE.threshold
 
+    isEnabledFor = is_enabled_for  # noqa: N815  # as the standard library has it
+
+    def get_effective_level(self) -> int:
+        """The threshold, a number of the `logging` module."""
+        return _STATE.threshold
+
+    getEffectiveLevel = get_effective_level  # noqa: N815
+
     adebug = _asynchronous("debug")
-    ainfo = _asynchronous("info")
-    awarning = _asynchronous("warning")
+    ainfo = amsg = _asynchronous("info")
+    awarning = awarn = _asynchronous("warning")
     aerror = _asynchronous("error")
-    acritical = _asynchronous("critical")
+    acritical = afatal = _asynchronous("critical")
+    alog = _asynchronous("log")
     aexception = _asynchronous("exception")
 
 
@@ -128,11 +148,11 @@ class ServiceLogger(_Levels):
     def __init__(self, context: dict[str, Any]) -> None:
         self._context = context  # the name that structlog.get_context() reads
 
-    def bind(self, **values: Any) -> Self:
+    def bind(self, /, **values: Any) -> Self:
         """A logger with these fields too."""
         return type(self)({**self._context, **values})
 
-    def new(self, **values: Any) -> Self:
+    def new(self, /, **values: Any) -> Self:
         """A logger with these fields alone."""
         return type(self)(values)
 
@@ -174,10 +194,16 @@ class ServiceBoundLogger(_Levels, structlog.BoundLoggerBase):
         getattr(self._logger, name)(*positional, **keywords)
 
 
-def _write_failure(name: str, args: tuple[Any, ...], error: Exception) -> None:
-    note_failure()
-    event = clean_text(_event_text(args[0])) if args else ""
-    write_line(json.dumps({"event": event, "level": name, "log_failure": clean_text(text_of(error))}))
+def write_failure(name: str, event: Any, error: Exception) -> None:
+    """Count a line that could not be drawn, and write what is left of it. Never raises."""
+    with suppress(Exception):  # at the end of the stack not even this may be possible
+        note_failure()
+        text = event_text(event)
+        try:
+            line = safe_line().draw_own(name, text, log_failure=text_of(error))
+        except Exception:  # noqa: BLE001  # of whatever kept the line from being drawn
+            line = json.dumps({"event": clean_text(text), "level": name, "log_failure": clean_text(text_of(error))})
+        write_line(line)
 
 
 def _split(args: tuple[Any, ...], fields: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -195,16 +221,25 @@ def _interpolate(event: Any, args: tuple[Any, ...]) -> str:
     try:
         return str(event % values)
     except Exception:  # noqa: BLE001  # logging must not stop the service
-        return f"{_event_text(event)} {text_of(args)}"
+        return f"{event_text(event)} {text_of(args)}"
 
 
-def _event_text(event: object) -> str:
+def event_text(event: object) -> str:
+    """``str``, else ``repr``, whatever the object does."""
     try:
         return str(event)
     except Exception:  # noqa: BLE001  # a broken __str__ must not cost the line
         return text_of(event)
 
 
-def _level_name(level: int) -> str:
+def _number(level: int | str) -> int:
+    if isinstance(level, int):
+        return level
+    name = str(level).lower()
+    return _METHODS.get(_ALIASES.get(name, name), _METHODS["info"])[0]
+
+
+def level_name(level: int) -> str:
+    """The name of ``level``, or of the next lower one that has a name."""
     names = {logging.CRITICAL: "critical", logging.ERROR: "error", logging.WARNING: "warning", logging.INFO: "info"}
     return next((name for number, name in names.items() if level >= number), "debug")

@@ -13,11 +13,14 @@ from typing import Any
 import structlog
 from structlog.typing import Processor
 
+from huleedu_service_libs._log_pipeline.console import for_people
 from huleedu_service_libs._log_pipeline.line import Line
-from huleedu_service_libs._log_pipeline.rendering import as_json, for_people
+from huleedu_service_libs._log_pipeline.rendering import as_json
+from huleedu_service_libs._log_pipeline.sink import tell_losses_with
 
-__all__ = ["chosen_environment", "current_line", "is_for_machines", "make_line", "use"]
+__all__ = ["chosen_environment", "current_line", "is_for_machines", "make_line", "safe_line", "use"]
 
+_UNKNOWN_SERVICE = "unknown_service"  # as resources of OpenTelemetry have it
 DEFAULT_VERSION = "1.0.0"  # as spans have it
 
 
@@ -33,15 +36,18 @@ def is_for_machines(environment: str) -> bool:
 
 def make_line(service_name: str | None, environment: str, *, json_lines: bool) -> Line:
     """What draws the lines of this process."""
-    version = os.environ.get("SERVICE_VERSION") or DEFAULT_VERSION
-    known = {"service_name": service_name, "service_version": version, "environment": environment}
-    constant = {name: value for name, value in known.items() if value}
+    constant = {
+        "service_name": service_name or _UNKNOWN_SERVICE,
+        "service_version": os.environ.get("SERVICE_VERSION") or DEFAULT_VERSION,
+        "environment": environment,
+    }
     return Line(constant, as_json if json_lines else for_people())
 
 
 @dataclass(slots=True)
 class _Chosen:
     processors: list[Processor] | None = None
+    line: Line | None = None
     default: Line | None = None
     default_for: tuple[object, ...] = ()
 
@@ -51,9 +57,14 @@ _CHOSEN = _Chosen()
 _STRUCTLOGS_OWN = [] if structlog.is_configured() else list(structlog.get_config()["processors"])
 
 
-def use(processors: list[Processor]) -> None:
-    """These are what `configure_service_logging` has given structlog."""
-    _CHOSEN.processors = processors
+def use(line: Line, processors: list[Processor]) -> None:
+    """These are what `configure_service_logging` has made and given structlog."""
+    _CHOSEN.line, _CHOSEN.processors = line, processors
+
+
+def safe_line() -> Line:
+    """What draws lines whatever somebody else has made of structlog's configuration."""
+    return _CHOSEN.line or _default()
 
 
 def _processors() -> list[Processor]:
@@ -86,3 +97,10 @@ def _default() -> Line:
         _CHOSEN.default = make_line(service, environment, json_lines=is_for_machines(environment))
         _CHOSEN.default_for = wanted
     return _CHOSEN.default
+
+
+def _losses(lost: int) -> str | bytes:
+    return safe_line().draw_own("warning", "log_lines_lost", lost=lost)
+
+
+tell_losses_with(_losses)

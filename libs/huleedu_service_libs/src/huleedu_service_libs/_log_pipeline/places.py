@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from huleedu_service_libs._log_pipeline.rendering import members
 
-__all__ = ["Place", "Places"]
+__all__ = ["NOWHERE", "Place", "Places"]
 
 _LOGGING = ("huleedu_service_libs.logging_utils", "huleedu_service_libs._log_pipeline", "structlog", "logging")
 _NEVER_LESS = 4  # frames of logging code: this one, the line's, that of what runs it, the method's; then the caller
@@ -33,7 +33,8 @@ class Place(NamedTuple):
     ending: bytes = b""
 
 
-_NOWHERE = Place("?", "?", 0, members({"filename": "?", "func_name": "?", "lineno": 0}) + b"}")
+NOWHERE = Place("?", "?", 0, members({"filename": "?", "func_name": "?", "lineno": 0}) + b"}")
+"""Where the interpreter itself calls, or nobody can tell."""
 
 
 class _Code(NamedTuple):
@@ -52,7 +53,10 @@ class Places:
 
     def __call__(self) -> Place:
         """The caller of whatever logging code is running."""
-        frame: FrameType | None = sys._getframe(_NEVER_LESS)  # noqa: SLF001  # `inspect` has the same, at fifty times the cost
+        try:
+            frame: FrameType | None = sys._getframe(_NEVER_LESS)  # noqa: SLF001  # `inspect` has the same, at fifty times the cost
+        except ValueError:  # nobody called: `atexit` does so, and the end of a thread
+            return NOWHERE
         while frame is not None:
             code = frame.f_code
             entry = self._known.get(id(code))
@@ -60,7 +64,7 @@ class Places:
             if places is not None:
                 return places.get(frame.f_lasti) or _learn_place(places, frame)
             frame = frame.f_back
-        return _NOWHERE
+        return NOWHERE
 
     def _learn(self, frame: FrameType) -> dict[int, Place] | None:
         if len(self._known) >= _KNOWN:

@@ -1,23 +1,23 @@
-"""Draws a line: one JSON object, or a line for people. Knows nothing of where it goes."""
+"""Draws a line as one JSON object, and what stands in a line as text. Knows nothing of where it goes."""
 
 import io
 import json
-import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
 import structlog
 from structlog.typing import EventDict, ExcInfo
 
-from huleedu_service_libs._log_pipeline.cleaning import clean_text
+from huleedu_service_libs._log_pipeline.cleaning import TEXT, clean_text
 
-__all__ = ["Renderer", "as_json", "for_people", "members", "text_of", "traceback_text"]
+__all__ = ["Renderer", "as_json", "members", "text_of", "timestamp_text", "traceback_text"]
 
 Renderer = Callable[[EventDict], str | bytes]
 """Takes the fields of a line without secrets, gives the line without its end."""
 
-_CONSTANT = ("service_name", "service_version", "environment")
+_BEGINNING = TEXT // 4  # of a traceback; the end says what happened
 
 
 def text_of(value: object) -> str:
@@ -33,7 +33,7 @@ def as_json(line: EventDict) -> bytes:
     try:
         return orjson.dumps(line, default=text_of, option=orjson.OPT_UTC_Z)
     except (TypeError, ValueError, RecursionError):
-        return _as_json_slowly({**line, "timestamp": timestamp_text(line)} if "timestamp" in line else line)
+        return _as_json_slowly(line)
 
 
 def members(fields: EventDict) -> bytes:
@@ -44,14 +44,22 @@ def members(fields: EventDict) -> bytes:
 def _as_json_slowly(line: EventDict) -> bytes:
     # For what orjson refuses: lone surrogates, integers beyond 64 bits, cycles, tuple keys. Each
     # field is tried by itself, so that one bad value costs only itself its structure.
-    fields: dict[str, Any] = {}
-    for name, value in line.items():
-        try:
-            json.dumps(value, default=text_of)
-            fields[str(name)] = value
-        except (TypeError, ValueError, RecursionError):
-            fields[str(name)] = text_of(value)
-    return json.dumps(fields, default=text_of).encode()
+    fields = [_one_as_json(_encodable(str(name))) + b":" + _one_as_json(value) for name, value in line.items()]
+    return b"{" + b",".join(fields) + b"}"
+
+
+def _one_as_json(value: Any) -> bytes:
+    if type(value) is str:
+        value = _encodable(value)
+    with suppress(TypeError, ValueError, RecursionError):
+        return orjson.dumps(value, default=text_of, option=orjson.OPT_UTC_Z)
+    with suppress(TypeError, ValueError, RecursionError):
+        return json.dumps(value, default=text_of, allow_nan=False).encode()
+    return orjson.dumps(_encodable(text_of(value)))
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def timestamp_text(line: EventDict) -> str:
@@ -59,23 +67,24 @@ def timestamp_text(line: EventDict) -> str:
     return str(line["timestamp"].isoformat(timespec="microseconds")).replace("+00:00", "Z")
 
 
-def for_people() -> Renderer:
-    """Aligned lines, coloured on a terminal; what is the same on every line of the process is left out."""
-    is_terminal = bool(sys.stdout) and sys.stdout.isatty()
-    console = structlog.dev.ConsoleRenderer(colors=is_terminal, exception_formatter=structlog.dev.plain_traceback)
-
-    def draw(line: EventDict) -> str:
-        shown = {name: value for name, value in line.items() if name not in _CONSTANT}
-        shown["timestamp"] = timestamp_text(line)
-        shown["at"] = f"{shown.pop('filename')}:{shown.pop('lineno')}"
-        del shown["func_name"]
-        return console(None, str(shown.get("level", "")), shown)
-
-    return draw
-
-
 def traceback_text(exc_info: ExcInfo) -> str:
-    """A traceback without secrets, as the interpreter prints it; never with local variables."""
+    """A traceback without secrets, as the interpreter prints it; never with local variables.
+
+    Of one that is too long the middle is left out: its last line says what happened.
+    """
     text = io.StringIO()
-    structlog.dev.plain_traceback(text, exc_info)
-    return clean_text(text.getvalue().strip("\n"))
+    try:
+        structlog.dev.plain_traceback(text, exc_info)
+    except Exception as error:  # noqa: BLE001  # an exception that cannot be drawn must not cost the line
+        return clean_text(f"{text_of(exc_info[1])} (no traceback: {text_of(error)})")
+    whole = text.getvalue().strip("\n")
+    return clean_text(whole) if len(whole) <= TEXT else _shortened(whole)
+
+
+def _shortened(whole: str) -> str:
+    begin = whole.rfind("\n  File ", 0, _BEGINNING)
+    end = whole.find("\n  File ", len(whole) + _BEGINNING - TEXT)
+    if begin < 0 or end < 0:  # it is the message that is long
+        return clean_text(whole)
+    left_out = f"\n  … ({end - begin} characters left out)"
+    return clean_text(whole[:begin]) + left_out + clean_text(whole[end:])

@@ -3,20 +3,39 @@
 Every line of the process ends here, whoever logged it. Knows neither levels nor fields.
 """
 
+import errno
 import os
+import select
+import stat
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import RLock
+from time import monotonic as _monotonic
 from typing import Any
 
 from huleedu_service_libs._metrics import counter
 
-__all__ = ["LineLogger", "LineLoggerFactory", "note_failure", "swallowed_failures", "write_line"]
+__all__ = [
+    "PATIENCE_S",
+    "LineLogger",
+    "LineLoggerFactory",
+    "note_failure",
+    "swallowed_failures",
+    "tell_losses_with",
+    "write_line",
+]
+
+PATIENCE_S = 1.0
+"""How long one line waits for the reader of a pipe that is full."""
 
 
 @dataclass(slots=True)
 class _Count:
     swallowed: int = 0
+    untold: int = 0
+    draw: Callable[[int], str | bytes] | None = None
 
 
 _COUNT = _Count()
@@ -32,14 +51,16 @@ def swallowed_failures() -> int:
 def note_failure() -> None:
     """Count one line that was lost or shortened."""
     _COUNT.swallowed += 1
-    _SWALLOWED.inc()
+    with suppress(Exception):  # in a multiprocess set-up the counter is a file, on the disk that may be full
+        _SWALLOWED.inc()
 
 
 def write_line(line: str | bytes) -> None:
     """Write one line to the present ``sys.stdout``, without a buffer.
 
     Goes out as UTF-8 whatever the locale says, because JSON is UTF-8. A stream that is closed,
-    broken, full or missing loses the line and is counted.
+    broken, full or missing loses the line and is counted. Who reads a pipe and stops reading is waited for once,
+    for a second; until he reads again what does not fit is lost.
 
     Args:
         line: Without its end.
@@ -52,13 +73,29 @@ def write_line(line: str | bytes) -> None:
         known, descriptor = _WRITER.known  # one read: another thread may replace it
         if known is not stream:
             descriptor = _descriptor(stream)
-            _WRITER.known = (stream, descriptor)
+            _WRITER.meet(stream, descriptor)
         if descriptor < 0:
             _write_through(stream, data)
         else:
             _WRITER.write(descriptor, data + b"\n")
+        if _COUNT.untold:
+            _tell_losses()
     except Exception:  # noqa: BLE001  # logging must not stop the service
+        _COUNT.untold += 1
         note_failure()
+
+
+def _tell_losses() -> None:
+    lost, _COUNT.untold = _COUNT.untold, 0  # first: what follows is a line too
+    if _COUNT.draw is not None:
+        write_line(_COUNT.draw(lost))
+    if _COUNT.untold:  # not even that arrived
+        _COUNT.untold += lost - 1
+
+
+def tell_losses_with(draw: Callable[[int], str | bytes]) -> None:
+    """When a line arrives after others were lost, ``draw`` makes a line that says how many."""
+    _COUNT.draw = draw
 
 
 def _encoded(line: str | bytes) -> bytes:
@@ -66,6 +103,7 @@ def _encoded(line: str | bytes) -> bytes:
 
 
 _NO_FILE = -1
+_UNKNOWN = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class _Writer:
@@ -81,23 +119,62 @@ class _Writer:
     def renew(self) -> None:
         """Forget who is writing; a forked process has no other threads."""
         self.known: tuple[Any, int] = (None, _NO_FILE)
+        self._write: Callable[[int, bytes], int] = os.write
+        self._is_stuck = False
         self._lock = RLock()  # a signal handler may log while this thread writes
         self._torn = False
+
+    def meet(self, stream: Any, descriptor: int) -> None:
+        """From now on lines go to this stream."""
+        self._write = self._write_now if _is_pipe(descriptor) else os.write
+        self.known = (stream, descriptor)
 
     def write(self, descriptor: int, data: bytes) -> None:
         """Write a line with its end; raise what the system says."""
         with self._lock:
             if self._torn:
                 data = b"\n" + data
-            written = os.write(descriptor, data)
+            try:
+                written = self._write(descriptor, data)
+            except BlockingIOError:
+                written = 0
             if written < len(data) or self._torn:
-                self._write_rest(descriptor, data[written:])
+                self._write_rest(descriptor, data, written)
+            self._is_stuck = False
 
-    def _write_rest(self, descriptor: int, rest: bytes) -> None:
-        while rest:
-            self._torn = True  # until the rest is there
-            rest = rest[os.write(descriptor, rest) :]
+    def _write_rest(self, descriptor: int, data: bytes, written: int) -> None:
+        until = 0.0 if self._is_stuck else _monotonic() + PATIENCE_S
+        while written < len(data):
+            self._torn = self._torn or written > 0  # until the rest is there
+            if not _is_ready(descriptor, until - _monotonic()):
+                self._is_stuck = True
+                raise BlockingIOError("nobody reads standard output")
+            with suppress(BlockingIOError):
+                written += self._write(descriptor, data[written:])
+                continue
+            if _monotonic() > until:  # ready, and yet it takes nothing
+                raise BlockingIOError("standard output takes nothing")
         self._torn = False
+
+    def _write_now(self, descriptor: int, data: bytes) -> int:
+        """What fits into the pipe; its reader is not waited for, whoever else has the pipe open."""
+        try:
+            return os.pwritev(descriptor, [data], -1, os.RWF_NOWAIT)
+        except OSError as error:
+            if error.errno not in _UNKNOWN:
+                raise
+        self._write = os.write  # an older system, or it is no pipe any more
+        return os.write(descriptor, data)
+
+
+def _is_ready(descriptor: int, seconds: float) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(max(0.0, seconds) * 1000))
+
+
+def _is_pipe(descriptor: int) -> bool:
+    return hasattr(os, "RWF_NOWAIT") and descriptor >= 0 and stat.S_ISFIFO(os.fstat(descriptor).st_mode)
 
 
 _WRITER = _Writer()
