@@ -22,7 +22,7 @@ import huleedu_service_libs
 from huleedu_service_libs import _metrics
 from huleedu_service_libs.database.engine_metrics import EngineMetrics
 from huleedu_service_libs.database.metrics import DatabaseMetrics
-from huleedu_service_libs.middleware import http_metrics
+from huleedu_service_libs.middleware import http_collectors
 from huleedu_service_libs.resilience.metrics import StandardCircuitBreakerMetrics
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,8 +109,8 @@ def metrics() -> list[Metric]:
     DatabaseMetrics(_SERVICE)
     EngineMetrics(_SERVICE)
     http = CollectorRegistry()
-    http_metrics._ours(http)  # noqa: SLF001  # the collectors without an application
-    http_metrics._prefixed(_SERVICE, http)  # noqa: SLF001  # as above
+    http_collectors.ours(http)
+    http_collectors.prefixed_ones(_SERVICE, http)
     breakers = CollectorRegistry()
     StandardCircuitBreakerMetrics(registry=breakers)
     found = {each.name: each for registry in (REGISTRY, http, breakers) for each in _described(registry)}

@@ -107,7 +107,7 @@ async def test_one_request_is_one_trace(traced: PipelineProcesses, collector: Co
 async def test_metrics_of_the_services_have_templates(traced: PipelineProcesses) -> None:
     """All three services tell their requests by route, in OpenMetrics with exemplars where it is asked for."""
     for name, url, path, template in (
-        ("intake", traced.intake_url, "/healthz", "/healthz"),
+        ("intake", traced.intake_url, "/nothing", "__unmatched__"),
         ("notify", traced.notify_url, "/texts/none", "/texts/{essay_id}"),
         ("spellcheck", traced.spellcheck_url, "/nothing", "__unmatched__"),
     ):

@@ -6,6 +6,7 @@ The standard library has these from 3.14 on.
 """
 
 import os
+import random
 import re
 import threading
 import time
@@ -18,6 +19,14 @@ _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _lock = threading.Lock()
 _last = 0
+
+# A generator of our own: whoever seeds Python's common one, such as a test, shall not make ids repeat.
+_random = random.Random()  # noqa: S311  # ids are no secrets
+_draw = _random.getrandbits
+os.register_at_fork(after_in_child=_random.seed)
+
+_VERSION_4 = (0x4 << 76) | (0b10 << 62)  # RFC 9562 §5.4: version and variant
+_FREE_BITS = ~((0xF << 76) | (0b11 << 62))
 
 _COUNTER_BITS = 12  # the field rand_a counts within a millisecond (RFC 9562 §6.2, method 1)
 
@@ -34,10 +43,9 @@ def uuid7() -> UUID:
 
 
 def random_id() -> str:
-    """The text of a new random UUID (version 4), at a third of what ``str(uuid4())`` costs."""
-    digits = os.urandom(16).hex()
-    variant = "89ab"[int(digits[16], 16) & 0b11]
-    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
+    """The text of a new random UUID (version 4), at a fifth of what ``str(uuid4())`` costs. Unique, but no secret."""
+    digits = f"{_draw(128) & _FREE_BITS | _VERSION_4:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def acceptable_correlation_id(given: object) -> str | None:

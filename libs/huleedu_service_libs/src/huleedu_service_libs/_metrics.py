@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-__all__ = ["counter", "gauge", "histogram", "observe_many"]
+__all__ = ["counter", "gauge", "histogram", "observe_many", "observer"]
 
 _Collector = TypeVar("_Collector", Counter, Gauge, Histogram)
 _made: WeakKeyDictionary[CollectorRegistry, dict[str, Counter | Gauge | Histogram]] = WeakKeyDictionary()
@@ -72,6 +72,27 @@ def observe_many(child: Histogram, values: Sequence[float]) -> None:
     for place, count in Counts(bisect_left(bounds, value) for value in values).items():
         child._buckets[place].inc(count)  # noqa: SLF001  # as above
     child._sum.inc(sum(values))  # noqa: SLF001  # as above
+
+
+def observer(child: Histogram) -> Callable[[float, dict[str, str] | None], None]:
+    """What observes one value and its exemplar, at two thirds of the cost of ``child.observe`` without exemplar.
+
+    For what every request does: the bucket is found by bisection, and the checks were made when the child was.
+
+    Args:
+        child: A histogram with its labels.
+    """
+    bounds, add = child._upper_bounds, child._sum.inc  # noqa: SLF001  # as above
+    count = [bucket.inc for bucket in child._buckets]  # noqa: SLF001  # as above
+
+    def observe(value: float, exemplar: dict[str, str] | None) -> None:
+        if exemplar is None:
+            add(value)
+            count[bisect_left(bounds, value)](1)
+        else:
+            child.observe(value, exemplar)
+
+    return observe
 
 
 def _once(

@@ -32,6 +32,7 @@ __all__ = [
     "event_log_context",
     "log_context",
     "log_event_processing",
+    "log_variable",
     "swallowed_failures",
 ]
 
@@ -131,6 +132,17 @@ def bind_log_context(**values: Any) -> None:
 def log_context(**values: Any) -> AbstractContextManager[None]:
     """Put ``values`` on every line logged inside the block, then restore what was there."""
     return _Bound(values)
+
+
+def log_variable(name: str) -> ContextVar[Any]:
+    """The context variable behind the field ``name`` of `log_context`: setting it costs a fifth of a block.
+
+    For what binds the same field for every request.
+    """
+    token = structlog.contextvars.bind_contextvars(**{name: ...})[name]  # Ellipsis: structlog's sign for an unbound one
+    variable = token.var
+    variable.reset(token)
+    return variable
 
 
 class _Bound:

@@ -5,14 +5,17 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
-from fastapi import APIRouter, FastAPI, WebSocket
+from fastapi import APIRouter, FastAPI, Request, WebSocket
 from fastapi.responses import StreamingResponse
-from quart import Quart, websocket
+from quart import Quart, request, websocket
 
 from common_core.error_enums import ErrorCode
 from huleedu_service_libs.error_handling import ErrorContext, HuleEduError
 from huleedu_service_libs.error_handling.fastapi import register_error_handlers as register_fastapi
 from huleedu_service_libs.error_handling.quart import register_error_handlers as register_quart
+from huleedu_service_libs.logging_utils import current_log_context
+from huleedu_service_libs.observability import get_current_trace_id
+from huleedu_service_libs.observability.current import CORRELATION_ID
 
 Incoming = list[dict[str, Any]]
 
@@ -29,6 +32,29 @@ async def _halves() -> AsyncIterator[bytes]:
 async def _breaking() -> AsyncIterator[bytes]:
     yield b"first "
     raise RuntimeError("in mid-stream")
+
+
+async def _context() -> dict[str, Any]:
+    """What is current in the middle of a request, while others run."""
+    before = CORRELATION_ID.get()
+    await asyncio.sleep(0.01)
+    return {
+        "before": before,
+        "after": CORRELATION_ID.get(),
+        "logged": current_log_context().get("correlation_id"),
+        "trace": get_current_trace_id(),
+        "path": ErrorContext.current().coordinates["path"],
+    }
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    while True:
+        yield b"data: x\n\n"
+        await asyncio.sleep(0.01)
+
+
+class Alarm(BaseException):
+    """What no ``except Exception`` catches."""
 
 
 def make_fastapi(*, handlers: bool = True) -> FastAPI:  # noqa: C901  # one function a route
@@ -62,6 +88,26 @@ def make_fastapi(*, handlers: bool = True) -> FastAPI:  # noqa: C901  # one func
     async def slow(essay_id: str) -> None:
         await asyncio.Event().wait()
 
+    @routes.get("/{essay_id}/endless")
+    async def endless(essay_id: str) -> StreamingResponse:
+        return StreamingResponse(_endless(), media_type="text/event-stream")
+
+    @routes.get("/{essay_id}/alarm")
+    async def alarm(essay_id: str) -> None:
+        raise Alarm
+
+    @routes.get("/{essay_id}/cancelled")
+    async def cancelled(essay_id: str) -> None:
+        raise asyncio.CancelledError
+
+    @routes.get("/{essay_id}/context")
+    async def context(essay_id: str) -> dict[str, Any]:
+        return await _context()
+
+    @routes.post("/{essay_id}/upload")
+    async def upload(request: Request, essay_id: str) -> int:
+        return sum([len(chunk) async for chunk in request.stream()])
+
     @routes.post("/{essay_id}")
     async def put(essay_id: str) -> str:
         return essay_id
@@ -72,6 +118,15 @@ def make_fastapi(*, handlers: bool = True) -> FastAPI:  # noqa: C901  # one func
         if essay_id == "broken":
             raise RuntimeError("after accept")
         await socket.close()
+
+    @routes.websocket("/{essay_id}/listen")
+    async def listen(socket: WebSocket, essay_id: str) -> None:
+        if essay_id == "refused":
+            await socket.close()
+            return
+        await socket.accept()
+        while True:
+            await socket.send_text(await socket.receive_text())
 
     app.include_router(routes, prefix="/v1")
     return app
@@ -109,6 +164,26 @@ def make_quart(*, handlers: bool = True) -> Quart:  # noqa: C901  # one function
         await asyncio.Event().wait()
         return ""
 
+    @app.get("/v1/essays/<essay_id>/endless")
+    async def endless(essay_id: str) -> Any:
+        return _endless(), {"Content-Type": "text/event-stream"}
+
+    @app.get("/v1/essays/<essay_id>/alarm")
+    async def alarm(essay_id: str) -> str:
+        raise Alarm
+
+    @app.get("/v1/essays/<essay_id>/cancelled")
+    async def cancelled(essay_id: str) -> str:
+        raise asyncio.CancelledError
+
+    @app.get("/v1/essays/<essay_id>/context")
+    async def context(essay_id: str) -> dict[str, Any]:
+        return await _context()
+
+    @app.post("/v1/essays/<essay_id>/upload")
+    async def upload(essay_id: str) -> str:
+        return str(sum([len(chunk) async for chunk in request.body]))
+
     @app.post("/v1/essays/<essay_id>")
     async def put(essay_id: str) -> str:
         return essay_id
@@ -118,6 +193,14 @@ def make_quart(*, handlers: bool = True) -> Quart:  # noqa: C901  # one function
         await websocket.accept()
         if essay_id == "broken":
             raise RuntimeError("after accept")
+
+    @app.websocket("/v1/essays/<essay_id>/listen")
+    async def listen(essay_id: str) -> Any:
+        if essay_id == "refused":
+            return "no", 403
+        await websocket.accept()
+        while True:
+            await websocket.send(await websocket.receive())
 
     return app
 

@@ -10,11 +10,13 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import Tracer
+from prometheus_client import REGISTRY, CollectorRegistry
 
 from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
 from huleedu_service_libs.logging_utils import configure_service_logging
 
 from .applications import Make, make_fastapi, make_quart
+from .numbers import forget
 
 
 @pytest.fixture(name="make", params=[make_fastapi, make_quart], ids=["fastapi", "quart"])
@@ -49,3 +51,10 @@ def _logs(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     logging.root.handlers[:] = handlers
     logging.root.setLevel(level)
     set_threshold(earlier)
+
+
+@pytest.fixture(autouse=True, name="registry")
+def _registry() -> CollectorRegistry:
+    """The default registry with nothing of these tests in it."""
+    forget()
+    return REGISTRY

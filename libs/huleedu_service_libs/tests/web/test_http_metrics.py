@@ -1,6 +1,7 @@
 """HTTP metrics of both frameworks: labels, bounds, what a service brings, what survives."""
 
 import asyncio
+import gc
 import subprocess
 import sys
 import warnings
@@ -13,7 +14,6 @@ from fastapi.staticfiles import StaticFiles
 from hypercorn.middleware import DispatcherMiddleware
 from opentelemetry.trace import Tracer
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram, Summary, generate_latest
-from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from quart import Quart
 
@@ -28,19 +28,7 @@ from huleedu_service_libs.middleware.frameworks import (
 from huleedu_service_libs.middleware.http_metrics import HttpMetrics
 
 from .applications import Make, ask, http_scope, make_fastapi, make_quart, open_websocket, template
-
-DURATION = "http_server_request_duration_seconds"
-
-
-@pytest.fixture(autouse=True, name="registry")
-def _registry() -> CollectorRegistry:
-    """The default registry with nothing of these tests in it."""
-    for collector in list(REGISTRY._collector_to_names):
-        if any(name.startswith(("http_", "websocket_", "svc_")) for name in REGISTRY._collector_to_names[collector]):
-            REGISTRY.unregister(collector)
-            if isinstance(collector, MetricWrapperBase):
-                collector.clear()
-    return REGISTRY
+from .numbers import DURATION, count, sessions
 
 
 def set_up(app: Any, service: str = "svc") -> Any:
@@ -50,12 +38,6 @@ def set_up(app: Any, service: str = "svc") -> Any:
     else:
         fastapi_metrics_middleware.setup_standard_service_metrics_middleware(app, service)
     return app
-
-
-def count(endpoint: str, status: str, method: str = "GET", service: str = "svc", name: str = DURATION) -> float:
-    """How many requests the collectors of ours have seen; 0 for a series that does not exist."""
-    labels = {"service": service, "method": method, "endpoint": endpoint, "status": status}
-    return REGISTRY.get_sample_value(f"{name}_count", labels) or 0
 
 
 def series() -> int:
@@ -112,6 +94,22 @@ def test_a_hundred_thousand_urls_leave_the_number_of_series_constant() -> None:
     assert sizes[0] == sizes[1]
     assert count("__overflow__", "200") > 40_000
     assert count("__unmatched__", "200") == 50_000
+
+
+def test_endpoints_of_websockets_are_bounded_too() -> None:
+    """An application that makes templates by itself makes no series without end of its sessions either."""
+
+    async def nothing(*_: Any) -> Any: ...
+
+    metrics = HttpMetrics("svc", registry=REGISTRY)
+    for number in range(6_000):
+        exchange = Exchange({**http_scope(f"/{number}"), "type": "websocket"}, nothing, nothing)
+        exchange.accepted, exchange.route = True, f"/{number}"
+        metrics.begin(exchange)
+        metrics.end(exchange, "WEBSOCKET")
+    assert sessions("/4999", "101") == 1
+    assert sessions("/5000", "101") == 0
+    assert sessions("__overflow__", "101") == 1_000
 
 
 async def test_sizes_are_known(make: Make) -> None:
@@ -348,6 +346,18 @@ async def test_mounted_applications_have_the_whole_template(tmp_path: Any) -> No
     assert count("/{tenant}/sub/static", "200") == 2
     assert count("__unmatched__", "404") == 2
     assert count("/docs", "200") == 1
+
+
+async def test_templates_of_an_application_that_is_gone_are_forgotten() -> None:
+    """Applications made one after the other, as test suites do, have each its own mounts, whatever address they get."""
+    for number in range(30):
+        outer, inner = FastAPI(), FastAPI()
+        inner.get("/essay")(lambda: "essay")
+        outer.mount(f"/{{name_{number}}}", inner)
+        await ask(set_up(outer), "/sub/essay")
+        del outer, inner
+        gc.collect()
+    assert [count(f"/{{name_{number}}}/essay", "200") for number in range(30)] == [1] * 30
 
 
 async def test_a_mounted_application_with_metrics_of_its_own_is_counted_once() -> None:

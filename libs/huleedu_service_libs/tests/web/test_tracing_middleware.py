@@ -13,6 +13,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode, Tracer
+from prometheus_client import REGISTRY
 from quart import Quart, g
 
 from huleedu_service_libs.middleware.frameworks import fastapi_middleware, quart_middleware
@@ -297,6 +298,60 @@ async def test_fastapis_own_spans_are_off(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
     await ask(set_up(make_fastapi(), trace.get_tracer("svc")), "/v1/essays/1")
     assert [span.name for span in exporter.get_finished_spans()] == ["GET /v1/essays/{essay_id}"]
+
+
+async def test_health_and_metrics_have_no_spans(make: Make, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """They and what is below them are not traced, also in an application that is mounted; what only begins alike is."""
+    app = set_up(make(), tracer)
+    for path in ("/healthz", "/healthz/ready", "/metrics", "/healthzy", "/v1/healthz"):
+        answer = await ask(app, path)
+        assert int(answer.headers["X-Trace-ID"], 16)
+    outer = FastAPI()
+    outer.mount("/sub", app)
+    await ask(outer, "/sub/metrics")
+    assert [(span.attributes or {})["url.path"] for span in exporter.get_finished_spans()] == [
+        "/healthzy",
+        "/v1/healthz",
+    ]
+
+
+async def test_what_is_not_traced_is_a_setting(make: Make, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """Other paths, or none at all; one without its slash is refused. Work inside makes no trace of its own."""
+    app = make()
+    module: Any = quart_middleware if isinstance(app, Quart) else fastapi_middleware
+    module.setup_tracing_middleware(app, tracer, untraced=())
+    await ask(app, "/metrics")
+    assert only(exporter).name == "GET"
+    module.setup_tracing_middleware(app, tracer, untraced=["/v1"])
+    answer = await ask(app, "/v1/essays/1")
+    assert answer.headers["X-Trace-ID"] not in {
+        f"{span.context.trace_id:032x}" for span in exporter.get_finished_spans()
+    }
+    assert len(exporter.get_finished_spans()) == 1
+    with pytest.raises(ValueError, match="begins with a slash, such as /healthz, got 'metrics'"):
+        module.setup_tracing_middleware(app, tracer, untraced=["metrics"])
+
+
+@pytest.mark.parametrize("step", ["on_start", "on_end"])
+async def test_tracing_that_fails_costs_no_request(
+    make: Make, step: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception of a span processor is counted and told once; requests are answered as ever."""
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no room for spans")
+
+    processor = SimpleSpanProcessor(InMemorySpanExporter())
+    monkeypatch.setattr(processor, step, fail)
+    provider: Any = TracerProvider()
+    provider.add_span_processor(processor)
+    app = set_up(make(), provider.get_tracer("svc"))
+    labels = {"step": step.removeprefix("on_")}
+    before = REGISTRY.get_sample_value("http_spans_failed_total", labels) or 0
+    for _ in range(3):
+        assert (await ask(app, "/v1/essays/1")).status_code == 200
+    assert (REGISTRY.get_sample_value("http_spans_failed_total", labels) or 0) - before == 3
+    assert capsys.readouterr().out.count("http_span_failed") == 1
 
 
 async def test_what_is_not_sampled_still_has_ids(make: Make) -> None:

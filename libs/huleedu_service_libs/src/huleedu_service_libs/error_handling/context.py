@@ -9,7 +9,7 @@ knows neither a web framework nor a Kafka client: headers come and go as mapping
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -29,7 +29,7 @@ from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.logging_utils import current_log_context
 from huleedu_service_libs.observability import inject_trace_context
 
-__all__ = ["Cause", "ErrorContext", "operation_scope"]
+__all__ = ["Cause", "ErrorContext", "enter_operation", "leave_operation", "operation_scope"]
 
 CORRELATION_HEADER = "X-Correlation-ID"
 KAFKA_CORRELATION_HEADER = "trace_id"  # the name in the standard headers of the services' events
@@ -56,6 +56,18 @@ def operation_scope(
     outer = _scope.get()
     places = {**outer.coordinates, **coordinates} if outer.coordinates else coordinates
     return _Inside(_Scope(service or outer.service, operation or outer.operation, places))
+
+
+def enter_operation(coordinates: Mapping[str, Any]) -> Token[_Scope]:
+    """`operation_scope` for whoever ends it by `leave_operation`, as the layer around an application does."""
+    outer = _scope.get()
+    places = {**outer.coordinates, **coordinates} if outer.coordinates else coordinates
+    return _scope.set(_Scope(outer.service, outer.operation, places))
+
+
+def leave_operation(token: Token[_Scope]) -> None:
+    """End what `enter_operation` began."""
+    restore(_scope, token)
 
 
 class _Inside:

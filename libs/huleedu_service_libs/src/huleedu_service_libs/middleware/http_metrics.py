@@ -13,6 +13,7 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from huleedu_service_libs import _metrics
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.middleware.exchange import UNMATCHED, Exchange
+from huleedu_service_libs.middleware.http_collectors import ours, prefixed_ones
 
 __all__ = ["OVERFLOW", "BroughtCollectors", "HttpMetrics", "known_method"]
 
@@ -23,11 +24,6 @@ MOST_SERIES = 5_000
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT", "QUERY"})
 _OTHER = "_OTHER"  # the word of OpenTelemetry's conventions
 _THREE_DIGITS = range(100, 600)
-
-# Of OpenTelemetry's semantic conventions for http.server.request.duration.
-_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-_SESSION_SECONDS = (1, 5, 15, 60, 300, 900, 3600, 14_400, 86_400)
-_BYTES = (256, 1024, 4096, 16_384, 65_536, 262_144, 1_048_576, 4_194_304, 16_777_216)
 
 _KINDS_OF_LABELS: Mapping[str, str] = {
     **dict.fromkeys(("method", "http_method", "verb"), "method"),
@@ -67,7 +63,8 @@ class HttpMetrics:
     Ours carry the labels ``service``, ``method``, ``endpoint`` and ``status``:
     ``http_server_request_duration_seconds`` (its ``_count`` are the requests), ``http_server_request_body_size_bytes``,
     ``http_server_response_body_size_bytes``, ``http_server_active_requests``,
-    ``websocket_server_session_duration_seconds`` and ``websocket_server_active_sessions``.
+    ``websocket_server_session_duration_seconds`` and ``websocket_server_active_sessions``. Answers that began and did not
+    end are in ``http_server_interrupted_responses_total`` by ``cause``.
 
     Args:
         service: Label of ours.
@@ -90,13 +87,14 @@ class HttpMetrics:
         self._service = service
         self._brought = brought
         self._series: dict[tuple[str, str, int], _Series] = {}
+        self._session_endpoints: set[str] = set()
         self._told: set[str] = set()
         self._logger = create_service_logger(log_name or "huleedu_service_libs.middleware")
-        self._ours = _ours(registry)
+        self._ours = ours(registry)
         self._unfit = self._ours.unrecorded.labels(service)
         self._active = self._ours.active.labels(service)
         self._sessions = self._ours.sessions.labels(service)
-        self._prefixed = _prefixed(service, registry) if prefixed else None
+        self._prefixed = prefixed_ones(service, registry) if prefixed else None
 
     def begin(self, exchange: Exchange) -> None:
         """A request has come."""
@@ -108,22 +106,36 @@ class HttpMetrics:
             self._end_session(exchange)
             return
         self._active.dec()
-        method, endpoint, status = known_method(method), exchange.route or UNMATCHED, exchange.outcome
-        series = self._series.get((method, endpoint, status)) or self._new_series(method, endpoint, status)
+        key = known_method(method), exchange.route or UNMATCHED, exchange.outcome
+        series = self._series.get(key) or self._new_series(*key)
         seconds, exemplar = exchange.seconds, exchange.exemplar
         series.seconds(seconds, exemplar)
-        series.received(exchange.received)
-        series.sent(exchange.sent)
+        series.received(exchange.received, None)
+        series.sent(exchange.sent, None)
         if series.prefixed is not None:
             series.prefixed[0](1, exemplar)
             series.prefixed[1](seconds, exemplar)
         if self._brought is not None:
             self._fill(self._brought, series.labels, seconds, exemplar)
+        if exchange.finished is None:
+            self._tell_interruption(exchange, series.labels["endpoint"])
 
     def _end_session(self, exchange: Exchange) -> None:
         self._sessions.dec()
-        series = self._ours.session_seconds.labels(self._service, exchange.route or UNMATCHED, str(exchange.outcome))
+        endpoint = exchange.route or UNMATCHED
+        if endpoint not in self._session_endpoints:
+            if len(self._session_endpoints) < MOST_SERIES:
+                self._session_endpoints.add(endpoint)
+            else:
+                endpoint = OVERFLOW
+        status = str(exchange.outcome) if exchange.outcome in _THREE_DIGITS else _OTHER
+        series = self._ours.session_seconds.labels(self._service, endpoint, status)
         series.observe(exchange.seconds, exchange.exemplar)
+
+    def _tell_interruption(self, exchange: Exchange, endpoint: str) -> None:
+        cause = exchange.interrupted
+        if cause is not None:
+            self._ours.interrupted.labels(self._service, endpoint, cause).inc()
 
     def _new_series(self, method: str, endpoint: str, status: int) -> "_Series":
         if len(self._series) >= MOST_SERIES:
@@ -133,12 +145,12 @@ class HttpMetrics:
         prefixed = None
         if self._prefixed is not None:
             count, duration = self._prefixed
-            prefixed = (count.labels(method, endpoint, text).inc, duration.labels(method, endpoint).observe)
+            prefixed = (count.labels(method, endpoint, text).inc, _metrics.observer(duration.labels(method, endpoint)))
         series = _Series(
             labels={"method": method, "endpoint": endpoint, "status": text, "service": service},
-            seconds=ours.seconds.labels(service, method, endpoint, text).observe,
-            received=ours.received.labels(service, method, endpoint).observe,
-            sent=ours.sent.labels(service, method, endpoint).observe,
+            seconds=_metrics.observer(ours.seconds.labels(service, method, endpoint, text)),
+            received=_metrics.observer(ours.received.labels(service, method, endpoint)),
+            sent=_metrics.observer(ours.sent.labels(service, method, endpoint)),
             prefixed=prefixed,
         )
         if endpoint is not OVERFLOW:
@@ -194,61 +206,6 @@ class _Series:
     received: Callable[..., None]
     sent: Callable[..., None]
     prefixed: tuple[Callable[..., None], Callable[..., None]] | None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Ours:
-    seconds: Histogram
-    received: Histogram
-    sent: Histogram
-    active: Any
-    sessions: Any
-    session_seconds: Histogram
-    unrecorded: Counter
-
-
-def _ours(registry: CollectorRegistry) -> _Ours:
-    full = ("service", "method", "endpoint", "status")
-    sizes = full[:-1]
-    return _Ours(
-        seconds=_metrics.histogram(
-            "http_server_request_duration_seconds", "Until the last byte of the answer", full, _SECONDS, registry
-        ),
-        received=_metrics.histogram(
-            "http_server_request_body_size_bytes", "Bodies of requests", sizes, _BYTES, registry
-        ),
-        sent=_metrics.histogram("http_server_response_body_size_bytes", "Bodies of answers", sizes, _BYTES, registry),
-        active=_metrics.gauge(
-            "http_server_active_requests", "Requests that are being served", ("service",), registry, "livesum"
-        ),
-        sessions=_metrics.gauge(
-            "websocket_server_active_sessions", "WebSockets that are open", ("service",), registry, "livesum"
-        ),
-        session_seconds=_metrics.histogram(
-            "websocket_server_session_duration_seconds",
-            "WebSockets from handshake to end; status 101 when all went well",
-            ("service", "endpoint", "status"),
-            _SESSION_SECONDS,
-            registry,
-        ),
-        unrecorded=_metrics.counter(
-            "http_metrics_unrecorded_total",
-            "Requests that a collector of the service could not take",
-            ("service",),
-            registry,
-        ),
-    )
-
-
-def _prefixed(service: str, registry: CollectorRegistry) -> tuple[Counter, Histogram]:
-    prefix = "".join(each if each.isalnum() and each.isascii() else "_" for each in service)
-    count = _metrics.counter(
-        f"{prefix}_http_requests_total", "HTTP requests", ("method", "endpoint", "status_code"), registry
-    )
-    duration = _metrics.histogram(
-        f"{prefix}_http_request_duration_seconds", "HTTP request duration", ("method", "endpoint"), _SECONDS, registry
-    )
-    return count, duration
 
 
 def _first(collectors: Mapping[str, Any], key: str, others: tuple[str, ...]) -> Any:

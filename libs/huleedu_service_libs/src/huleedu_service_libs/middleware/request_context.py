@@ -17,8 +17,9 @@ from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags
 
 from huleedu_service_libs._ids import acceptable_correlation_id, random_id
-from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, operation_scope
-from huleedu_service_libs.logging_utils import log_context
+from huleedu_service_libs._scopes import restore
+from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, enter_operation, leave_operation
+from huleedu_service_libs.logging_utils import log_variable
 from huleedu_service_libs.middleware.edge import Edge
 from huleedu_service_libs.middleware.exchange import (
     EXCHANGE_KEY,
@@ -29,6 +30,8 @@ from huleedu_service_libs.middleware.exchange import (
     Scope,
     Send,
 )
+from huleedu_service_libs.middleware.http_metrics import HttpMetrics
+from huleedu_service_libs.middleware.http_tracing import ServerSpans
 from huleedu_service_libs.observability import extract_trace_context
 from huleedu_service_libs.observability.current import CORRELATION_ID
 
@@ -36,6 +39,8 @@ __all__ = ["CORRELATION_HEADER", "SCOPE_KEY", "RequestContextMiddleware"]
 
 _HEADER_BYTES = CORRELATION_HEADER.lower().encode("latin-1")
 _KINDS = frozenset({"http", "websocket"})
+_LOGGED = log_variable("correlation_id")
+_TRACE, _SPAN = slice(3, 35), slice(36, 52)  # in 00-TRACEID-SPANID-FLAGS
 _NOTHING = otel_context.Context()
 _NOT_SAMPLED = TraceFlags(TraceFlags.DEFAULT)
 
@@ -63,70 +68,90 @@ class RequestContextMiddleware:
         if scope["type"] not in _KINDS:
             await self._app(scope, receive, send)
             return
-        outer: Exchange | None = scope.get(EXCHANGE_KEY)
-        metrics, spans = self._edge.metrics, self._edge.spans
-        if outer is not None:
-            metrics = None if outer.measured else metrics
-            spans = None if outer.traced else spans
-            if metrics is None and spans is None:
-                await self._app(scope, receive, send)
-                return
+        edge, outer = self._edge, scope.get(EXCHANGE_KEY)
+        metrics, spans = (edge.metrics, edge.spans) if outer is None else _undone(edge, outer)
+        if outer is not None and metrics is None and spans is None:
+            await self._app(scope, receive, send)
+            return
         exchange = _exchange(scope, receive, send, outer)
-        exchange.measured = metrics is not None or (outer is not None and outer.measured)
-        exchange.traced = spans is not None or (outer is not None and outer.traced)
         context = _trace_context(exchange.headers)
-        span = spans.start(scope, exchange, context) if spans is not None else None
-        context = _with_span(span, context)
-        _announce(scope, exchange, trace.get_current_span(context).get_span_context(), traced=span is not None)
+        span = None if spans is None else _span(spans, scope, exchange, context)
+        context, ids = _with_span(span, context)
+        _announce(scope, exchange, ids, traced=span is not None)
         method = scope.get("method", "WEBSOCKET")
         if metrics is not None:
+            exchange.measured = True
+            exchange.expect_body()
             metrics.begin(exchange)
-        token = otel_context.attach(context)
-        known = CORRELATION_ID.set(exchange.correlation_id)
+        around = _enter(context, exchange.correlation_id, method, scope.get("path", ""))
         try:
-            with (
-                log_context(correlation_id=exchange.correlation_id),
-                operation_scope(coordinates={"method": method, "path": scope.get("path", "")}),
-            ):
-                await self._run(scope, exchange)
-        finally:
-            self._finish(scope, exchange, span)
-            CORRELATION_ID.reset(known)
-            otel_context.detach(token)
-            if metrics is not None:
-                metrics.end(exchange, method)
-            if outer is not None:
-                _tell_outer(outer, exchange)
-
-    async def _run(self, scope: Scope, exchange: Exchange) -> None:
-        try:
-            await self._app(scope, exchange.counts_body(), exchange.send)
+            await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
-            exchange.error = error
-            if isinstance(error, Exception) and self._edge.on_error is not None:
-                self._edge.on_error(scope, error)
+            exchange.ended_with(error)
+            if edge.on_error is not None and isinstance(error, Exception) and exchange.fault is not None:
+                edge.on_error(scope, error)
             raise
+        finally:
+            if method == "HEAD":
+                exchange.sent = 0  # applications answer as to GET, and the server keeps the body back
+            try:
+                self._conclude(scope, exchange, span)
+            finally:
+                _leave(around)
+                if metrics is not None:
+                    metrics.end(exchange, method)
+                if outer is not None:
+                    _tell_outer(outer, exchange)
 
-    def _finish(self, scope: Scope, exchange: Exchange, span: Span | None) -> None:
-        find = self._edge.route
-        if exchange.route is None and find is not None and (exchange.measured or span is not None):
-            exchange.route = find(scope, exchange)
-        if span is not None and self._edge.spans is not None:
-            self._edge.spans.end(span, scope, exchange)
+    def _conclude(self, scope: Scope, exchange: Exchange, span: Span | None) -> None:
+        edge = self._edge
+        if exchange.route is None and edge.route is not None and (exchange.measured or span is not None):
+            exchange.route = edge.route(scope, exchange)
+        if span is not None and edge.spans is not None:
+            edge.spans.end(span, scope, exchange)
+
+
+def _undone(edge: Edge, outer: Exchange) -> tuple[HttpMetrics | None, ServerSpans | None]:
+    """What the layer around an application further out does not do already."""
+    return None if outer.measured else edge.metrics, None if outer.traced else edge.spans
+
+
+def _span(spans: ServerSpans, scope: Scope, exchange: Exchange, parent: otel_context.Context) -> Span | None:
+    exchange.traced = True
+    return spans.start(scope, exchange, parent) if spans.wants(scope) else None
+
+
+def _enter(context: otel_context.Context, correlation_id: str, method: str, path: str) -> tuple[Any, ...]:
+    """Make trace, correlation id and place current. Not as context managers: every request comes through here."""
+    return (
+        otel_context.attach(context),
+        CORRELATION_ID.set(correlation_id),
+        _LOGGED.set(correlation_id),
+        enter_operation({"method": method, "path": path}),
+    )
+
+
+def _leave(around: tuple[Any, ...]) -> None:
+    context, known, logged, place = around
+    leave_operation(place)
+    restore(_LOGGED, logged)
+    restore(CORRELATION_ID, known)
+    otel_context.detach(context)
 
 
 def _exchange(scope: Scope, receive: Receive, send: Send, outer: Exchange | None) -> Exchange:
     exchange = Exchange(scope, receive, send)
+    scope[EXCHANGE_KEY] = exchange
     if outer is not None:
         exchange.correlation_id, exchange.id_came_in = outer.correlation_id, outer.id_came_in
-    else:
-        given = exchange.headers.get(_HEADER_BYTES)
-        accepted = acceptable_correlation_id(given.decode("latin-1")) if given else None
-        accepted = accepted or _queried_id(scope)
-        exchange.id_came_in = accepted is not None
-        exchange.correlation_id = accepted or random_id()
-        scope[SCOPE_KEY] = exchange.correlation_id
-    scope[EXCHANGE_KEY] = exchange
+        exchange.measured, exchange.traced = outer.measured, outer.traced
+        return exchange
+    given = exchange.headers.get(_HEADER_BYTES)
+    accepted = acceptable_correlation_id(given.decode("latin-1")) if given else None
+    if accepted is None:
+        accepted = _queried_id(scope)
+    exchange.id_came_in = accepted is not None
+    exchange.correlation_id = scope[SCOPE_KEY] = accepted or random_id()
     return exchange
 
 
@@ -137,15 +162,16 @@ def _tell_outer(outer: Exchange, inner: Exchange) -> None:
 
 def _announce(scope: Scope, exchange: Exchange, span: SpanContext, *, traced: bool) -> None:
     """Answer with the ids, and show those of the span where FastAPI services look for them."""
-    trace_id, span_id = f"{span.trace_id:032x}", f"{span.span_id:016x}"
-    ids = [(_HEADER_BYTES, exchange.correlation_id.encode()), (b"x-trace-id", trace_id.encode())]
+    parent = f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}"
+    sent = parent.encode()
+    ids = [(_HEADER_BYTES, exchange.correlation_id.encode()), (b"x-trace-id", sent[_TRACE])]
     if traced:
-        ids.append((b"x-span-id", span_id.encode()))
-        ids.append((b"traceparent", f"00-{trace_id}-{span_id}-{span.trace_flags:02x}".encode()))
+        ids.append((b"x-span-id", sent[_SPAN]))
+        ids.append((b"traceparent", sent))
         state: Any = scope.setdefault("state", {})
-        state["trace_id"], state["span_id"] = trace_id, span_id
+        state["trace_id"], state["span_id"] = parent[_TRACE], parent[_SPAN]
     if span.trace_flags & TraceFlags.SAMPLED:
-        exchange.exemplar = {"trace_id": trace_id, "span_id": span_id}
+        exchange.exemplar = {"trace_id": parent[_TRACE], "span_id": parent[_SPAN]}
     exchange.answer_with(ids)
 
 
@@ -174,12 +200,15 @@ def _trace_context(headers: dict[bytes, bytes]) -> otel_context.Context:
     return extract_trace_context({"traceparent": parent.decode("latin-1"), "tracestate": state.decode("latin-1")})
 
 
-def _with_span(span: Span | None, context: otel_context.Context) -> otel_context.Context:
-    """With the server span, if it has ids; else as it came in; else with ids that nobody records."""
-    if span is not None and span.get_span_context().is_valid:
-        return trace.set_span_in_context(span, context)
-    if trace.get_current_span(context).get_span_context().is_valid:
-        return context
+def _with_span(span: Span | None, context: otel_context.Context) -> tuple[otel_context.Context, SpanContext]:
+    """With the server span, if it has ids; else as it came in; else with ids that nobody records. And those ids."""
+    if span is not None:
+        ids = span.get_span_context()
+        if ids.is_valid:
+            return trace.set_span_in_context(span, context), ids
+    ids = trace.get_current_span(context).get_span_context()
+    if ids.is_valid:
+        return context, ids
     # As OpenTelemetry draws them: unique they must be, not secret.
-    fresh = SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, False, _NOT_SAMPLED)  # noqa: FBT003
-    return trace.set_span_in_context(NonRecordingSpan(fresh), context)
+    ids = SpanContext(random.getrandbits(128) or 1, random.getrandbits(64) or 1, False, _NOT_SAMPLED)  # noqa: FBT003
+    return trace.set_span_in_context(NonRecordingSpan(ids), context), ids

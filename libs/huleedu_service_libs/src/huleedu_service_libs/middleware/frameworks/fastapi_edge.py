@@ -79,7 +79,7 @@ def _text(route: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-_prefixes: dict[tuple[int, str], tuple[str, Mount] | None] = {}
+_PREFIXES = "_huleedu_prefixes"
 
 
 def _mounted(scope: Scope, exchange: Exchange) -> str | None:
@@ -97,13 +97,16 @@ def _mounted(scope: Scope, exchange: Exchange) -> str | None:
 def _prefix(scope: Scope, exchange: Exchange) -> tuple[str, Mount] | None:
     """The templates of the mounts, joined, and the innermost mount."""
     outermost = scope.get("router")
+    if outermost is None:
+        return None
     rest = scope["root_path"].removeprefix(_base(scope, exchange))
-    key = (id(outermost), rest)
-    if key not in _prefixes:
-        if len(_prefixes) >= _MOST_PREFIXES:  # a mount whose path has parameters
-            _prefixes.clear()
-        _prefixes[key] = _search(getattr(outermost, "routes", ()), rest, "")
-    return _prefixes[key]
+    # On the router, so that they go with it; routers are equal by their routes, hence no keys.
+    known: dict[str, tuple[str, Mount] | None] = outermost.__dict__.setdefault(_PREFIXES, {})
+    if rest not in known:
+        if len(known) >= _MOST_PREFIXES:  # a mount whose path has parameters
+            known.clear()
+        known[rest] = _search(getattr(outermost, "routes", ()), rest, "")
+    return known[rest]
 
 
 def _search(routes: Any, rest: str, before: str) -> tuple[str, Mount] | None:

@@ -13,10 +13,10 @@ with requires_extra("fastapi", module=__name__):
     from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
     from starlette.middleware import Middleware
-    from starlette.requests import HTTPConnection
+    from starlette.requests import ClientDisconnect, HTTPConnection
     from starlette.responses import Response
     from starlette.routing import Mount
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
     from starlette.websockets import WebSocketDisconnect
 
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER
@@ -30,7 +30,7 @@ from huleedu_service_libs.middleware.error_answers import (
     answer_unexpected,
     correlation_id_of,
 )
-from huleedu_service_libs.middleware.exchange import SCOPE_KEY
+from huleedu_service_libs.middleware.exchange import EXCHANGE_KEY, SCOPE_KEY, Exchange
 from huleedu_service_libs.middleware.frameworks.fastapi_edge import edge_of
 from huleedu_service_libs.middleware.frameworks.fastapi_openapi import describe_errors
 
@@ -38,8 +38,7 @@ __all__ = ["extract_correlation_id", "register_error_handlers"]
 
 _BAD_REQUEST = 400
 _INTERNAL_ERROR = 1011  # RFC 6455: the server met an unexpected condition
-# What comes after these cannot be repaired: of an HTTP answer its start, of a WebSocket its end.
-_BEGINNINGS = frozenset({"http.response.start", "websocket.close", "websocket.http.response.start"})
+_CLIENT_GONE = 499  # as proxies write it down; nobody reads the answer
 _MARK = "_huleedu_error_handlers"
 _FRAMEWORKS_OWN = (http_exception_handler, request_validation_exception_handler)
 
@@ -87,33 +86,32 @@ class _UnexpectedErrors:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        started = False
-
-        async def watch(message: Message) -> None:
-            nonlocal started
-            started = started or message["type"] in _BEGINNINGS
-            await send(message)
-
         try:
-            await self._app(scope, receive, watch)
-        except WebSocketDisconnect:  # the client has left, which is no fault
-            raise
+            await self._app(scope, receive, send)
+        except WebSocketDisconnect:  # the client has left, which is no fault, and nobody is there to be told
+            return
         except Exception as error:
+            exchange = scope.get(EXCHANGE_KEY)
             sent = _on_unexpected(error, HTTPConnection(scope))
             if scope["type"] == "websocket":
-                if not started:
-                    with _when_closed():
-                        await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": ""})
-                return
-            if started:  # half an answer is out: only closing the connection tells the client
-                raise
-            await _response(sent)(scope, receive, send)
+                await _close_failed(exchange, send)
+            elif exchange is None or exchange.status is not None:
+                raise  # half an answer is out: only closing the connection tells the client
+            else:
+                await _response(sent)(scope, receive, send)
+
+
+async def _close_failed(exchange: Exchange | None, send: Send) -> None:
+    if exchange is None or not (exchange.closed or exchange.status is not None):
+        with _when_closed():
+            await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": ""})
 
 
 def _handlers(*, http_exceptions: bool) -> dict[Any, Any]:
     handlers: dict[Any, Any] = {
         HuleEduError: _handler(_on_known),
         RequestValidationError: _handler(_on_invalid),
+        ClientDisconnect: _on_parting,
         Exception: _handler(_on_unexpected),
     }
     return handlers | {HTTPException: _handler(_on_http)} if http_exceptions else handlers
@@ -163,6 +161,11 @@ def _handler(
         return _response(sent)
 
     return handle
+
+
+async def _on_parting(_request: Request, _error: Exception) -> Response:
+    """The client has left in the middle of its body: no fault of anybody here."""
+    return Response(status_code=_CLIENT_GONE)
 
 
 def _when_closed() -> suppress:

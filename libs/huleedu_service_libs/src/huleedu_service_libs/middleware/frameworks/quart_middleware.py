@@ -1,6 +1,7 @@
 """Server spans of a Quart application."""
 
 import time
+from collections.abc import Collection
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
@@ -15,7 +16,7 @@ from huleedu_service_libs._ids import acceptable_correlation_id
 from huleedu_service_libs.logging_utils import bind_log_context
 from huleedu_service_libs.middleware.exchange import SCOPE_KEY
 from huleedu_service_libs.middleware.frameworks.quart_edge import edge_of, exchange_of
-from huleedu_service_libs.middleware.http_tracing import ServerSpans
+from huleedu_service_libs.middleware.http_tracing import UNTRACED, ServerSpans
 from huleedu_service_libs.observability.current import CORRELATION_ID
 
 __all__ = ["TracingMiddleware", "setup_tracing_middleware"]
@@ -23,7 +24,7 @@ __all__ = ["TracingMiddleware", "setup_tracing_middleware"]
 _MARK = "_huleedu_tracing"
 
 
-def setup_tracing_middleware(app: Quart, tracer: Tracer) -> None:
+def setup_tracing_middleware(app: Quart, tracer: Tracer, *, untraced: Collection[str] = UNTRACED) -> None:
     """Give each request and WebSocket of ``app`` a server span, and its ids to the answer.
 
     The span ends however the request ends. Its name is the method and the route's template. 5xx mark it as failed,
@@ -33,8 +34,13 @@ def setup_tracing_middleware(app: Quart, tracer: Tracer) -> None:
     Args:
         app: May have started serving.
         tracer: Such as `init_tracing` returns.
+        untraced: Paths without spans, each with everything below it: by default health and metrics, which are asked
+            every few seconds. They are counted like any other, and their answers carry ids.
+
+    Raises:
+        ValueError: A path of ``untraced`` does not begin with a slash.
     """
-    edge_of(app).spans = ServerSpans(tracer)
+    edge_of(app).spans = ServerSpans(tracer, untraced)
     if getattr(app, _MARK, None) is None:
         shown = TracingMiddleware(tracer)
         setattr(app, _MARK, shown)
