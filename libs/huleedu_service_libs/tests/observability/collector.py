@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
+import trustme
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 
@@ -56,12 +57,17 @@ def _service(resource: Any) -> str:
 
 
 @contextmanager
-def collecting() -> Iterator[Collector]:
-    """Run a collector on a free port of the loopback interface."""
+def collecting(certificate: trustme.LeafCert | None = None) -> Iterator[Collector]:
+    """Run a collector on a free port of the loopback interface; with a certificate it speaks TLS only."""
     collector = Collector()
     server = grpc.server(futures.ThreadPoolExecutor(4))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)  # type: ignore[no-untyped-call]
-    collector.address = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    if certificate is None:
+        collector.address = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    else:
+        pair = (certificate.private_key_pem.bytes(), b"".join(each.bytes() for each in certificate.cert_chain_pems))
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+        collector.address = f"https://127.0.0.1:{port}"
     server.start()
     try:
         yield collector

@@ -1,14 +1,18 @@
 """`init_tracing`: once for a process, to a collector or to none, with and without the SDK."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from huleedu_service_libs.observability import TracingSettings
+from huleedu_service_libs.observability._otlp import _endpoint_of
 
 from .collector import collecting
 
@@ -126,6 +130,111 @@ with init_tracing("svc", TracingSettings(flush_seconds=1)).start_as_current_span
         assert [span.name for _, span in collector.spans] == ["last"]
 
 
+def test_spans_travel_over_tls(tmp_path: Path) -> None:
+    """To a collector whose authority is given; one of another authority gets nothing, which is counted, and nobody waits."""
+    authority, other = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "own.pem")
+    other.cert_pem.write_to_path(tmp_path / "other.pem")
+    code = """
+from prometheus_client import REGISTRY
+from huleedu_service_libs.observability import *
+settings = TracingSettings(certificate_file="FILE", flush_seconds=SECONDS, export_timeout_seconds=2)
+with init_tracing("svc", settings).start_as_current_span("work"):
+    pass
+print("flushed", flush_tracing(SECONDS))
+shutdown_tracing()
+"""
+    with collecting(authority.issue_cert("127.0.0.1")) as collector:
+        for name, seconds, sent in (("own.pem", "20", "True"), ("other.pem", "3", "False")):
+            program = code.replace("FILE", str(tmp_path / name)).replace("SECONDS", seconds)
+            assert f"flushed {sent}" in done(program, OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
+        assert [(service, span.name) for service, span in collector.spans] == [("svc", "work")]
+
+
+def test_an_address_without_scheme_means_no_tls() -> None:
+    """``collector:4317`` in the environment, as in many a compose file; an empty variable means the default."""
+    code = """
+from huleedu_service_libs.observability import *
+with init_tracing("svc").start_as_current_span("work"):
+    pass
+shutdown_tracing()
+"""
+    with collecting() as collector:
+        done(code, OTEL_EXPORTER_OTLP_ENDPOINT=collector.address.removeprefix("http://"))
+        assert len(collector.spans) == 1
+    asked = TracingSettings()
+    assert _endpoint_of({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, asked) == "http://localhost:4317"
+    assert _endpoint_of({"OTEL_EXPORTER_OTLP_ENDPOINT": "https://c:1"}, asked) is None
+    for tls in ("OTEL_EXPORTER_OTLP_INSECURE", "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE"):
+        assert _endpoint_of({"OTEL_EXPORTER_OTLP_ENDPOINT": "c:1", tls: "false"}, asked) is None
+
+
+def test_settings_that_were_refused_leave_nothing_behind(tmp_path: Path) -> None:
+    """A certificate that is missing or none is told by name; a call with good settings records afterwards."""
+    (tmp_path / "none.pem").write_text("hello")
+    code = """
+from huleedu_service_libs.observability import *
+for name in ("missing.pem", "none.pem"):
+    try:
+        init_tracing("svc", TracingSettings(endpoint="https://127.0.0.1:9", certificate_file=f"FOLDER/{name}"))
+    except (FileNotFoundError, ValueError) as error:
+        print(error)
+with init_tracing("svc").start_as_current_span("work"):
+    pass
+shutdown_tracing()
+""".replace("FOLDER", str(tmp_path))
+    with collecting() as collector:
+        said = done(code, OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
+        assert len(collector.spans) == 1
+    assert "missing.pem" in said
+    assert "none.pem' holds no PEM certificate: give that of the authority" in said
+
+
+def test_flushing_and_leaving_take_no_longer_than_said() -> None:
+    """A collector that takes connections and never answers: `flush_tracing` says no in time, and the process ends."""
+    code = """
+import time
+from huleedu_service_libs.observability import *
+tracer = init_tracing("svc", TracingSettings(flush_seconds=1, export_timeout_seconds=30))
+with tracer.start_as_current_span("work"):
+    pass
+before = time.perf_counter()
+assert flush_tracing(1.0) is False
+shutdown_tracing()
+assert time.perf_counter() - before < 15
+"""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        before = time.perf_counter()
+        done(code, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{silent.getsockname()[1]}")
+        assert time.perf_counter() - before < 28
+
+
+def test_a_forked_process_sends_its_own_spans() -> None:
+    """As workers of a server that loads the application before it forks: each span arrives, and none twice."""
+    code = """
+import os, sys
+from huleedu_service_libs.observability import *
+tracer = init_tracing("svc")
+with tracer.start_as_current_span("before"):
+    pass
+assert flush_tracing()
+with tracer.start_as_current_span("waits"):
+    pass
+child = os.fork()
+if child == 0:
+    with tracer.start_as_current_span("child"):
+        pass
+    sys.exit(0)
+assert os.waitpid(child, 0)[1] == 0
+with tracer.start_as_current_span("after"):
+    pass
+shutdown_tracing()
+"""
+    with collecting() as collector:
+        done(code, OTEL_EXPORTER_OTLP_ENDPOINT=collector.address)
+        assert sorted(span.name for _, span in collector.spans) == ["after", "before", "child", "waits"]
+
+
 def test_a_provider_that_is_there_stays() -> None:
     """A test suite's own provider is used, not replaced."""
     code = """
@@ -192,6 +301,8 @@ shutdown_tracing()
         ({"sample_ratio": 1.5}, "sample_ratio must be between 0 and 1, is 1.5"),
         ({"endpoint": "collector:4317"}, "endpoint must begin with http:// or https://, is 'collector:4317'"),
         ({"batch_size": 5000}, r"batch_size must be 1 to queue_size \(2048\), is 5000"),
+        ({"insecure": True, "certificate_file": "ca.pem"}, "insecure=True contradicts certificate_file"),
+        ({"insecure": True, "endpoint": "https://c:4317"}, "insecure=True contradicts .* an endpoint of https://"),
         ({"flush_seconds": 0}, "flush_seconds must be positive, is 0"),
     ],
 )

@@ -1,12 +1,10 @@
 """What `provider` builds of OpenTelemetry's SDK. Loaded only where the SDK is installed."""
 
 import atexit
-import logging
 import os
 import threading
-import time
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Callable, Sequence
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -15,13 +13,10 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from opentelemetry.sdk.trace.sampling import ParentBased, Sampler, TraceIdRatioBased
 
 from huleedu_service_libs import _metrics
-from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.observability._otlp import exporter_of
 from huleedu_service_libs.observability.settings import TracingSettings
 
 __all__ = ["Recording"]
-
-_EXPORTER_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
-_TELL_EVERY_SECONDS = 60.0
 
 _EXPORTED = _metrics.counter("trace_spans_exported_total", "Spans by what became of their export", ("outcome",))
 
@@ -33,21 +28,28 @@ class Recording:
         service_name: Of the resource.
 
     Attributes:
-        provider: For ``set_tracer_provider``.
+        provider: For ``set_tracer_provider``; made by the first `start`.
     """
 
     def __init__(self, service_name: str) -> None:
         self._service_name = service_name
         self._switch = _Switch()
-        self._flush_seconds = 0.0
+        self._settings = TracingSettings()
         self._stop_now = threading.Event()
         self._stopper: threading.Thread | None = None
         self.provider: TracerProvider | None = None
 
     def start(self, settings: TracingSettings) -> None:
-        """Export from now on; does nothing while it exports."""
+        """Export from now on; does nothing while it exports.
+
+        Raises:
+            FileNotFoundError: There is no certificate file of that name.
+            ValueError: It holds no certificate.
+        """
         if self._switch.inner is not None:
             return
+        self._settings = settings
+        self._export()
         if self.provider is None:
             # At exit the provider would wait as long as the exporter tries: half a minute without a collector.
             self.provider = TracerProvider(
@@ -55,13 +57,15 @@ class Recording:
             )
             self.provider.add_span_processor(self._switch)
             atexit.register(self.stop)
-        self._flush_seconds = settings.flush_seconds
+            os.register_at_fork(after_in_child=self._in_child)
+
+    def _export(self) -> None:
+        settings = self._settings
+        counted = _Counted(exporter_of(settings))
         inner = BatchSpanProcessor(
-            _Counted(_exporter(settings)),
-            max_queue_size=settings.queue_size,
-            max_export_batch_size=settings.batch_size,
+            counted, max_queue_size=settings.queue_size, max_export_batch_size=settings.batch_size
         )
-        self._switch.inner = inner
+        self._switch.counted, self._switch.inner = counted, inner
         self._stop_now = threading.Event()
         # Ready from the beginning: newer Pythons start no thread at exit.
         self._stopper = threading.Thread(
@@ -69,12 +73,24 @@ class Recording:
         )
         self._stopper.start()
 
+    def _in_child(self) -> None:
+        """Threads and connections do not survive a fork: the child makes its own, once it has a span to send."""
+        if self._switch.inner is not None:
+            self._switch.inner = _Awaited(self._export_in_child)
+
+    def _export_in_child(self) -> None:
+        try:
+            self._export()
+        except Exception as error:  # noqa: BLE001  # such as a certificate that is gone: no reason for whatever ends a span to fail
+            self._switch.inner = None
+            warnings.warn(f"spans of process {os.getpid()} are not exported: {error}", RuntimeWarning, stacklevel=2)
+
     def stop(self) -> None:
         """Send what waits, in time, and stop; what takes longer is left behind."""
         self._switch.inner = None
         self._stop_now.set()
         if self._stopper is not None:
-            self._stopper.join(self._flush_seconds)
+            self._stopper.join(self._settings.flush_seconds)
 
 
 def _shutdown_when(told: threading.Event, processor: BatchSpanProcessor) -> None:
@@ -82,37 +98,65 @@ def _shutdown_when(told: threading.Event, processor: BatchSpanProcessor) -> None
     processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK's
 
 
+class _Awaited(SpanProcessor):
+    """Stands for the processor of a forked process until the first span ends there; whoever forks often pays nothing."""
+
+    def __init__(self, make: Callable[[], None]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._made = False
+
+    def replace(self) -> None:
+        """Make the real one, once."""
+        with self._lock:
+            if not self._made:
+                self._made = True
+                self._make()
+
+
 class _Switch(SpanProcessor):
     """Hands spans to whatever is there: a provider cannot be replaced, nor a processor of it removed."""
 
     def __init__(self) -> None:
-        self.inner: BatchSpanProcessor | None = None
+        self.inner: BatchSpanProcessor | _Awaited | None = None
+        self.counted: _Counted | None = None
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         if self.inner is not None:
             self.inner.on_start(span, parent_context)
 
     def on_end(self, span: ReadableSpan) -> None:
+        if isinstance(self.inner, _Awaited):
+            self.inner.replace()
         if self.inner is not None:
             self.inner.on_end(span)
 
     def shutdown(self) -> None:
         if self.inner is not None:
-            self.inner.shutdown()  # type: ignore[no-untyped-call]  # the SDK's
+            self.inner.shutdown()
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return True if self.inner is None else self.inner.force_flush(timeout_millis)
+        if self.inner is None or self.counted is None:
+            return True
+        before = self.counted.failures
+        return self.inner.force_flush(timeout_millis) and self.counted.failures == before
 
 
 class _Counted(SpanExporter):
-    """Counts what becomes of spans."""
+    """Counts what becomes of spans.
+
+    Attributes:
+        failures: Exports that did not succeed.
+    """
 
     def __init__(self, inner: SpanExporter) -> None:
         self._inner = inner
+        self.failures = 0
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         result = self._inner.export(spans)
         outcome = "sent" if result is SpanExportResult.SUCCESS else "failed"
+        self.failures += outcome == "failed"
         _EXPORTED.labels(outcome).inc(len(spans))
         return result
 
@@ -121,43 +165,6 @@ class _Counted(SpanExporter):
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         return self._inner.force_flush(timeout_millis)
-
-
-class _Seldom(logging.Filter):
-    """Lets one line a minute through: the exporter tells of a collector that is away at every attempt."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._next = float("-inf")
-
-    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002  # all lines of that logger are alike
-        now = time.monotonic()
-        if now < self._next:
-            return False
-        self._next = now + _TELL_EVERY_SECONDS
-        return True
-
-
-def _exporter(settings: TracingSettings) -> SpanExporter:
-    with requires_extra("tracing", module=__name__):
-        from grpc import ssl_channel_credentials  # noqa: PLC0415  # a test's provider needs no gRPC
-        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
-
-    logger = logging.getLogger(_EXPORTER_LOGGER)  # noqa: TID251  # OpenTelemetry's own
-    if not any(isinstance(each, _Seldom) for each in logger.filters):
-        logger.addFilter(_Seldom())
-    options: dict[str, Any] = {"timeout": settings.export_timeout_seconds}
-    if settings.endpoint is not None:
-        options["endpoint"] = settings.endpoint
-    if settings.insecure is not None:
-        options["insecure"] = settings.insecure
-    if settings.headers is not None:
-        options["headers"] = {name.lower(): value for name, value in settings.headers.items()}  # as gRPC wants them
-    if settings.certificate_file is not None:
-        with open(settings.certificate_file, "rb") as file:  # noqa: PTH123  # pathlib reads it no better
-            options["credentials"] = ssl_channel_credentials(file.read())
-    exporter: SpanExporter = OTLPSpanExporter(**options)
-    return exporter
 
 
 def _sampler(settings: TracingSettings) -> Sampler | None:

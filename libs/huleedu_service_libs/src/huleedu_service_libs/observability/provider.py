@@ -33,6 +33,10 @@ def init_tracing(service_name: str, settings: TracingSettings | None = None) -> 
         service_name: The resource's ``service.name``. Beside it stand ``service.version``
             (variable ``SERVICE_VERSION``), ``deployment.environment`` (``ENVIRONMENT``) and ``service.namespace``.
         settings: By default everything comes from the environment.
+
+    Raises:
+        FileNotFoundError: There is no certificate file of that name.
+        ValueError: It holds no certificate.
     """
     global _recording  # noqa: PLW0603  # like the provider, of which a process has one
     if find_spec("opentelemetry.sdk") is not None and os.environ.get("OTEL_SDK_DISABLED", "").lower() != "true":
@@ -42,17 +46,31 @@ def init_tracing(service_name: str, settings: TracingSettings | None = None) -> 
             if _recording is not None:
                 _recording.start(settings or TracingSettings())
             elif isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
-                _recording = _sdk.Recording(service_name)
-                _recording.start(settings or TracingSettings())
-                trace.set_tracer_provider(_recording.provider)
+                recording: Any = _sdk.Recording(service_name)
+                recording.start(settings or TracingSettings())
+                trace.set_tracer_provider(recording.provider)
+                _recording = recording  # only now: settings that are refused change nothing
             propagate.set_global_textmap(TraceContextTextMapPropagator())
     return trace.get_tracer(service_name)
 
 
 def flush_tracing(timeout_seconds: float = 5.0) -> bool:
-    """Send what waits, and say whether all of it went out in time. Blocks: call it in a thread from a coroutine."""
+    """Send what waits, and say whether all of it went out in time. Blocks: call it in a thread from a coroutine.
+
+    Returns in time also where the SDK would not: its processors wait as long as the exporter tries.
+    """
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
-    return True if flush is None else bool(flush(int(timeout_seconds * 1000)))
+    if flush is None:
+        return True
+    answers: list[bool] = []
+
+    def ask() -> None:
+        answers.append(bool(flush(int(timeout_seconds * 1000))))
+
+    thread = threading.Thread(target=ask, name="trace-flush", daemon=True)
+    thread.start()
+    thread.join(timeout_seconds)
+    return answers == [True]
 
 
 def shutdown_tracing() -> None:

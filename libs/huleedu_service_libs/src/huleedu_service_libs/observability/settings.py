@@ -13,7 +13,7 @@ class TracingSettings:
 
     Attributes:
         endpoint: Of the OTLP gRPC collector. By default ``OTEL_EXPORTER_OTLP_ENDPOINT``, then ``http://localhost:4317``.
-            ``https://`` means TLS.
+            ``https://`` means TLS; an address without scheme in the variables means none, unless they ask for it.
         sample_ratio: Of the traces that begin here, 0 to 1; what came in sampled stays sampled. By default
             ``OTEL_TRACES_SAMPLER`` and its argument, then all.
         insecure: Without TLS. By default what the endpoint's scheme says.
@@ -40,6 +40,10 @@ class TracingSettings:
             raise ValueError(f"sample_ratio must be between 0 and 1, is {self.sample_ratio}")
         if self.endpoint is not None and urlsplit(self.endpoint).scheme not in {"http", "https"}:
             raise ValueError(f"endpoint must begin with http:// or https://, is {self.endpoint!r}")
+        if self.insecure and (self.certificate_file is not None or str(self.endpoint).startswith("https:")):
+            raise ValueError(
+                "insecure=True contradicts certificate_file and an endpoint of https://: leave one of them out"
+            )
         if not 0 < self.batch_size <= self.queue_size:
             raise ValueError(f"batch_size must be 1 to queue_size ({self.queue_size}), is {self.batch_size}")
         for name in ("export_timeout_seconds", "flush_seconds"):
