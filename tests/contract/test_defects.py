@@ -134,7 +134,7 @@ EVIDENCE: dict[int, tuple[str, ...]] = {
     # Error handling
     36: ("errors/test_handlers.py::test_what_the_framework_refuses_keeps_its_status",),
     37: (
-        "errors/test_handlers.py::test_validation_errors_of_any_content",
+        "errors/test_validation_answers.py::test_validation_errors_of_any_content",
         "errors/test_redaction.py::test_hostile_details_neither_break_nor_leak",
     ),
     38: ("errors/test_http_mapping.py::test_statuses",),

