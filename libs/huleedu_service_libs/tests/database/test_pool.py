@@ -66,6 +66,16 @@ async def test_two_names_on_one_engine_both_get_the_figures(engine: AsyncEngine,
     assert sample(f"{service}_short_database_connections_acquired_total") == 1
 
 
+async def test_a_second_monitor_for_the_same_metrics_counts_nothing_twice(engine: AsyncEngine, service: str) -> None:
+    """`setup_connection_monitoring` behind `setup_database_monitoring`, with the metrics that it returned."""
+    metrics = setup_database_monitoring(engine, service)
+    setup_connection_monitoring(engine, metrics)
+    async with engine.connect():
+        assert _gauges(service)["active"] == 1
+    assert sample(f"{service}_database_connections_acquired_total") == 1
+    assert sample(f"{service}_database_connections_released_total") == 1
+
+
 async def test_two_engines_of_one_service_add_up(make_engine: MakeEngine, service: str) -> None:
     """The gauges are the sum of a service's pools, and the label `pool` tells them apart."""
     reader = make_engine(pool_size=2, pool_logging_name="reader")

@@ -3,8 +3,10 @@
 Set up by `setup_database_monitoring`; health checks ask it. How the pool is listened to, `pool_watch` knows.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
+from prometheus_client import Gauge
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -36,10 +38,19 @@ class ConnectionPoolMonitor:
         except Exception as error:  # noqa: BLE001  # a test's double: the service runs unwatched
             note_survived("pool", error)
 
-    def observe_with(self, metrics: PoolMetrics, service_name: str) -> None:
-        """Also observe waits, uses, creations, timeouts and invalidations."""
+    def observe_with(self, metrics: PoolMetrics, service_name: str, gauges: Sequence[Gauge] = ()) -> None:
+        """Also observe waits, uses, creations, timeouts and invalidations.
+
+        Args:
+            metrics: Where to.
+            service_name: Whose; a later one takes the place of the first.
+            gauges: What the monitor's own metrics set, if those need not be told of each connection: ``metrics``
+                counts them, and the gauges are set when one of them is read.
+        """
         if self._watch is not None:
             self._watch.further[service_name] = metrics
+            if gauges:
+                self._watch.tell_when_read(self.metrics, gauges)
             metrics.limit.set(capacity_of(self.engine.pool))
 
     def get_current_status(self) -> dict[str, Any]:

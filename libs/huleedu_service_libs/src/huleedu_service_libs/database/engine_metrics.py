@@ -7,8 +7,9 @@ as the driver sees them, under names of their own: a service that records its qu
 from dataclasses import dataclass
 from typing import Any
 
-from prometheus_client import Gauge
+from prometheus_client import Counter, Gauge
 
+from huleedu_service_libs._metrics import Tally, tally
 from huleedu_service_libs.database.collectors import Named
 from huleedu_service_libs.database.sql import Shape
 
@@ -20,8 +21,8 @@ class PoolMetrics:
     """The collectors of one pool, its label set already. The fields' units are seconds or counts.
 
     Attributes:
-        wait: From asking for a connection to having it, opening one included.
-        use: From having it to giving it back.
+        wait: From asking for a connection to having it, opening one included; counts the connections taken, too.
+        use: From having it to giving it back; counts them, too.
         create: Opening a connection to the server.
         pending: Callers that wait for a connection.
         timeouts: Callers that gave up.
@@ -29,9 +30,9 @@ class PoolMetrics:
         limit: The most connections that the pool opens; 0 without a limit.
     """
 
-    wait: Any
-    use: Any
-    create: Any
+    wait: Tally
+    use: Tally
+    create: Tally
     pending: Gauge
     timeouts: Any
     invalidations: Any
@@ -66,15 +67,21 @@ class EngineMetrics:
         self._open = named.histogram(
             "database_transaction_open_seconds", "How long transactions were open", ("outcome",)
         )
-        self._statement_children: dict[tuple[Shape, str], Any] = {}
-        self._outcomes = {outcome: self._open.labels(outcome) for outcome in ("commit", "rollback")}
+        self._statements: dict[tuple[str, str, str], Tally] = {}
+        self._outcomes = {outcome: tally(self._open, outcome) for outcome in ("commit", "rollback")}
 
-    def for_pool(self, pool: str) -> PoolMetrics:
-        """The collectors of the pool with this label."""
+    def for_pool(self, pool: str, acquired: Counter | None = None, released: Counter | None = None) -> PoolMetrics:
+        """The collectors of the pool with this label.
+
+        Args:
+            pool: The label.
+            acquired: Counts the connections taken, of all pools, unless somebody else does.
+            released: Counts those given back; as above.
+        """
         return PoolMetrics(
-            wait=self._wait.labels(pool),
-            use=self._use.labels(pool),
-            create=self._create.labels(pool),
+            wait=tally(self._wait, pool, counted=acquired),
+            use=tally(self._use, pool, counted=released),
+            create=tally(self._create, pool),
             pending=self._pending.labels(pool),
             timeouts=self._timeouts.labels(pool),
             invalidations=self._invalid.labels(pool),
@@ -83,12 +90,11 @@ class EngineMetrics:
 
     def observe_statement(self, shape: Shape, seconds: float, result: str) -> None:
         """A statement of that shape took so long. Shapes are bounded by who makes them."""
-        key = (shape, result)
-        child = self._statement_children.get(key)
-        if child is None:
-            child = self._statement.labels(shape.operation, shape.table, result)
-            self._statement_children[key] = child
-        child.observe(seconds)
+        key = (shape.operation, shape.table, result)
+        series = self._statements.get(key)
+        if series is None:
+            series = self._statements[key] = tally(self._statement, *key)
+        series.note(seconds)
 
     def count_error(self, operation: str, condition: str) -> None:
         """A statement failed."""
@@ -100,4 +106,4 @@ class EngineMetrics:
 
     def observe_transaction(self, outcome: str, seconds: float) -> None:
         """A transaction was open so long; outcome ``commit`` or ``rollback``."""
-        self._outcomes[outcome].observe(seconds)
+        self._outcomes[outcome].note(seconds)

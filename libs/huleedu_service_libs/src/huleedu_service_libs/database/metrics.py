@@ -13,8 +13,9 @@ from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from huleedu_service_libs._metrics import READS_ALONE
 from huleedu_service_libs.database.collectors import BUCKETS, Named
-from huleedu_service_libs.database.connection_monitoring import setup_connection_monitoring
+from huleedu_service_libs.database.connection_monitoring import ConnectionPoolMonitor, setup_connection_monitoring
 from huleedu_service_libs.database.engine_metrics import EngineMetrics
 from huleedu_service_libs.database.engines import pool_label
 from huleedu_service_libs.database.ports import DatabaseMetricsProtocol
@@ -111,6 +112,14 @@ class PrometheusDatabaseMetrics:
         except Exception as error:  # noqa: BLE001  # a figure is not worth a failed query
             note_survived("metrics", error)
 
+    def watch_with(self, monitor: ConnectionPoolMonitor, further: EngineMetrics, pool: str) -> None:
+        """Have ``monitor`` note what happens at its pool, where it can be counted when somebody looks."""
+        if READS_ALONE:
+            gauges = (self._active, self._idle, self._total, self._overflow)
+            monitor.observe_with(further.for_pool(pool, self._acquired, self._released), self.service_name, gauges)
+        else:
+            monitor.observe_with(further.for_pool(pool), self.service_name)
+
     def get_metrics(self) -> dict[str, Any]:
         """The collectors by logical name, and whatever else the service's mapping holds."""
         return {**self.metrics, **self._own}
@@ -201,7 +210,7 @@ def setup_database_monitoring(
     further = EngineMetrics(service_name)
     monitor = setup_connection_monitoring(engine, metrics)
     try:
-        monitor.observe_with(further.for_pool(pool_label(engine)), service_name)
+        metrics.watch_with(monitor, further, pool_label(engine))
         watch_statements(engine, further, config)
     except Exception as error:  # noqa: BLE001  # a test's double of an engine, perhaps: the service runs unwatched
         note_survived("setup", error)

@@ -4,19 +4,21 @@
 new pool; the timing of ``pool.connect()`` is put onto the new pool when the old one makes it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet, ref
 
+from prometheus_client import Gauge
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from huleedu_service_libs._clock import Clock, monotonic
+from huleedu_service_libs._metrics import before_read
 from huleedu_service_libs.database.engine_metrics import PoolMetrics
 from huleedu_service_libs.database.engines import root_engine
-from huleedu_service_libs.database.pool_status import get_pool_status_safe
+from huleedu_service_libs.database.pool_sums import figures_of, key_of, sharing_of, tell_sum
 from huleedu_service_libs.database.ports import DatabaseMetricsProtocol
 from huleedu_service_libs.database.survived import note_survived
 
@@ -30,7 +32,6 @@ _CREATE_SINCE = "huleedu_create_since"
 
 
 _watches: "WeakKeyDictionary[Engine, PoolWatch]" = WeakKeyDictionary()
-_sharing: "dict[object, WeakSet[PoolWatch]]" = {}  # who feeds one service's gauges: its engines together
 
 
 def watch_of(engine: Engine) -> "PoolWatch":
@@ -47,11 +48,6 @@ def known_watch(engine: Any) -> "PoolWatch | None":
         return _watches.get(root_engine(engine))
     except TypeError:
         return None
-
-
-def _key_of(metrics: DatabaseMetricsProtocol) -> object:
-    name = getattr(metrics, "service_name", None)
-    return (type(metrics), name) if isinstance(name, str) else id(metrics)
 
 
 class PoolWatch:
@@ -71,41 +67,53 @@ class PoolWatch:
         self.pending = 0
         self.invalid: WeakSet[Any] = WeakSet()
         self.metrics: dict[object, DatabaseMetricsProtocol] = {}
+        self._at_once: dict[object, DatabaseMetricsProtocol] = {}  # told at each connection
+        self._when_read: set[object] = set()  # told when somebody reads them
         self.further: dict[str, PoolMetrics] = {}
         for name, listener in (
             ("connect", self._on_connect),
-            ("checkout", self._on_checkout),
-            ("checkin", self._on_checkin),
             ("detach", self._on_detach),
             ("invalidate", self._on_invalidate),
             ("soft_invalidate", self._on_invalidate),
             ("do_connect", self._on_do_connect),
         ):
             event.listen(engine, name, _survive(listener))
+        event.listen(engine, "checkin", self._on_checkin)
         self._observe(engine.pool)
 
     def join(self, metrics: DatabaseMetricsProtocol) -> None:
         """Tell ``metrics`` from now on, in place of an earlier one of the same kind and service."""
-        key = _key_of(metrics)
-        self.metrics = {**self.metrics, key: metrics}  # another one, for threads may be looking through the old one
-        sharing = _sharing.setdefault(key, WeakSet())
+        key = key_of(metrics)
+        # Others, for threads may be looking through the old ones.
+        self.metrics = {**self.metrics, key: metrics}
+        if key not in self._when_read:
+            self._at_once = {**self._at_once, key: metrics}
+        sharing = sharing_of(key)
         sharing.add(self)
         for watch in sharing:
             watch.adds_up = watch.adds_up or len(sharing) > 1
         self._refresh()
 
+    def tell_when_read(self, metrics: DatabaseMetricsProtocol, gauges: Iterable[Gauge]) -> None:
+        """Tell ``metrics`` the figures when one of ``gauges`` is read, and nothing any longer at each connection."""
+        key = key_of(metrics)
+        self._when_read.add(key)
+        self._at_once = {other: told for other, told in self._at_once.items() if other != key}
+        for gauge in gauges:
+            before_read(gauge, tell_sum, lambda: tell_sum(key, metrics))
+
     def figures(self) -> tuple[int, int, int]:
         """Connections in use, idle, and the pool's size."""
-        return _figures_of(self._pool())
+        return figures_of(self._pool())
 
     def _refresh(self, *, returning: bool = False) -> tuple[int, int]:
         """Set the gauges; ``returning``: as if one more were back in the pool already. Size and overflow."""
-        active, idle, size = _figures_of(self._pool())
+        active, idle, size = figures_of(self._pool())
         if returning and active:
             active -= 1
             idle += idle < size  # a full pool closes what comes back
         overflow = max(0, active + idle - size) if size else 0
-        for key, metrics in self.metrics.items():
+        for key, metrics in self._at_once.items():
             if self.adds_up:
                 self._add_up(key, metrics, (active, idle, overflow))
             else:
@@ -114,12 +122,7 @@ class PoolWatch:
 
     def _add_up(self, key: object, metrics: DatabaseMetricsProtocol, mine: tuple[int, int, int]) -> None:
         """Set the gauges of a service with several engines."""
-        active, idle, overflow = mine
-        for other in _sharing[key]:
-            if other is not self:
-                out, waiting, size = other.figures()
-                active, idle, overflow = active + out, idle + waiting, overflow + _beyond(out, waiting, size)
-        metrics.set_connection_pool_status(active, idle, active + idle, overflow)
+        tell_sum(key, metrics, mine, without=self)
 
     def _on_connect(self, _connection: Any, record: Any) -> None:
         self.invalid.discard(record)
@@ -127,38 +130,47 @@ class PoolWatch:
         if since is not None:
             took = self._clock() - since
             for further in self.further.values():
-                further.create.observe(took)
+                further.create.note(took)
 
     def _on_do_connect(self, _dialect: Any, record: Any, _args: Any, _parameters: Any) -> None:
         if record is not None:
             record.info[_CREATE_SINCE] = self._clock()
 
-    def _on_checkout(self, _connection: Any, record: Any, _proxy: Any) -> None:
-        record.info[_OUT_SINCE] = self._clock()
-        size, overflow = self._refresh()
-        for metrics in self.metrics.values():
-            metrics.record_connection_acquired(size, overflow)
+    def _on_taken(self, connection: Any, asked: float) -> None:
+        # No event for it: listening to "checkout" costs more than this, and the wait ends here anyhow.
+        try:
+            now = self._clock()
+            connection.info[_OUT_SINCE] = now
+            for further in self.further.values():
+                further.wait.note(now - asked)
+            if self._at_once:
+                size, overflow = self._refresh()
+                for metrics in self._at_once.values():
+                    metrics.record_connection_acquired(size, overflow)
+        except Exception as error:  # noqa: BLE001  # a figure is not worth a failed query
+            note_survived("pool", error)
 
     def _on_checkin(self, _connection: Any, record: Any) -> None:
-        since = record.info.pop(_OUT_SINCE, None)
-        size, overflow = self._refresh(returning=True)  # the event comes before the pool has it back
-        for metrics in self.metrics.values():
-            metrics.record_connection_released(size, overflow)
-        if since is not None:
-            held = self._clock() - since
-            for further in self.further.values():
-                further.use.observe(held)
+        self._on_returned(record, returning=True)  # the event comes before the pool has it back
 
     def _on_detach(self, _connection: Any, record: Any) -> None:
         """The connection is its user's from now on; its place in the pool was free before this event came."""
-        since = record.info.pop(_OUT_SINCE, None)
-        size, overflow = self._refresh()
-        for metrics in self.metrics.values():
-            metrics.record_connection_released(size, overflow)
-        if since is not None:
+        self._on_returned(record, returning=False)
+
+    def _on_returned(self, record: Any, *, returning: bool) -> None:
+        try:
+            since = record.info.pop(_OUT_SINCE, None)
+            if since is None:  # a probe's, or taken before anybody watched
+                return
             held = self._clock() - since
             for further in self.further.values():
-                further.use.observe(held)
+                further.use.note(held)
+            if self._at_once:
+                size, overflow = self._refresh(returning=returning)
+                for metrics in self._at_once.values():
+                    metrics.record_connection_released(size, overflow)
+        except Exception as error:  # noqa: BLE001  # as above
+            note_survived("pool", error)
 
     def _on_invalidate(self, _connection: Any, record: Any, error: BaseException | None) -> None:
         self.invalid.add(record)
@@ -198,7 +210,6 @@ class PoolWatch:
         """Put the timing onto this very pool; a new pool comes without it."""
         connect: Callable[[], Any] = pool.connect
         idle: Callable[[], int] = getattr(pool, "checkedin", int)
-        further = self.further
 
         def timed_connect() -> Any:
             if PROBING.get():
@@ -216,8 +227,7 @@ class PoolWatch:
             finally:
                 if pends:
                     self._pend(-1)
-            for each in further.values():
-                each.wait.observe(self._clock() - since)
+            self._on_taken(connection, since)
             return connection
 
         pool.connect = timed_connect
@@ -230,18 +240,6 @@ class PoolWatch:
     def _count_timeout(self) -> None:
         for further in self.further.values():
             further.timeouts.inc()
-
-
-def _figures_of(pool: Any) -> tuple[int, int, int]:
-    try:
-        return pool.checkedout(), pool.checkedin(), pool.size()
-    except Exception:  # noqa: BLE001  # NullPool has none of them
-        status = get_pool_status_safe(pool)
-        return status["active_connections"], status["idle_connections"], status["pool_size"]
-
-
-def _beyond(active: int, idle: int, size: int) -> int:
-    return max(0, active + idle - size) if size else 0
 
 
 def _survive(listener: Callable[..., None]) -> Callable[..., None]:

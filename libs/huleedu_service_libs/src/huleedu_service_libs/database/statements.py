@@ -96,7 +96,8 @@ class _StatementWatch:
                 return None
             since = self._clock()
             try:
-                if not _handled_later(getattr(dispatch, name), run, cursor, statement, rest):
+                listeners = getattr(dispatch, name)
+                if len(listeners) == 1 or not _handled_later(listeners, run, cursor, statement, rest):
                     execute(cursor, statement, *rest)
             except BaseException as error:
                 self._tell(statement, self._clock() - since, error, rest[0] if plannable else None)
@@ -178,11 +179,14 @@ class _StatementWatch:
 
     def _ended(self, holder: Any, outcome: str) -> None:
         try:
-            since = getattr(holder, "info", {}).pop(_BEGUN, None)
+            since = holder.info.pop(_BEGUN, None)
             if since is not None and self.config.statements:
                 for metrics in self.metrics.values():
                     metrics.observe_transaction(outcome, self._clock() - since)
-        except NotImplementedError:  # SQLAlchemy's own look at a new connection, which belongs to no pool yet
+        except (
+            AttributeError,
+            NotImplementedError,
+        ):  # SQLAlchemy's own look at a new connection, which belongs to no pool yet
             return
         except Exception as error:  # noqa: BLE001  # as above
             note_survived("transactions", error)
