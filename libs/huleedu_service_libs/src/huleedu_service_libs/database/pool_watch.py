@@ -63,7 +63,6 @@ class PoolWatch:
     def __init__(self, engine: Engine, clock: Clock = monotonic) -> None:
         self._clock = clock
         self._pool: Callable[[], Any] = ref(engine.pool)
-        self.adds_up = False  # with other engines of one service
         self.pending = 0
         self.invalid: WeakSet[Any] = WeakSet()
         self.metrics: dict[object, DatabaseMetricsProtocol] = {}
@@ -88,10 +87,7 @@ class PoolWatch:
         self.metrics = {**self.metrics, key: metrics}
         if key not in self._when_read:
             self._at_once = {**self._at_once, key: metrics}
-        sharing = sharing_of(key)
-        sharing.add(self)
-        for watch in sharing:
-            watch.adds_up = watch.adds_up or len(sharing) > 1
+        sharing_of(key).add(self)
         self._refresh()
 
     def tell_when_read(self, metrics: DatabaseMetricsProtocol, gauges: Iterable[Gauge]) -> None:
@@ -114,15 +110,8 @@ class PoolWatch:
             idle += idle < size  # a full pool closes what comes back
         overflow = max(0, active + idle - size) if size else 0
         for key, metrics in self._at_once.items():
-            if self.adds_up:
-                self._add_up(key, metrics, (active, idle, overflow))
-            else:
-                metrics.set_connection_pool_status(active, idle, active + idle, overflow)
+            tell_sum(key, metrics, (active, idle, overflow), without=self)
         return size, overflow
-
-    def _add_up(self, key: object, metrics: DatabaseMetricsProtocol, mine: tuple[int, int, int]) -> None:
-        """Set the gauges of a service with several engines."""
-        tell_sum(key, metrics, mine, without=self)
 
     def _on_connect(self, _connection: Any, record: Any) -> None:
         self.invalid.discard(record)
