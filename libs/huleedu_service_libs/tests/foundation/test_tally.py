@@ -9,7 +9,8 @@ from threading import Thread
 import pytest
 from prometheus_client import REGISTRY, generate_latest
 
-from huleedu_service_libs._metrics import Tally, before_read, counter, gauge, histogram, tally
+from huleedu_service_libs._metrics import counter, gauge, histogram
+from huleedu_service_libs._tallies import Tally, before_read, tally
 
 
 @pytest.fixture(name="name")

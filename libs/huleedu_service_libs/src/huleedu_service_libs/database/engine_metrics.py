@@ -9,7 +9,7 @@ from typing import Any
 
 from prometheus_client import Counter, Gauge
 
-from huleedu_service_libs._metrics import Tally, tally
+from huleedu_service_libs._tallies import Tally, tally
 from huleedu_service_libs.database.collectors import Named
 from huleedu_service_libs.database.sql import Shape
 

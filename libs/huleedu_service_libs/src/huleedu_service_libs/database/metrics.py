@@ -13,7 +13,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from huleedu_service_libs._metrics import READS_ALONE
+from huleedu_service_libs._tallies import READS_ALONE
 from huleedu_service_libs.database.collectors import BUCKETS, Named
 from huleedu_service_libs.database.connection_monitoring import ConnectionPoolMonitor, setup_connection_monitoring
 from huleedu_service_libs.database.engine_metrics import EngineMetrics

@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from huleedu_service_libs._clock import Clock, monotonic
-from huleedu_service_libs._metrics import before_read
+from huleedu_service_libs._tallies import before_read
 from huleedu_service_libs.database.engine_metrics import PoolMetrics
 from huleedu_service_libs.database.engines import root_engine
 from huleedu_service_libs.database.pool_sums import figures_of, key_of, sharing_of, tell_sum
