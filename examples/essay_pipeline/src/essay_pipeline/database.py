@@ -10,7 +10,7 @@ from dishka import Provider, Scope, provide
 from sqlalchemy import MetaData, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
-from huleedu_service_libs.database import DatabaseHealthChecker, setup_database_monitoring
+from huleedu_service_libs.database import DatabaseHealthChecker, DatabaseMetrics, setup_database_monitoring
 
 __all__ = ["DatabaseProvider", "create_tables", "make_engine"]
 
@@ -48,6 +48,11 @@ class DatabaseProvider(Provider):
         setup_database_monitoring(engine, self._service_name)
         yield engine
         await engine.dispose()
+
+    @provide
+    def provide_metrics(self, engine: AsyncEngine) -> DatabaseMetrics:
+        """Where the service records its critical queries: beside the engine's own figures, which are set up once."""
+        return setup_database_monitoring(engine, self._service_name)
 
     @provide
     def provide_health_checker(self, engine: AsyncEngine) -> DatabaseHealthChecker:

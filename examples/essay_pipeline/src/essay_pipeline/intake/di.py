@@ -6,6 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker
 from essay_pipeline.database import DatabaseProvider
 from essay_pipeline.intake.service import EssayIntake
 from essay_pipeline.intake.settings import IntakeSettings
+from huleedu_service_libs.database import DatabaseMetrics
 from huleedu_service_libs.di import KafkaProvider, RedisProvider
 from huleedu_service_libs.kafka_client import KafkaBusConfig
 from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider
@@ -28,9 +29,11 @@ class CoreProvider(Provider):
         return self._settings
 
     @provide
-    def provide_intake(self, sessions: async_sessionmaker[AsyncSession], outbox: OutboxManager) -> EssayIntake:
+    def provide_intake(
+        self, sessions: async_sessionmaker[AsyncSession], outbox: OutboxManager, metrics: DatabaseMetrics
+    ) -> EssayIntake:
         """What accepts essays."""
-        return EssayIntake(sessions, outbox, self._settings)
+        return EssayIntake(sessions, outbox, self._settings, metrics)
 
 
 def make_container(settings: IntakeSettings) -> AsyncContainer:

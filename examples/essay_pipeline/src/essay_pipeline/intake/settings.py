@@ -16,7 +16,6 @@ class IntakeSettings(PipelineSettings):
 
     Attributes:
         PRODUCER_CLIENT_ID: Name of the producer in Kafka's logs.
-        CIRCUIT_BREAKER_ENABLED: Put a breaker before the producer; no effect until the library has one.
         DATABASE_URL: ``postgresql+asyncpg://...``.
         ALLOWED_ORIGIN: The origin whose pages may call; empty for none.
         DEMO_ROLLBACK_ENABLED: Honour the header ``X-Demo-Rollback``; never in production.
@@ -28,7 +27,6 @@ class IntakeSettings(PipelineSettings):
     SERVICE_NAME: str = "intake-service"
     PORT: int = Field(default=8001, ge=0, le=65535)
     PRODUCER_CLIENT_ID: str = "intake-producer"
-    CIRCUIT_BREAKER_ENABLED: bool = False
     DATABASE_URL: str = "postgresql+asyncpg://127.0.0.1:5432/intake"
     ALLOWED_ORIGIN: str = ""
     DEMO_ROLLBACK_ENABLED: bool = False

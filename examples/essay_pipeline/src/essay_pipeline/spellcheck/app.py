@@ -44,10 +44,11 @@ def create_app(settings: SpellcheckSettings) -> FastAPI:
     health = make_health(settings)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         container = make_container(settings)
         try:
             async with _running(container):
+                app.state.health_checker = await container.get(DatabaseHealthChecker)
                 await _watch(container, settings, health)
                 await health.start()
                 _logger.info("service_started", host=settings.HOST, port=settings.PORT)

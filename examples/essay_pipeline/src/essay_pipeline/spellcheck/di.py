@@ -11,6 +11,7 @@ from essay_pipeline.database import DatabaseProvider
 from essay_pipeline.spellcheck.service import EssayChecker
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
 from essay_pipeline.spelling import SpellChecker
+from huleedu_service_libs.database import DatabaseMetrics
 from huleedu_service_libs.di import KafkaProvider, RedisProvider
 from huleedu_service_libs.kafka.consumer import EventConsumer
 from huleedu_service_libs.kafka_client import KafkaBus, KafkaBusConfig
@@ -50,9 +51,10 @@ class ServiceProvider(Provider):
         outbox: OutboxManager,
         spelling: SpellChecker,
         settings: SpellcheckSettings,
+        metrics: DatabaseMetrics,
     ) -> EssayChecker:
         """What checks essays."""
-        return EssayChecker(sessions, outbox, spelling, settings)
+        return EssayChecker(sessions, outbox, spelling, settings, metrics)
 
     @provide
     async def provide_consumer(

@@ -14,7 +14,6 @@ class SpellcheckSettings(PipelineSettings):
     Attributes:
         PRODUCER_CLIENT_ID: Name of the producer in Kafka's logs.
         CONSUMER_GROUP: The consumer group.
-        CIRCUIT_BREAKER_ENABLED: Put a breaker before the producer; no effect until the library has one.
         DATABASE_URL: ``postgresql+asyncpg://...``.
     """
 
@@ -24,5 +23,4 @@ class SpellcheckSettings(PipelineSettings):
     PORT: int = Field(default=8002, ge=0, le=65535)
     PRODUCER_CLIENT_ID: str = "spellcheck-producer"
     CONSUMER_GROUP: str = "spellcheck-service"
-    CIRCUIT_BREAKER_ENABLED: bool = False
     DATABASE_URL: str = "postgresql+asyncpg://127.0.0.1:5432/spellcheck"
