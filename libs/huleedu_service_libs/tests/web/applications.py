@@ -100,6 +100,11 @@ def make_fastapi(*, handlers: bool = True) -> FastAPI:  # noqa: C901  # one func
     async def cancelled(essay_id: str) -> None:
         raise asyncio.CancelledError
 
+    @routes.get("/{essay_id}/lasting")
+    async def lasting(essay_id: str) -> str:
+        await asyncio.sleep(1)
+        return essay_id
+
     @routes.get("/{essay_id}/context")
     async def context(essay_id: str) -> dict[str, Any]:
         return await _context()
@@ -175,6 +180,11 @@ def make_quart(*, handlers: bool = True) -> Quart:  # noqa: C901  # one function
     @app.get("/v1/essays/<essay_id>/cancelled")
     async def cancelled(essay_id: str) -> str:
         raise asyncio.CancelledError
+
+    @app.get("/v1/essays/<essay_id>/lasting")
+    async def lasting(essay_id: str) -> str:
+        await asyncio.sleep(1)
+        return essay_id
 
     @app.get("/v1/essays/<essay_id>/context")
     async def context(essay_id: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Applications behind the servers that people use, in this process, and clients that do as they like."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,12 +12,13 @@ from hypercorn.config import Config
 from huleedu_service_libs.testing.devstack.local import free_ports
 
 LIMIT_S = 20.0
+BeforeStop = Callable[[], Awaitable[object]]
 SERVERS = ("uvicorn", "hypercorn")
 
 
 @asynccontextmanager
-async def served(app: Any, server: str) -> AsyncIterator[int]:
-    """Run ``app`` on a port of the loopback interface."""
+async def served(app: Any, server: str, before_stop: BeforeStop | None = None) -> AsyncIterator[int]:
+    """Run ``app`` on a port of the loopback interface; ``before_stop`` comes before the server is told to end."""
     (port,) = free_ports(1)
     stop = asyncio.Event()
     task = asyncio.create_task(_run(app, server, port, stop))
@@ -25,6 +26,8 @@ async def served(app: Any, server: str) -> AsyncIterator[int]:
         await _reachable(port, task)
         yield port
     finally:
+        if before_stop is not None:
+            await before_stop()
         stop.set()
         async with asyncio.timeout(LIMIT_S):
             await task

@@ -2,7 +2,7 @@
 
 1. Readiness fails at once, so that whoever routes traffic looks elsewhere; requests are still served, since some
    arrive before that is noticed. Consumers finish meanwhile: nobody has to be told of them.
-2. After the notice, new requests are refused; those in flight may finish.
+2. After the notice, new requests are refused; those in flight may finish. WebSockets, which would not, are closed.
 3. When they have, or time is up, the server may close.
 
 Knows neither signals nor servers; `gate` counts the requests.
@@ -15,6 +15,7 @@ from inspect import isawaitable
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs.health.open_sockets import OpenSockets
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Drain", "DrainConfig", "DrainReport"]
@@ -51,9 +52,10 @@ class DrainReport:
     """What came of it.
 
     Attributes:
-        unfinished_requests: Requests still in flight when time was up.
+        unfinished_requests: Requests still in flight when time was up, and handlers of WebSockets.
         unfinished_work: What else had not finished, or failed, by name.
         refused_requests: Requests refused so far.
+        closed_websockets: Those that were open, and were told to come back.
         took_s: Seconds.
     """
 
@@ -61,6 +63,7 @@ class DrainReport:
     unfinished_work: tuple[str, ...]
     refused_requests: int
     took_s: float
+    closed_websockets: int = 0
 
 
 class Drain:
@@ -76,6 +79,7 @@ class Drain:
         refused: Requests refused.
         begun: Whether readiness has failed.
         refusing: Whether new requests are refused.
+        sockets: WebSockets that are open.
     """
 
     def __init__(
@@ -89,6 +93,7 @@ class Drain:
         self._clock, self._sleep = clock, sleep
         self._work: dict[str, Callable[[], Awaitable[None]]] = {}
         self._running: asyncio.Task[DrainReport] | None = None
+        self.sockets = OpenSockets()
         self.in_flight = 0
         self.refused = 0
         self.begun = False
@@ -104,6 +109,10 @@ class Drain:
             raise ValueError(f"{name!r} is drained already")
         self._work[name] = finish
 
+    @property
+    def _unfinished(self) -> int:
+        return self.in_flight + len(self.sockets)
+
     async def run(self) -> DrainReport:
         """Do it; who calls it again waits for the same."""
         if self._running is None:
@@ -118,12 +127,14 @@ class Drain:
         await self._sleep(self.config.notice_s)
         self.refusing = True
         deadline = self._clock() + self.config.limit_s
-        while (self.in_flight or not all(task.done() for task in work)) and self._clock() < deadline:
+        closed = await self.sockets.close()
+        while (self._unfinished or not all(task.done() for task in work)) and self._clock() < deadline:
             await self._sleep(_LOOK_S)
         report = DrainReport(
-            unfinished_requests=self.in_flight,
+            unfinished_requests=self._unfinished,
             unfinished_work=tuple(sorted(name for task, name in work.items() if not _finished(task, name))),
             refused_requests=self.refused,
+            closed_websockets=closed,
             took_s=round(self._clock() - began, 3),
         )
         complete = not report.unfinished_requests and not report.unfinished_work
@@ -133,6 +144,7 @@ class Drain:
             unfinished_requests=report.unfinished_requests,
             unfinished_work=list(report.unfinished_work),
             refused_requests=report.refused_requests,
+            closed_websockets=report.closed_websockets,
             took_s=report.took_s,
         )
         return report

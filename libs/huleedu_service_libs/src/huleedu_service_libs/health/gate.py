@@ -9,6 +9,7 @@ from typing import Any
 from huleedu_service_libs._json import dumps
 from huleedu_service_libs.health.drain import Drain
 from huleedu_service_libs.health.metrics import REFUSED
+from huleedu_service_libs.health.open_sockets import SERVICE_RESTART
 
 __all__ = ["TrafficGate"]
 
@@ -20,7 +21,6 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BODY = dumps({"error": "the service is stopping; another replica, or the same one later, will take the request"})
 _CLOSE = (b"connection", b"close")
-_SERVICE_RESTART = 1012  # close code of WebSockets, registered with IANA
 
 
 class TrafficGate:
@@ -30,13 +30,13 @@ class TrafficGate:
         app: The application.
         drain: Of the service.
         service_name: Label of the counter.
-        exempt: Beginning of the paths that are always served and never waited for: those of health.
+        exempt: The path that is always served and never waited for, with those below it: those of health.
     """
 
     def __init__(self, app: Application, drain: Drain, *, service_name: str, exempt: str) -> None:
         self._app = app
         self._drain = drain
-        self._exempt = exempt
+        self._exempt, self._below = exempt, f"{exempt}/"
         self._refused = REFUSED.labels(service_name)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -45,8 +45,8 @@ class TrafficGate:
             await self._app(scope, receive, send)
         elif self._drain.refusing:
             await self._refuse(scope, receive, send)
-        elif scope["type"] != "http":
-            await self._app(scope, receive, send)  # a WebSocket lasts; the server closes it
+        elif scope["type"] == "websocket":
+            await self._drain.sockets.serve(self._app, scope, receive, send)
         else:
             await self._count(scope, receive, send)
 
@@ -67,7 +67,7 @@ class TrafficGate:
         self._refused.inc()
         if scope["type"] == "websocket":
             await receive()
-            await send({"type": "websocket.close", "code": _SERVICE_RESTART, "reason": "the service is stopping"})
+            await send({"type": "websocket.close", "code": SERVICE_RESTART, "reason": "the service is stopping"})
             return
         headers = [
             (b"content-type", b"application/json"),

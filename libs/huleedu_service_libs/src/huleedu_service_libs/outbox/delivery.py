@@ -193,6 +193,7 @@ def _span(
     """A span for what is published together, linked to the traces in which its events were stored."""
     attributes: dict[str, str | int] = {
         "messaging.system": "kafka",
+        "messaging.operation.name": "publish",
         "messaging.operation.type": "send",
         "messaging.batch.message_count": messages,
         "service.name": service_name,

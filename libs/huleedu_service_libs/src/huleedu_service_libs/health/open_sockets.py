@@ -1,0 +1,70 @@
+"""The WebSockets of a service, which would outlast every drain: when traffic ends, each is told to come back elsewhere.
+
+Servers differ in what they do at their end: uvicorn closes WebSockets with 1012, hypercorn cancels their handlers and the client
+sees a failure. `gate` lets every WebSocket pass through here; `drain` says when.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+__all__ = ["SERVICE_RESTART", "OpenSockets"]
+
+SERVICE_RESTART = 1012
+"""Close code of WebSockets, registered with IANA."""
+
+_CLOSE_S = 2.0  # for one whose client does not read
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+
+class OpenSockets:
+    """Those that are open now."""
+
+    def __init__(self) -> None:
+        self._open: set[_Socket] = set()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def serve(self, app: Application, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Run ``app`` for one WebSocket."""
+        socket = _Socket(send)
+        self._open.add(socket)
+        try:
+            await app(scope, receive, socket.send)
+        finally:
+            self._open.discard(socket)
+
+    async def close(self) -> int:
+        """Close all of them, and say how many there were. Their handlers see the client leave, and may still clean up."""
+        closing = list(self._open)
+        await asyncio.gather(*(socket.close() for socket in closing))
+        return len(closing)
+
+
+class _Socket:
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._closed = False
+
+    async def send(self, message: Message) -> None:
+        """Pass on what the handler sends, as long as the socket is open; afterwards nobody is there to read it."""
+        if self._closed:
+            return
+        self._closed = message["type"] == "websocket.close"
+        await self._send(message)
+
+    async def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        with suppress(OSError, RuntimeError, TimeoutError):  # it has ended meanwhile, or its client reads nothing
+            async with asyncio.timeout(_CLOSE_S):
+                await self._send(
+                    {"type": "websocket.close", "code": SERVICE_RESTART, "reason": "the service is stopping"}
+                )
