@@ -5,84 +5,26 @@ have run yet: it tries again, with jitter. Once made it repeats nothing. Of a cl
 reaches any node; which one has a key is the business of ``_redis_cluster``.
 """
 
-import random
-import ssl
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from huleedu_service_libs._backoff import FULL_JITTER, grown, spread
-from huleedu_service_libs._clock import Sleep
-from huleedu_service_libs._clock import sleep as real_sleep
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs._redis_address import RedisAddress, Topology
+from huleedu_service_libs._redis_patience import Patience
+from huleedu_service_libs._redis_sentinels import Sentinels
 from huleedu_service_libs.redis_access import RedisAccess
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Connection, ConnectionPool, SSLConnection, UnixDomainSocketConnection
     from redis.asyncio.connection import parse_url
     from redis.exceptions import ConnectionError as RedisConnectionError
-    from redis.exceptions import ReadOnlyError, RedisError, ResponseError
+    from redis.exceptions import ReadOnlyError, ResponseError
     from redis.maint_notifications import MaintNotificationsConfig
 
-__all__ = ["Endpoint", "Patience"]
+__all__ = ["Endpoint"]
 
 _Made = TypeVar("_Made", bound=ConnectionPool)
 _SENTINEL_PARAMETERS = ("sentinel_username", "sentinel_password")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How often a connection is tried to be made.
-
-    Attributes:
-        attempts: In all.
-        backoff_s: The longest pause before the second attempt, seconds; doubles with each.
-        cap_s: The longest pause at all, seconds.
-        sleep: Waits.
-        draw: A random number below 1. A pause is that share of the longest.
-    """
-
-    attempts: int
-    backoff_s: float
-    cap_s: float
-    sleep: Sleep = real_sleep
-    draw: Callable[[], float] = random.random
-
-    async def insist(self, connect: Callable[[], Awaitable[None]]) -> None:
-        """Connect, or raise the last attempt's error; a certificate that is not trusted will not be so later."""
-        for attempt in range(1, self.attempts + 1):
-            try:
-                return await connect()
-            except ssl.SSLCertVerificationError:
-                raise
-            except (OSError, TimeoutError, RedisConnectionError):
-                if attempt == self.attempts:
-                    raise
-            longest = grown(attempt, first=self.backoff_s, longest=self.cap_s)
-            await self.sleep(spread(longest, self.draw(), FULL_JITTER))
-        return None
-
-
-class PrimaryUnknownError(RedisConnectionError):
-    """No Sentinel could say where the primary is.
-
-    Attributes:
-        service: What it is called.
-        told: What each Sentinel said.
-    """
-
-    def __init__(self, service: str, told: tuple[str, ...]) -> None:
-        super().__init__(service, told)
-        self.service = service
-        self.told = told
-
-    def __str__(self) -> str:
-        return (
-            f"No Sentinel names a primary for the service {self.service!r} ({'; '.join(self.told)}). "
-            "Is a fail-over under way, or the service called otherwise?"
-        )
 
 
 class _Patient(Connection):
@@ -168,52 +110,6 @@ class _ToAny(Connection):
 
 class _ToAnySsl(_ToAny, SSLConnection):
     """The same over TLS."""
-
-
-class Sentinels:
-    """Where the primary is; asked over a connection that lives for one question.
-
-    Args:
-        address: Names them and the service.
-        settings: The driver's, for connections to them.
-    """
-
-    def __init__(self, address: RedisAddress, settings: dict[str, Any]) -> None:
-        self._hosts = list(address.hosts)
-        self._service = address.service
-        self._make: type[Connection] = SSLConnection if address.tls else Connection
-        self._settings = settings
-
-    def __repr__(self) -> str:
-        return f"Sentinels({self._service!r}, {self._hosts})"
-
-    async def primary(self) -> tuple[str, int]:
-        """Host and port. Who answered is asked first the next time.
-
-        Raises:
-            PrimaryUnknownError: None knows it.
-        """
-        told: list[str] = []
-        for host, port in tuple(self._hosts):
-            try:
-                answer = await self._ask(host, port)
-            except (RedisError, OSError) as error:
-                told.append(f"{host}:{port}: {error_text(error)}")
-                continue
-            if answer:
-                self._hosts.sort(key=lambda each: each != (host, port))  # sorted at once
-                return str(answer[0]), int(answer[1])
-            told.append(f"{host}:{port} does not know it")
-        raise PrimaryUnknownError(self._service, tuple(told))
-
-    async def _ask(self, host: str, port: int) -> Any:
-        connection = self._make(host=host, port=port, decode_responses=True, **self._settings)
-        try:
-            await connection.connect()  # type: ignore[no-untyped-call]  # the same
-            await connection.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service)
-            return await connection.read_response()
-        finally:
-            await connection.disconnect(nowait=True)
 
 
 class Endpoint:

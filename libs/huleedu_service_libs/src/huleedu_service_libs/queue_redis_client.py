@@ -1,7 +1,7 @@
 """A queue's way to Redis: a sorted set says what is next, hashes say what it is.
 
 llm_provider_service binds `QueueRedisClient` as `QueueRedisClientProtocol`. It
-owns the driver together with ``_redis_connections``. It knows nothing of what is
+owns the driver together with ``_redis_connections``; what runs together is in ``_redis_queue_pipeline``. It knows nothing of what is
 queued, and of `RedisClient` only the connections that both are built on.
 """
 
@@ -15,15 +15,16 @@ from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_s
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import mask_url_credentials
 from huleedu_service_libs._redis_cluster import open_redis
-from huleedu_service_libs._redis_connections import RedisClientConfig, reach
+from huleedu_service_libs._redis_config import RedisClientConfig
+from huleedu_service_libs._redis_connections import reach
+from huleedu_service_libs._redis_queue_pipeline import QueueRedisPipeline, expect
 from huleedu_service_libs._redis_transaction import TransactionPipeline
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.queue_models import QueueItem
-from huleedu_service_libs.queue_protocols import QueueRedisClientProtocol, QueueRedisPipelineProtocol
+from huleedu_service_libs.queue_protocols import QueueRedisClientProtocol
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
-    from redis.asyncio.client import Pipeline
     from redis.exceptions import RedisError
 
 __all__ = ["REDIS_URL", "QueueRedisClient", "QueueRedisPipeline"]
@@ -34,65 +35,6 @@ REDIS_URL: str = os.environ.get("REDIS_URL", "redis://redis:6379")
 """The server, read from the environment when this module is imported."""
 
 _Reply = TypeVar("_Reply")
-_Expected = TypeVar("_Expected")
-
-
-class QueueRedisPipeline(QueueRedisPipelineProtocol):
-    """Commands that run together as one ``MULTI``/``EXEC``.
-
-    Nothing is sent before `execute`. A failed `execute` has either run nothing or, when only the reply was
-    lost, everything: it is not repeated behind the caller's back.
-
-    Args:
-        pipeline: The driver's, transactional.
-        client_id: Name in logs.
-    """
-
-    def __init__(self, pipeline: Pipeline, client_id: str) -> None:
-        self._pipeline = pipeline
-        self._client_id = client_id
-
-    def zadd(self, key: str, mapping: dict[str, float]) -> Self:
-        """Queue ``ZADD``."""
-        return self._queued(self._pipeline.zadd(key, mapping))
-
-    def zrem(self, key: str, *members: str) -> Self:
-        """Queue ``ZREM``."""
-        return self._queued(self._pipeline.zrem(key, *members))
-
-    def hset(self, key: str, field: str, value: str) -> Self:
-        """Queue ``HSET`` of one field."""
-        return self._queued(self._pipeline.hset(key, field, value))
-
-    def hdel(self, key: str, *fields: str) -> Self:
-        """Queue ``HDEL``."""
-        return self._queued(self._pipeline.hdel(key, *fields))
-
-    def delete(self, key: str) -> Self:
-        """Queue ``DEL`` of one key."""
-        return self._queued(self._pipeline.delete(key))
-
-    def setex(self, key: str, ttl_seconds: int, value: str) -> Self:
-        """Queue ``SET`` with a time to live in seconds."""
-        return self._queued(self._pipeline.set(key, value, ex=ttl_seconds))
-
-    async def execute(self) -> list[Any]:
-        """Run what is queued; a reply for each command, in order. The pipeline is empty and usable afterwards.
-
-        Raises:
-            redis.exceptions.RedisError: Redis could not be reached, or one command failed; the others of a
-                transaction have run even so.
-            TypeError: The driver gave something else than a list.
-        """
-        try:
-            replies = await self._pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            log_redis_failure(self._client_id, "execute", error)
-            raise
-        return _expect(list, replies, "execute")
-
-    def _queued(self, _reply: object) -> Self:
-        return self
 
 
 class QueueRedisClient(QueueRedisClientProtocol):
@@ -185,15 +127,15 @@ class QueueRedisClient(QueueRedisClientProtocol):
 
     async def zadd(self, key: str, mapping: dict[str, float]) -> int:
         """Add scored members to a sorted set; the number that were new."""
-        return _expect(int, await self._command("zadd", lambda redis: redis.zadd(key, mapping)), "zadd")
+        return expect(int, await self._command("zadd", lambda redis: redis.zadd(key, mapping)), "zadd")
 
     async def zrem(self, key: str, *members: str) -> int:
         """Remove members from a sorted set; the number removed."""
-        return _expect(int, await self._command("zrem", lambda redis: redis.zrem(key, *members)), "zrem")
+        return expect(int, await self._command("zrem", lambda redis: redis.zrem(key, *members)), "zrem")
 
     async def zcard(self, key: str) -> int:
         """Size of a sorted set."""
-        return _expect(int, await self._command("zcard", lambda redis: redis.zcard(key)), "zcard")
+        return expect(int, await self._command("zcard", lambda redis: redis.zcard(key)), "zcard")
 
     @overload
     async def zrange(self, key: str, start: int, end: int, *, withscores: Literal[False] = False) -> list[str]: ...
@@ -211,7 +153,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
     ) -> list[str] | list[tuple[str, float]]:
         """A slice of a sorted set by rank, lowest score first, both ends included."""
         found = await self._command("zrange", lambda redis: redis.zrange(key, start, end, withscores=withscores))
-        members: list[Any] = _expect(list, found, "zrange")
+        members: list[Any] = expect(list, found, "zrange")
         return [(member, float(score)) for member, score in members] if withscores else members
 
     async def get_queue_items(self, queue_key: str, count: int) -> list[str]:
@@ -235,7 +177,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
 
     async def hset(self, key: str, field: str, value: str) -> int:
         """Set one field of a hash; 1 when new, 0 when updated."""
-        return _expect(int, await self._command("hset", lambda redis: redis.hset(key, field, value)), "hset")
+        return expect(int, await self._command("hset", lambda redis: redis.hset(key, field, value)), "hset")
 
     async def hget(self, key: str, field: str) -> str | None:
         """One field of a hash, or ``None``."""
@@ -246,11 +188,11 @@ class QueueRedisClient(QueueRedisClientProtocol):
         self._require_started()
         if not fields:
             return []
-        return _expect(list, await self._command("hmget", lambda redis: redis.hmget(key, list(fields))), "hmget")
+        return expect(list, await self._command("hmget", lambda redis: redis.hmget(key, list(fields))), "hmget")
 
     async def hdel(self, key: str, *fields: str) -> int:
         """Remove fields of a hash; the number removed."""
-        return _expect(int, await self._command("hdel", lambda redis: redis.hdel(key, *fields)), "hdel")
+        return expect(int, await self._command("hdel", lambda redis: redis.hdel(key, *fields)), "hdel")
 
     async def hexists(self, key: str, field: str) -> bool:
         """Whether a hash has the field."""
@@ -258,11 +200,11 @@ class QueueRedisClient(QueueRedisClientProtocol):
 
     async def hkeys(self, key: str) -> list[str]:
         """Names of a hash's fields."""
-        return _expect(list, await self._command("hkeys", lambda redis: redis.hkeys(key)), "hkeys")
+        return expect(list, await self._command("hkeys", lambda redis: redis.hkeys(key)), "hkeys")
 
     async def hgetall(self, key: str) -> dict[str, str]:
         """All fields of a hash; empty when the key is absent."""
-        return _expect(dict, await self._command("hgetall", lambda redis: redis.hgetall(key)), "hgetall")
+        return expect(dict, await self._command("hgetall", lambda redis: redis.hgetall(key)), "hgetall")
 
     async def exists(self, key: str) -> bool:
         """Whether the key exists."""
@@ -270,7 +212,7 @@ class QueueRedisClient(QueueRedisClientProtocol):
 
     async def delete(self, key: str) -> int:
         """Delete one key; the number deleted, 0 or 1."""
-        return _expect(int, await self._command("delete", lambda redis: _raw(redis, "DEL", key)), "delete")
+        return expect(int, await self._command("delete", lambda redis: _raw(redis, "DEL", key)), "delete")
 
     async def setex(self, key: str, ttl_seconds: int, value: str) -> bool:
         """Set ``key`` with a time to live; the argument order is key, ttl, value."""
@@ -305,9 +247,3 @@ def _wants_any(count: int) -> bool:
     if count < 0:
         raise ValueError(f"count must not be negative, got {count}; 0 asks for nothing")
     return count > 0
-
-
-def _expect(kind: type[_Expected], reply: Any, operation: str) -> _Expected:
-    if not isinstance(reply, kind):
-        raise TypeError(f"Redis answered {operation} with {type(reply).__name__}, expected {kind.__name__}")
-    return reply

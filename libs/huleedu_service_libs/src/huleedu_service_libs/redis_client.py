@@ -2,14 +2,13 @@
 
 Services bind `RedisClient` in their containers as `AtomicRedisClientProtocol`.
 It owns the driver (redis-py) together with ``_redis_connections``, ``_redis_transaction``
-and ``redis_pubsub``; its commands are in ``_redis_commands`` and ``_redis_atomic`` and travel through
+and ``redis_pubsub``; its commands are in ``_redis_commands``, ``_redis_atomic`` and ``_redis_notices`` and travel through
 ``_redis_executor``. It knows nothing of idempotency or of what its keys mean.
 """
 
 import asyncio
 import os
 from collections.abc import Awaitable
-from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -20,7 +19,8 @@ from huleedu_service_libs._redaction import mask_url_credentials
 from huleedu_service_libs._redis_atomic import RedisAtomic
 from huleedu_service_libs._redis_cluster import CrossSlotError, NotOnClusterError, open_redis
 from huleedu_service_libs._redis_commands import RedisCommands
-from huleedu_service_libs._redis_connections import RedisClientConfig, RedisUnreachableError, reach
+from huleedu_service_libs._redis_config import RedisClientConfig
+from huleedu_service_libs._redis_connections import RedisUnreachableError, reach
 from huleedu_service_libs._redis_executor import (
     Command,
     PipeliningConfig,
@@ -30,11 +30,12 @@ from huleedu_service_libs._redis_executor import (
 )
 from huleedu_service_libs._redis_executor.claims import Claim, claim
 from huleedu_service_libs._redis_executor.metrics import ExecutorMetrics
+from huleedu_service_libs._redis_notices import RedisNotices
 from huleedu_service_libs._redis_scripts import RedisScript, ScriptAnswerError, Scripts
 from huleedu_service_libs._redis_transaction import Transaction, TransactionConflictError
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
-from huleedu_service_libs.redis_pubsub import Follower, PubSubConfig, RedisPubSub
+from huleedu_service_libs.redis_pubsub import PubSubConfig, RedisPubSub
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
@@ -68,7 +69,7 @@ _FAILURES = (RedisError, OSError, TimeoutError)
 _Reply = TypeVar("_Reply")
 
 
-class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
+class RedisClient(RedisAtomic, RedisCommands, RedisNotices, AtomicRedisClientProtocol):
     """One service's way to Redis. Replies are ``str``, never ``bytes``.
 
     Commands that tasks issue at the same time share a round trip; a command that is alone leaves at once.
@@ -224,31 +225,6 @@ class RedisClient(RedisAtomic, RedisCommands, AtomicRedisClientProtocol):
         """
         self._require_started()
         return await self._run("blpop", self._connections.first_item(keys, timeout))
-
-    # --- publish/subscribe ---
-
-    async def publish(self, channel: str, message: str) -> int:
-        """Publish to a channel; the number of receivers."""
-        return await self._pubsub_here().publish(channel, message)
-
-    def subscribe(self, channel: str) -> AbstractAsyncContextManager[Any]:
-        """A context in which the yielded PubSub object receives the channel's messages."""
-        return self._pubsub_here().subscribe(channel)
-
-    def get_user_channel(self, user_id: str) -> str:
-        """The notification channel of a user."""
-        return self._require_pubsub().get_user_channel(user_id)
-
-    async def publish_user_notification(
-        self, user_id: str, event_type: str, data: dict[str, Any], *, notification_id: str | None = None
-    ) -> int:
-        """Publish ``{"event": ..., "data": ...}`` to a user's channel, see `RedisPubSub`; the number of receivers."""
-        pubsub = self._pubsub_here()
-        return await pubsub.publish_user_notification(user_id, event_type, data, notification_id=notification_id)
-
-    def follow_user(self, user_id: str, *, after: str | None = None) -> AbstractAsyncContextManager[Follower]:
-        """A context in which a user's notifications arrive, those missed since ``after`` included: see `RedisPubSub`."""
-        return self._pubsub_here().follow_user(user_id, after=after)
 
     # --- inside ---
 

@@ -29,7 +29,8 @@ from huleedu_service_libs.kafka.consumer import ConsumerConfig, EventConsumer
 from huleedu_service_libs.outbox import EventOutbox
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer, Server
+from huleedu_service_libs.testing.devstack.server import Server
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
 
 pytestmark = pytest.mark.integration

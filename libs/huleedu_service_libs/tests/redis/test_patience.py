@@ -5,7 +5,7 @@ import ssl
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from huleedu_service_libs._redis_endpoints import Patience
+from huleedu_service_libs._redis_patience import Patience
 
 
 class _Door:

@@ -14,7 +14,8 @@ from aiokafka.errors import GroupIdNotFound, for_code
 from aiokafka.protocol.admin import DeleteGroupsRequest
 from redis.asyncio import Redis
 
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer
 
 __all__ = ["remove_databases", "remove_keys", "remove_topics_and_groups"]
 

@@ -13,7 +13,8 @@ from huleedu_service_libs._redis_address import RedisAddress, Topology, read_add
 from huleedu_service_libs._redis_cluster.executor import ClusterExecutor
 from huleedu_service_libs._redis_cluster.keys import NotOnClusterError, keys_of, shared_slot
 from huleedu_service_libs._redis_cluster.nodes import Node, Nodes
-from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections
+from huleedu_service_libs._redis_config import RedisClientConfig
+from huleedu_service_libs._redis_connections import RedisConnections
 from huleedu_service_libs._redis_executor import Executor
 from huleedu_service_libs._redis_executor.reports import NO_LISTENER, ExecutorListener
 from huleedu_service_libs._redis_executor.spans import CommandSpans

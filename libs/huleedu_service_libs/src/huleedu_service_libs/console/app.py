@@ -13,14 +13,11 @@ Services mount it; ``huleedu`` on the command line reads ``/api``. Knows its sec
 
 import asyncio
 import inspect
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
-from urllib.parse import parse_qs
 
-from huleedu_service_libs import _clock, _json
+from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_text
-from huleedu_service_libs.console.form_tokens import COOKIE, FormTokens
+from huleedu_service_libs.console.form_tokens import FormTokens
 from huleedu_service_libs.console.guard import ConsoleRequest, Guard
 from huleedu_service_libs.console.http import (
     Answer,
@@ -31,6 +28,14 @@ from huleedu_service_libs.console.http import (
     headers_of,
     read_body,
     route_of,
+)
+from huleedu_service_libs.console.messages import (
+    RefusedError,
+    from_form,
+    from_json,
+    json_answer,
+    refusal_of,
+    set_cookie,
 )
 from huleedu_service_libs.console.metrics import CONSOLE_ERRORS
 from huleedu_service_libs.console.rendering import STYLE, Page, SectionShown, render
@@ -49,15 +54,6 @@ __all__ = ["Console"]
 SECTION_SECONDS = 5.0  # for a section to read or to act
 
 logger = create_service_logger("huleedu_service_libs.console")
-
-
-class _RefusedError(Exception):
-    """Ends a request with a status and a sentence."""
-
-    def __init__(self, status: int, text: str, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.status = status
-        self.headers = headers or {}
 
 
 class Console:
@@ -114,14 +110,14 @@ class Console:
                 return await self._do(route, headers, await read_body(receive))
             return await self._show(route, headers, scope)
         except BodyTooLargeError:
-            return _refusal(413, "the request is too large", as_json=as_json)
-        except _RefusedError as refusal:
-            return _refusal(refusal.status, str(refusal), as_json=as_json, headers=refusal.headers)
+            return refusal_of(413, "the request is too large", as_json=as_json)
+        except RefusedError as refusal:
+            return refusal_of(refusal.status, str(refusal), as_json=as_json, headers=refusal.headers)
 
     async def _let_in(self, request: ConsoleRequest) -> None:
         if self._guard is None:
             if request.writes:
-                raise _RefusedError(403, "this console is read-only: give it a guard to act through it")
+                raise RefusedError(403, "this console is read-only: give it a guard to act through it")
             return
         allowed = self._guard(request)
         if inspect.isawaitable(allowed):
@@ -129,8 +125,8 @@ class Console:
         if allowed is not True:
             challenge = getattr(self._guard, "challenge", None)
             if challenge is None:
-                raise _RefusedError(403, "not allowed")
-            raise _RefusedError(401, "the console's token is needed", {"www-authenticate": challenge})
+                raise RefusedError(403, "not allowed")
+            raise RefusedError(401, "the console's token is needed", {"www-authenticate": challenge})
 
     # Showing
 
@@ -145,10 +141,10 @@ class Console:
             found = [
                 {"name": each.name, "title": each.title, "acts": self._acts(each)} for each in self._sections.values()
             ]
-            return _json_answer({"title": self._title, "sections": found})
+            return json_answer({"title": self._title, "sections": found})
         section = self._section(route)
         reading, error = await _read(section)
-        return _json_answer({"error": error}, status=503) if reading is None else _json_answer(reading.data)
+        return json_answer({"error": error}, status=503) if reading is None else json_answer(reading.data)
 
     async def _page(self, headers: Mapping[str, str], scope: Scope, *, status: int = 200, notice: str = "") -> Answer:
         read = await asyncio.gather(*(_read(section) for section in self._sections.values()))
@@ -159,7 +155,7 @@ class Console:
         visitor, new = self._forms.visit(headers)
         token = self._forms.token(visitor)
         page = Page(title=self._title, at=self._now(), sections=shown, form_token=token, notice=notice)
-        cookie = {"set-cookie": _set_cookie(visitor, scope)} if new and self._guard is not None else {}
+        cookie = {"set-cookie": set_cookie(visitor, scope)} if new and self._guard is not None else {}
         return Answer(status=status, body=render(page), kind="text/html; charset=utf-8", headers=cookie)
 
     def _acts(self, section: Section) -> bool:
@@ -169,7 +165,7 @@ class Console:
         name = route.removeprefix("/api/")
         section = self._sections.get(name) if route.startswith("/api/") else None
         if section is None:
-            raise _RefusedError(404, f"there is nothing at {route!r}; sections: {', '.join(self._sections) or 'none'}")
+            raise RefusedError(404, f"there is nothing at {route!r}; sections: {', '.join(self._sections) or 'none'}")
         return section
 
     # Acting
@@ -179,15 +175,15 @@ class Console:
         if route == "/act":
             return await self._do_form(headers, kind, body)
         if headers.get("sec-fetch-site", "same-origin") != "same-origin" or kind != "application/json":
-            raise _RefusedError(415, "send JSON (content-type: application/json), not from another site's page")
-        action, target = _from_json(body)
+            raise RefusedError(415, "send JSON (content-type: application/json), not from another site's page")
+        action, target = from_json(body)
         said = await self._act(self._section(route), action, target)
-        return _json_answer({"action": action, "target": target, "message": said})
+        return json_answer({"action": action, "target": target, "message": said})
 
     async def _do_form(self, headers: Mapping[str, str], kind: str, body: bytes) -> Answer:
-        fields = _from_form(body) if kind == "application/x-www-form-urlencoded" else {}
+        fields = from_form(body) if kind == "application/x-www-form-urlencoded" else {}
         if not self._forms.fits(headers, fields.get("token", "")):
-            raise _RefusedError(403, "this form is not from this page, or too old: go back, reload, and try again")
+            raise RefusedError(403, "this form is not from this page, or too old: go back, reload, and try again")
         section = self._section(f"/api/{fields.get('section', '')}")
         await self._act(section, fields.get("action", ""), fields.get("target", ""))
         return Answer(status=303, headers={"location": "./"})
@@ -195,16 +191,16 @@ class Console:
     async def _act(self, section: Section, action: str, target: str) -> str:
         act = concrete_capability(section, "act")
         if act is None:
-            raise _RefusedError(405, f"section {section.name!r} only shows")
+            raise RefusedError(405, f"section {section.name!r} only shows")
         try:
             async with asyncio.timeout(SECTION_SECONDS):
                 said = str(await act(action, target))
         except UnknownTargetError as error:
-            raise _RefusedError(404, str(error)) from error
+            raise RefusedError(404, str(error)) from error
         except ActionRefusedError as error:
-            raise _RefusedError(409, str(error)) from error
+            raise RefusedError(409, str(error)) from error
         except Exception as error:
-            raise _RefusedError(503, f"{section.title}: {_told(error, section.name, 'act')}") from error
+            raise RefusedError(503, f"{section.title}: {_told(error, section.name, 'act')}") from error
         logger.warning("console_action", section=section.name, action=action, target=target)
         return said
 
@@ -231,43 +227,3 @@ async def _live(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
-
-
-def _set_cookie(visitor: str, scope: Scope) -> str:
-    secure = "; Secure" if scope.get("scheme") == "https" else ""
-    return f"{COOKIE}={visitor}; Path={scope.get('root_path', '').rstrip('/')}/; HttpOnly; SameSite=Strict{secure}"
-
-
-def _json_answer(data: Any, *, status: int = 200) -> Answer:
-    try:
-        body = _json.dumps(data, default=str, any_keys=True)
-    except TypeError:  # text that UTF-8 cannot hold
-        body = json.dumps(data, default=str).encode()
-    return Answer(status=status, body=body, kind="application/json")
-
-
-def _refusal(status: int, text: str, *, as_json: bool, headers: Mapping[str, str] | None = None) -> Answer:
-    answer = (
-        _json_answer({"error": text}, status=status) if as_json else Answer(status=status, body=f"{text}\n".encode())
-    )
-    answer.headers = headers or {}
-    return answer
-
-
-def _from_json(body: bytes) -> tuple[str, str]:
-    try:
-        fields = json.loads(body)
-    except ValueError as error:
-        raise _RefusedError(400, f"no JSON: {error}") from error
-    action, target = (fields.get("action"), fields.get("target")) if isinstance(fields, dict) else (None, None)
-    if not isinstance(action, str) or not isinstance(target, str):
-        raise _RefusedError(400, 'send {"action": "...", "target": "..."}')
-    return action, target
-
-
-def _from_form(body: bytes) -> dict[str, str]:
-    try:
-        fields = parse_qs(body.decode("ascii"), strict_parsing=True, keep_blank_values=True, max_num_fields=16)
-    except (ValueError, UnicodeDecodeError):
-        return {}
-    return {name: values[-1] for name, values in fields.items()}

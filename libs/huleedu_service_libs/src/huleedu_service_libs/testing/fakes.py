@@ -8,7 +8,8 @@ import asyncio
 from typing import Any, TypeVar, cast
 
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._redis_connections import RedisClientConfig, RedisConnections
+from huleedu_service_libs._redis_config import RedisClientConfig
+from huleedu_service_libs._redis_connections import RedisConnections
 from huleedu_service_libs._redis_endpoints import Endpoint
 from huleedu_service_libs._redis_executor import Command, Executor
 from huleedu_service_libs.queue_redis_client import QueueRedisClient

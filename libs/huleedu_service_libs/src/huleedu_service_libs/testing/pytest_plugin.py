@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 
 from huleedu_service_libs.testing.devstack.errors import ServiceUnavailableError
+from huleedu_service_libs.testing.devstack.server import Kind
 from huleedu_service_libs.testing.devstack.servers import (
     KafkaServer,
-    Kind,
     PostgresServer,
     RedisNodesServer,
     RedisServer,

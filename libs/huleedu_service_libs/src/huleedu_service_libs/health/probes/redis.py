@@ -5,7 +5,7 @@ import dataclasses
 
 from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs._redis_cluster import open_redis
-from huleedu_service_libs._redis_connections import RedisClientConfig
+from huleedu_service_libs._redis_config import RedisClientConfig
 from huleedu_service_libs.health.findings import ComponentDownError, Finding, Impact, Probe
 from huleedu_service_libs.redis_client import RedisClient
 

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.testing.chaos.links import Link, Loss, host_and_port
+from huleedu_service_libs.testing.chaos.weather import Weather
 
 __all__ = ["FaultProxy"]
 
@@ -35,7 +36,6 @@ class FaultProxy:
 
     Attributes:
         connections: Connections accepted so far.
-        lost_replies: Replies lost so far through `lose_replies`.
 
     Raises:
         ValueError: The target has no port, or a rewrite would change the length.
@@ -46,20 +46,13 @@ class FaultProxy:
     ) -> None:
         self._target = host_and_port(target)
         self._url = target
-        self._sleep = sleep
         self._server: asyncio.Server | None = None
         self._links: set[Link] = set()
         self._starting: set[asyncio.Task[None]] = set()
         self._port = 0
         self._refusing = False
-        self._delay = 0.0
-        self._rate: float | None = None
-        self._flows = asyncio.Event()
-        self._flows.set()
-        self._loss: Loss | None = None
-        self._rewrite: dict[bytes, bytes] = {}
+        self._weather = Weather(sleep)
         self.connections = 0
-        self.lost_replies = 0
         self.rewrite(rewrite or {})
 
     @property
@@ -86,6 +79,11 @@ class FaultProxy:
     def open_connections(self) -> int:
         """Connections that pass through at the moment."""
         return len(self._links)
+
+    @property
+    def lost_replies(self) -> int:
+        """Replies lost so far through `lose_replies`."""
+        return self._weather.lost_replies
 
     async def start(self) -> None:
         """Listen. A second call does nothing; after a stop the port stays the same."""
@@ -134,17 +132,17 @@ class FaultProxy:
 
         Connections stay open and can be made. What is held up arrives after `heal`, as TCP would do it.
         """
-        self._flows.clear()
+        self._weather.flows.clear()
 
     def delay(self, seconds: float) -> None:
         """Hold up each piece of data for so long, in both directions."""
-        self._delay = seconds
+        self._weather.delay = seconds
 
     def throttle(self, bytes_per_second: float) -> None:
         """Let no more than this through each connection and direction."""
         if bytes_per_second <= 0:
             raise ValueError(f"bytes_per_second must be positive, not {bytes_per_second:g}: use silence() for nothing")
-        self._rate = bytes_per_second
+        self._weather.rate = bytes_per_second
 
     def lose_replies(
         self, *, to: bytes | None = None, skip: int = 0, after_bytes: int = 0, times: int = 1, hang: bool = False
@@ -161,15 +159,12 @@ class FaultProxy:
             times: So many replies are lost, one a connection.
             hang: Leave the connection open in silence; the client waits for as long as it likes.
         """
-        self._loss = Loss(to=to, skip=skip, after_bytes=after_bytes, times=times, hang=hang)
+        self._weather.loss = Loss(to=to, skip=skip, after_bytes=after_bytes, times=times, hang=hang)
 
     def heal(self) -> None:
         """End all faults. Connections that were reset, or hang for a lost reply, stay as they are."""
         self._refusing = False
-        self._delay = 0.0
-        self._rate = None
-        self._loss = None
-        self._flows.set()
+        self._weather.clear()
 
     def rewrite(self, pairs: Mapping[bytes, bytes]) -> None:
         """Replace byte strings in what the server sends from now on.
@@ -180,7 +175,7 @@ class FaultProxy:
         for old, new in pairs.items():
             if len(old) != len(new) or not old:
                 raise ValueError(f"rewrite {old!r} -> {new!r}: both must have the same length, and one at least")
-        self._rewrite = dict(pairs)
+        self._weather.rewrite = dict(pairs)
 
     # --- passing on
 
@@ -197,7 +192,7 @@ class FaultProxy:
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        await self._flows.wait()
+        await self._weather.flows.wait()
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
         except OSError:  # the client is told as by the server itself: the connection ends
@@ -224,49 +219,12 @@ class FaultProxy:
     ) -> None:
         with suppress(OSError):  # a connection that breaks is what this is about
             while data := await reader.read(_CHUNK):
-                await self._pace(len(data))
-                passed = self._reply(link, data) if replies else self._request(link, data)
+                await self._weather.hold_up(len(data))
+                passed = self._weather.reply(link, data) if replies else self._weather.request(link, data)
                 if passed:
                     writer.write(passed)
                     await writer.drain()
         if link.loss is None or not link.loss.hang:
-            await self._flows.wait()  # in silence not even an end is heard
+            await self._weather.flows.wait()  # in silence not even an end is heard
             with suppress(OSError):
                 writer.close()
-
-    async def _pace(self, size: int) -> None:
-        if self._delay:
-            await self._sleep(self._delay)
-        if self._rate is not None:
-            await self._sleep(size / self._rate)
-        await self._flows.wait()
-
-    def _request(self, link: Link, data: bytes) -> bytes:
-        """What passes of a request; notes whether its reply is to be lost."""
-        loss = self._loss
-        if loss is None or link.loss is not None or (loss.to is not None and loss.to not in data):
-            return data
-        if loss.skip > 0:
-            loss.skip -= 1
-        elif loss.times > 0:
-            loss.times -= 1
-            link.loss = Loss(to=None, skip=0, after_bytes=loss.after_bytes, times=1, hang=loss.hang)
-        return data
-
-    def _reply(self, link: Link, data: bytes) -> bytes:
-        """What passes of a reply."""
-        loss = link.loss
-        if loss is None:
-            for old, new in self._rewrite.items():
-                data = data.replace(old, new)
-            return data
-        passed, loss.after_bytes = data[: loss.after_bytes], max(0, loss.after_bytes - len(data))
-        if len(passed) < len(data):
-            self.lost_replies += loss.times
-            loss.times = 0
-            if not loss.hang:
-                link.client.write(passed)  # before the end; a reset might overtake it
-                link.client.close()
-                link.server.transport.abort()
-                return b""
-        return passed

@@ -24,14 +24,13 @@ from huleedu_service_libs.testing.devstack.errors import (
     WardenError,
 )
 from huleedu_service_libs.testing.devstack.local import free_ports
+from huleedu_service_libs.testing.devstack.server import Kind, Server
 from huleedu_service_libs.testing.devstack.servers import (
     KafkaServer,
-    Kind,
     PostgresServer,
     RedisNodesServer,
     RedisServer,
     RedisTlsServer,
-    Server,
 )
 from huleedu_service_libs.testing.devstack.stack import DevStack
 

@@ -11,7 +11,8 @@ from urllib.parse import SplitResult, urlsplit
 
 from huleedu_service_libs.testing.devstack.answers import brokers_known_to, port_answers, postgres_speaks, redis_speaks
 from huleedu_service_libs.testing.devstack.errors import AddressError
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer
 
 __all__ = ["ADDRESS_VARIABLES", "named_kafka", "named_postgres", "named_redis"]
 

@@ -27,7 +27,8 @@ from huleedu_service_libs.testing.devstack.redis import find_redis_program, star
 from huleedu_service_libs.testing.devstack.redis_sets import start_redis_cluster, start_redis_sentinel
 from huleedu_service_libs.testing.devstack.redis_tls import start_redis_tls
 from huleedu_service_libs.testing.devstack.run_context import RunContext
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer, Server
+from huleedu_service_libs.testing.devstack.server import Server
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer
 from huleedu_service_libs.testing.devstack.tansu import find_tansu_program, start_tansu
 
 __all__ = ["RECIPES"]

@@ -17,7 +17,8 @@ from huleedu_service_libs.testing.devstack.answers import brokers_known_to, post
 from huleedu_service_libs.testing.devstack.errors import ServerStartError
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, free_ports
 from huleedu_service_libs.testing.devstack.run_context import RunContext
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer
 
 __all__ = ["docker_answers", "start_kafka_container", "start_postgres_container", "start_redis_container"]
 

