@@ -46,6 +46,10 @@ SERVICES = Dashboard(
                 "{{job}}": rate("http_server_request_duration_seconds_count", "job", ', status=~"5.."' + _PATHS)
                 + " / "
                 + rate("http_server_request_duration_seconds_count", "job", _PATHS)
+                # Where none ever failed there is no series to count, and nothing to see would look like no data.
+                + " or "
+                + rate("http_server_request_duration_seconds_count", "job", _PATHS)
+                + " * 0"
             },
             unit="percentunit",
         ),
