@@ -6,7 +6,7 @@ They stand below both, so that neither has to know the other. Import them from `
 from typing import Any, Protocol
 from uuid import UUID
 
-from common_core import ContentType
+from common_core.domain_enums import ContentType
 
 __all__ = ["ContentServiceClientProtocol", "HttpClientProtocol"]
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
-from common_core import ErrorCode
+from common_core.error_enums import ErrorCode
 from huleedu_service_libs.error_handling import (
     HuleEduError,
     create_error_detail_with_context,

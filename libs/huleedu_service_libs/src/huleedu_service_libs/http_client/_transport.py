@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from common_core import ErrorCode
+from common_core.error_enums import ErrorCode
 from huleedu_service_libs._clock import monotonic
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.http_client._errors import AttemptFailedError

@@ -2,7 +2,8 @@
 
 from uuid import UUID
 
-from common_core import ContentType, ErrorCode
+from common_core.domain_enums import ContentType
+from common_core.error_enums import ErrorCode
 from huleedu_service_libs._http_ports import HttpClientProtocol
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context
 from huleedu_service_libs.http_client.config import ContentServiceConfig

@@ -2,7 +2,7 @@
 
 from uuid import UUID
 
-from common_core import ContentType
+from common_core.domain_enums import ContentType
 from huleedu_service_libs._http_ports import ContentServiceClientProtocol
 from huleedu_service_libs.resilience.circuit_breaker import CircuitBreaker
 

@@ -1,0 +1,5 @@
+"""Events."""
+
+from ..wire import EventEnvelope
+
+__all__ = ["EventEnvelope"]

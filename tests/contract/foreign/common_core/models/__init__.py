@@ -1,0 +1,1 @@
+"""Models. Nothing is handed on here: the contract names the module below."""

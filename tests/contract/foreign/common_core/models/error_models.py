@@ -1,0 +1,5 @@
+"""The contract's path to the error's model."""
+
+from ..wire import ErrorCodeType, ErrorDetail
+
+__all__ = ["ErrorCodeType", "ErrorDetail"]

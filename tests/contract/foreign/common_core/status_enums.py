@@ -1,0 +1,5 @@
+"""The contract's path to one enum."""
+
+from .vocabulary import CircuitBreakerState
+
+__all__ = ["CircuitBreakerState"]
