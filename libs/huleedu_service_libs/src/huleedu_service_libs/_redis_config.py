@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
 
+from huleedu_service_libs._checks import numbers_of, positive
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_address import read_address
 from huleedu_service_libs._redis_endpoints import Endpoint
@@ -65,10 +66,7 @@ class RedisClientConfig:
     access: RedisAccess = field(default_factory=RedisAccess)
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        positive(**numbers_of(self))
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self:

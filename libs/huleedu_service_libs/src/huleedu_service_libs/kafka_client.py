@@ -9,13 +9,13 @@ batches. It owns the driver (aiokafka) together with its parts in ``kafka/``:
 import asyncio
 import os
 from collections.abc import Sequence
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs._client_metrics import KAFKA_SWALLOWED
 from huleedu_service_libs._clock import Sleep, monotonic, sleep
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_text, mask_url_credentials
 from huleedu_service_libs.kafka.batching import BatchSender
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
@@ -67,7 +67,7 @@ KAFKA_BOOTSTRAP_SERVERS: str = os.environ.get("KAFKA_BOOTSTRAP_SERVERS", "kafka:
 _LAST_MOMENT_S = 0.1  # when what was buffered has used up the time of `stop`
 
 
-class KafkaBus(KafkaPublisherProtocol):
+class KafkaBus(StartStop, KafkaPublisherProtocol):
     """Publishes to Kafka; returns only once all in-sync replicas have the message.
 
     The producer is idempotent: retries inside the driver neither double nor reorder. A producer
@@ -128,15 +128,6 @@ class KafkaBus(KafkaPublisherProtocol):
     @producer.setter
     def producer(self, producer: Any) -> None:
         self._host.current = producer
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Connect; does nothing when started. Callers at the same time share one start.

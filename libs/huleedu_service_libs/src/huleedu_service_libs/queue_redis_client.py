@@ -8,11 +8,11 @@ queued, and of `RedisClient` only the connections that both are built on.
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Literal, TypeVar, cast, overload
 
 from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_swallowed
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import mask_url_credentials
 from huleedu_service_libs._redis_cluster import open_redis
 from huleedu_service_libs._redis_config import RedisClientConfig
@@ -37,7 +37,7 @@ REDIS_URL: str = os.environ.get("REDIS_URL", "redis://redis:6379")
 _Reply = TypeVar("_Reply")
 
 
-class QueueRedisClient(QueueRedisClientProtocol):
+class QueueRedisClient(StartStop, QueueRedisClientProtocol):
     """Sorted sets and hashes of a queue. Replies are ``str``, never ``bytes``.
 
     Errors of the driver are logged once and raised unchanged; a command is sent once. While it is
@@ -70,15 +70,6 @@ class QueueRedisClient(QueueRedisClientProtocol):
         return f"QueueRedisClient(client_id={self.client_id!r}, redis_url={address!r}, started={self._started})"
 
     # --- life ---
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Reach the server; does nothing when started.

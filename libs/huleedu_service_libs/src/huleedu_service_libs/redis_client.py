@@ -9,12 +9,12 @@ and ``redis_pubsub``; its commands are in ``_redis_commands``, ``_redis_atomic``
 import asyncio
 import os
 from collections.abc import Awaitable
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, TypeVar
 
 from huleedu_service_libs._client_metrics import log_redis_failure, note_redis_swallowed
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import mask_url_credentials
 from huleedu_service_libs._redis_atomic import RedisAtomic
 from huleedu_service_libs._redis_cluster import CrossSlotError, NotOnClusterError, open_redis
@@ -69,7 +69,7 @@ _FAILURES = (RedisError, OSError, TimeoutError)
 _Reply = TypeVar("_Reply")
 
 
-class RedisClient(RedisAtomic, RedisCommands, RedisNotices, AtomicRedisClientProtocol):
+class RedisClient(RedisAtomic, RedisCommands, RedisNotices, StartStop, AtomicRedisClientProtocol):
     """One service's way to Redis. Replies are ``str``, never ``bytes``.
 
     Commands that tasks issue at the same time share a round trip; a command that is alone leaves at once.
@@ -139,15 +139,6 @@ class RedisClient(RedisAtomic, RedisCommands, RedisNotices, AtomicRedisClientPro
     def pubsub(self) -> RedisPubSub | None:
         """Publish/subscribe, between `start` and `stop`."""
         return self._pubsub
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Reach the server; does nothing when started. Callers at the same time share one start.

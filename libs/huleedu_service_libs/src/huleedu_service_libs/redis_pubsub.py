@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, Protocol
 
+from huleedu_service_libs._checks import positive
 from huleedu_service_libs._client_metrics import log_redis_failure
 from huleedu_service_libs._clock import Sleep, sleep
 from huleedu_service_libs._extras import requires_extra
@@ -18,15 +19,10 @@ from huleedu_service_libs._redis_pubsub.encoding import notification_text
 from huleedu_service_libs._redis_pubsub.follower import Follower, Notification, WakeUp
 from huleedu_service_libs._redis_pubsub.history import History, NotificationHistory
 from huleedu_service_libs._redis_pubsub.hub import Hub, Seat
+from huleedu_service_libs._redis_pubsub.messages import Gap, GapReason, Receiver, SubscriptionClosedError
 from huleedu_service_libs._redis_pubsub.metrics import Reports
 from huleedu_service_libs._redis_pubsub.settings import Overflow, PubSubConfig
-from huleedu_service_libs._redis_pubsub.subscription import (
-    Gap,
-    GapReason,
-    Receiver,
-    Subscription,
-    SubscriptionClosedError,
-)
+from huleedu_service_libs._redis_pubsub.subscription import Subscription
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import Redis
@@ -141,8 +137,7 @@ class RedisPubSub:
             ValueError: ``queue_size`` is not positive.
             redis.exceptions.RedisError: It could not subscribe; after one log line.
         """
-        if queue_size is not None and queue_size <= 0:
-            raise ValueError(f"queue_size must be positive, got {queue_size}")
+        positive(queue_size=queue_size)
         subscription = Subscription(
             channel,
             size=queue_size or self._config.queue_size,

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
+from huleedu_service_libs._redis_pubsub.messages import Message
 from huleedu_service_libs._redis_pubsub.metrics import Reports
-from huleedu_service_libs._redis_pubsub.subscription import Message
 from huleedu_service_libs.redis_pubsub import (
     Gap,
     GapReason,

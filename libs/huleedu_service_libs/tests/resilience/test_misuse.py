@@ -42,17 +42,18 @@ def test_a_breaker_refuses_arguments_that_would_fail_in_an_outage(options: dict[
 @pytest.mark.parametrize(
     ("make", "complaint"),
     [
-        (lambda: Retry(0, name="svc"), "Retry 'svc': attempts=0 .* at least 1"),
-        (lambda: Retry(wait_factor=0.5), "wait_factor=0.5"),
-        (lambda: Retry(first_wait=-1), "first_wait=-1"),
-        (lambda: Retry(jitter=2), "jitter=2 between 0 and 1"),
-        (lambda: Bulkhead(0, name="svc"), "Bulkhead 'svc': limit=0 .* must be positive"),
-        (lambda: Bulkhead(1, queue=-1), "queue=-1 not negative"),
-        (lambda: TimeLimit(0, name="svc"), "svc: seconds=0 must be positive"),
+        (lambda: Retry(0), "attempts must be at least 1, got 0"),
+        (lambda: Retry(wait_factor=0.5), "wait_factor must be at least 1, got 0.5"),
+        (lambda: Retry(first_wait=-1), "first_wait must not be negative, got -1"),
+        (lambda: Retry(jitter=2), r"jitter must lie in \[0, 1\], got 2"),
+        (lambda: Bulkhead(0), "limit must be at least 1, got 0"),
+        (lambda: Bulkhead(1, queue=-1), "queue must not be negative, got -1"),
+        (lambda: Bulkhead(1, longest_wait=float("nan")), "longest_wait must be positive, got nan"),
+        (lambda: TimeLimit(0), "seconds must be positive, got 0"),
     ],
 )
 def test_other_guards_name_what_is_wrong(make: Callable[[], object], complaint: str) -> None:
-    """Each names itself and the argument with its value."""
+    """Each names the argument and its value."""
     with pytest.raises(ValueError, match=complaint):
         make()
 

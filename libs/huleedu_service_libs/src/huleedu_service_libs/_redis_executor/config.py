@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from huleedu_service_libs._checks import not_negative, positive, values_of
+
 __all__ = ["PipeliningConfig"]
 
 
@@ -30,9 +32,5 @@ class PipeliningConfig:
     backoff_s: float = 0.05
 
     def __post_init__(self) -> None:
-        for name in ("batch_commands", "batch_bytes", "unanswered", "waiting"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("repeats", "backoff_s"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        positive(**values_of(self, "batch_commands", "batch_bytes", "unanswered", "waiting"))
+        not_negative(**values_of(self, "repeats", "backoff_s"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._redis_pubsub.subscription import Message
+from huleedu_service_libs._redis_pubsub.messages import Message
 
 with requires_extra("redis", module=__name__):
     from redis.exceptions import ConnectionError as RedisConnectionError

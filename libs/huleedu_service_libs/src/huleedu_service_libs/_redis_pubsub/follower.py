@@ -19,8 +19,8 @@ from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_pubsub.cursor import Cursor, HistoryGone, Page, account
 from huleedu_service_libs._redis_pubsub.ending import keeps_cancellation
 from huleedu_service_libs._redis_pubsub.history import History, NotificationHistory
+from huleedu_service_libs._redis_pubsub.messages import Message, SubscriptionClosedError
 from huleedu_service_libs._redis_pubsub.metrics import Reports
-from huleedu_service_libs._redis_pubsub.subscription import Message, SubscriptionClosedError
 
 with requires_extra("redis", module=__name__):
     from redis.exceptions import RedisError

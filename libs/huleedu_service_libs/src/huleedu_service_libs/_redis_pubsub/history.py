@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from secrets import token_hex
 
+from huleedu_service_libs._checks import numbers_of, positive
 from huleedu_service_libs._client_metrics import note_redis_swallowed
 from huleedu_service_libs._clock import Sleep, sleep
 from huleedu_service_libs._extras import requires_extra
@@ -94,10 +95,7 @@ class NotificationHistory:
     key_prefix: str = ""
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if isinstance(value, int | float) and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        positive(**numbers_of(self))
         if self.remember_s < self.keep_s:
             raise ValueError(f"remember_s must be at least keep_s ({self.keep_s:g}), got {self.remember_s:g}")
 

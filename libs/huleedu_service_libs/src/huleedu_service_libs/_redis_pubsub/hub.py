@@ -16,10 +16,10 @@ from huleedu_service_libs._clock import Clock, Sleep, monotonic, sleep
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_pubsub.ending import end
 from huleedu_service_libs._redis_pubsub.feed import Feed
+from huleedu_service_libs._redis_pubsub.messages import Message, Receiver, SubscriptionClosedError
 from huleedu_service_libs._redis_pubsub.metrics import Reports
 from huleedu_service_libs._redis_pubsub.session import Session
 from huleedu_service_libs._redis_pubsub.settings import PubSubConfig
-from huleedu_service_libs._redis_pubsub.subscription import Message, Receiver, SubscriptionClosedError
 
 with requires_extra("redis", module=__name__):
     from redis.exceptions import ResponseError

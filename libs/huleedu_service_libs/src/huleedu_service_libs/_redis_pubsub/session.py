@@ -12,8 +12,8 @@ from huleedu_service_libs._clock import Clock, Sleep
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_pubsub.ending import end
 from huleedu_service_libs._redis_pubsub.feed import Command, Feed, Reply, Undecodable
+from huleedu_service_libs._redis_pubsub.messages import Message
 from huleedu_service_libs._redis_pubsub.settings import PubSubConfig
-from huleedu_service_libs._redis_pubsub.subscription import Message
 
 with requires_extra("redis", module=__name__):
     from redis.exceptions import RedisError, ResponseError

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from huleedu_service_libs._checks import numbers_of, positive
 from huleedu_service_libs._redis_pubsub.history import NotificationHistory
 
 __all__ = ["Overflow", "PubSubConfig"]
@@ -53,7 +54,4 @@ class PubSubConfig:
     history: NotificationHistory | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if isinstance(value, int | float) and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        positive(**numbers_of(self))

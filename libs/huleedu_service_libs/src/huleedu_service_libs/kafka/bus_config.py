@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from huleedu_service_libs._checks import not_negative, positive, values_of
+
 __all__ = ["Compression", "KafkaBusConfig"]
 
 Compression = Literal["gzip", "snappy", "lz4", "zstd"]
@@ -47,18 +49,18 @@ class KafkaBusConfig:
     enable_idempotence: bool = True
 
     def __post_init__(self) -> None:
-        for name in (
-            "request_timeout_s",
-            "publish_timeout_s",
-            "start_timeout_s",
-            "stop_timeout_s",
-            "max_request_size",
-            "batch_size",
-        ):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.linger_ms < 0:
-            raise ValueError(f"linger_ms must not be negative, got {self.linger_ms}")
+        positive(
+            **values_of(
+                self,
+                "request_timeout_s",
+                "publish_timeout_s",
+                "start_timeout_s",
+                "stop_timeout_s",
+                "max_request_size",
+                "batch_size",
+            )
+        )
+        not_negative(linger_ms=self.linger_ms)
         if self.batch_size > self.max_request_size:
             raise ValueError(
                 f"batch_size ({self.batch_size}) must not exceed max_request_size ({self.max_request_size})"

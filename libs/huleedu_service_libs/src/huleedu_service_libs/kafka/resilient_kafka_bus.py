@@ -9,11 +9,11 @@ publishes, and in the order of their keys. Who must know that the broker has a m
 import asyncio
 from collections.abc import Sequence
 from contextlib import suppress
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs import _clock
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs.kafka.confirmed_batches import ConfirmedBatches
 from huleedu_service_libs.kafka.errors import KafkaBusStoppedError, MessageHeldBackError, UnsendableMessageError
 from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler, QueuedMessage
@@ -34,7 +34,7 @@ STOP_SECONDS = 5.0  # for the recovery task, and again for sending what is left
 logger = create_service_logger("huleedu_service_libs.kafka")
 
 
-class ResilientKafkaPublisher:
+class ResilientKafkaPublisher(StartStop):
     """A `KafkaBus` behind a circuit breaker, with a fallback queue. Not a subclass of it.
 
     Messages of one topic and key keep their order as long as each is published after the call
@@ -116,15 +116,6 @@ class ResilientKafkaPublisher:
     def bootstrap_servers(self) -> str:
         """The bus's."""
         return self.delegate.bootstrap_servers
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     # Life
 

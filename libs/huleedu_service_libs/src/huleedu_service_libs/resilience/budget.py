@@ -5,6 +5,7 @@ load on what is down already. One budget may be shared by the clients of one dep
 """
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._checks import at_least_one, not_negative
 
 __all__ = ["RetryBudget"]
 
@@ -32,8 +33,8 @@ class RetryBudget:
         *,
         clock: _clock.Clock = _clock.monotonic,
     ) -> None:
-        if ratio < 0 or per_second < 0 or most < 1:
-            raise ValueError(f"ratio={ratio} and per_second={per_second} must not be negative, most={most} at least 1")
+        not_negative(ratio=ratio, per_second=per_second)
+        at_least_one(most=most)
         self.ratio = ratio
         self.per_second = per_second
         self.most = most

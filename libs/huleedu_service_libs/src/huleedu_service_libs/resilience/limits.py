@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import ParamSpec, Self, TypeVar
 
+from huleedu_service_libs._checks import at_least_one, not_negative, positive
 from huleedu_service_libs.resilience.deadline import remaining
 from huleedu_service_libs.resilience.errors import BulkheadFullError, DeadlineExceededError
 from huleedu_service_libs.resilience.timers import SharedTimeLimit
@@ -25,8 +26,7 @@ class TimeLimit:
     """
 
     def __init__(self, seconds: float, *, name: str = "time limit") -> None:
-        if seconds <= 0:
-            raise ValueError(f"{name}: seconds={seconds} must be positive")
+        positive(seconds=seconds)
         self.seconds = seconds
         self.name = name
         self._shared = SharedTimeLimit(name, seconds)
@@ -78,10 +78,9 @@ class Bulkhead:
     """
 
     def __init__(self, limit: int, *, queue: int = 0, longest_wait: float = 1.0, name: str = "bulkhead") -> None:
-        if limit < 1 or queue < 0 or longest_wait <= 0:
-            raise ValueError(
-                f"Bulkhead {name!r}: limit={limit} and longest_wait={longest_wait} must be positive, queue={queue} not negative"
-            )
+        at_least_one(limit=limit)
+        not_negative(queue=queue)
+        positive(longest_wait=longest_wait)
         self.limit = limit
         self.queue = queue
         self.longest_wait = longest_wait

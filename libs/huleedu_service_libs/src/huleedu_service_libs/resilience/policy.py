@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from huleedu_service_libs._checks import at_least_one, not_negative, positive
 from huleedu_service_libs.resilience.errors import NotReachedError
 
 __all__ = ["BreakerPolicy", "CountWindow", "Ramp", "TimeWindow"]
@@ -32,7 +33,7 @@ class CountWindow:
         """Refuse what could never open."""
         _check_rates(self.failure_rate, self.slow_rate, self.minimum_calls)
         if self.size < self.minimum_calls:
-            raise ValueError(f"size={self.size} must be at least minimum_calls={self.minimum_calls}")
+            raise ValueError(f"size must be at least minimum_calls={self.minimum_calls}, got {self.size}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +57,8 @@ class TimeWindow:
     def __post_init__(self) -> None:
         """Refuse what could never open."""
         _check_rates(self.failure_rate, self.slow_rate, self.minimum_calls)
-        if self.seconds <= 0 or self.slices < 1:
-            raise ValueError(f"seconds={self.seconds} and slices={self.slices} must be positive")
+        positive(seconds=self.seconds)
+        at_least_one(slices=self.slices)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,20 +117,15 @@ class BreakerPolicy:
 
     def __post_init__(self) -> None:
         """Refuse figures that make no sense."""
-        positive = {
-            "slow_call_seconds": self.slow_call_seconds,
-            "call_timeout_seconds": self.call_timeout_seconds,
-            "half_open_permits": self.half_open_permits,
-            "half_open_seconds": self.half_open_seconds,
-            "open_seconds_max": self.open_seconds_max,
-        }
-        for name, value in positive.items():
-            if value is not None and value <= 0:
-                raise ValueError(f"{name}={value} must be positive")
-        if self.open_growth < 1 or self.open_jitter < 0:
-            raise ValueError(
-                f"open_growth={self.open_growth} must be at least 1, open_jitter={self.open_jitter} at least 0"
-            )
+        positive(
+            slow_call_seconds=self.slow_call_seconds,
+            call_timeout_seconds=self.call_timeout_seconds,
+            half_open_permits=self.half_open_permits,
+            half_open_seconds=self.half_open_seconds,
+            open_seconds_max=self.open_seconds_max,
+        )
+        at_least_one(open_growth=self.open_growth)
+        not_negative(open_jitter=self.open_jitter)
 
     def spares(self, error: BaseException) -> bool:
         """Whether ``error`` says nothing about the dependency, whatever the breaker expects."""
@@ -141,6 +137,5 @@ class BreakerPolicy:
 def _check_rates(failure_rate: float, slow_rate: float | None, minimum_calls: int) -> None:
     for name, rate in {"failure_rate": failure_rate, "slow_rate": slow_rate}.items():
         if rate is not None and not 0 < rate <= 1:
-            raise ValueError(f"{name}={rate} must lie in (0, 1]")
-    if minimum_calls < 1:
-        raise ValueError(f"minimum_calls={minimum_calls} must be positive")
+            raise ValueError(f"{name} must lie in (0, 1], got {rate!r}")
+    at_least_one(minimum_calls=minimum_calls)

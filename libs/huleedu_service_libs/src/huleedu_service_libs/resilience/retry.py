@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._backoff import FULL_JITTER, grown, spread
+from huleedu_service_libs._checks import at_least_one, not_negative
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._metrics import counter
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -68,11 +69,10 @@ class Retry:
         sleep: _clock.Sleep = _clock.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        if attempts < 1 or first_wait < 0 or longest_wait < 0 or wait_factor < 1 or not 0 <= jitter <= 1:
-            raise ValueError(
-                f"Retry {name!r}: attempts={attempts} and wait_factor={wait_factor} must be at least 1, first_wait={first_wait} "
-                f"and longest_wait={longest_wait} not negative, jitter={jitter} between 0 and 1"
-            )
+        at_least_one(attempts=attempts, wait_factor=wait_factor)
+        not_negative(first_wait=first_wait, longest_wait=longest_wait)
+        if not 0 <= jitter <= 1:
+            raise ValueError(f"jitter must lie in [0, 1], got {jitter!r}")
         self.name = name
         self.budget = budget
         self.attempts = attempts

@@ -14,10 +14,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs.testing.chaos.children import Child, ChildError
 from huleedu_service_libs.testing.chaos.points import CrashPlan
 
@@ -27,7 +27,7 @@ _START_LIMIT_S = 60.0
 _STOP_LIMIT_S = 10.0
 
 
-class Nursery:
+class Nursery(StartStop):
     """Forks children on demand.
 
     Args:
@@ -109,15 +109,6 @@ class Nursery:
             await self._listener
         if self._own_folder is not None:
             self._own_folder.cleanup()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def spawn(
         self,

@@ -8,11 +8,10 @@ it knows bytes, directions and connections.
 import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit, urlunsplit
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs.testing.chaos.links import Link, Loss, host_and_port
 from huleedu_service_libs.testing.chaos.weather import Weather
 
@@ -23,7 +22,7 @@ _LOOPBACK = "127.0.0.1"
 _STOP_LIMIT_S = 5.0
 
 
-class FaultProxy:
+class FaultProxy(StartStop):
     """Listens on a free loopback port and passes everything on to ``target`` until told otherwise.
 
     Faults hold for connections that exist and for new ones, until `heal`. All methods are for the event
@@ -103,15 +102,6 @@ class FaultProxy:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_STOP_LIMIT_S)
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     # --- faults
 
