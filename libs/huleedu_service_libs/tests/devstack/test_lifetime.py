@@ -29,7 +29,7 @@ time.sleep(600)
 _MODULE = "huleedu_service_libs.testing.devstack"
 
 
-def _eventually(condition: Callable[[], bool], limit: float = 10.0) -> bool:
+def _eventually(condition: Callable[[], bool], limit: float = 30.0) -> bool:
     deadline = time.monotonic() + limit
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -68,7 +68,7 @@ async def body_of(health: ServiceHealth, endpoint: str) -> tuple[int, dict[str, 
     return found.status, body
 
 
-async def until(condition: Any, limit_s: float = 10.0) -> None:
+async def until(condition: Any, limit_s: float = 30.0) -> None:
     """Wait until it holds."""
     async with asyncio.timeout(limit_s):
         while not condition():

@@ -148,7 +148,7 @@ class BatchingPublisher(Publisher):
         return outcomes
 
 
-async def eventually(condition: Any, seconds: float = 5.0) -> None:
+async def eventually(condition: Any, seconds: float = 30.0) -> None:
     """Wait until ``condition()`` holds; fail after ``seconds``."""
     async with asyncio.timeout(seconds):
         while not condition():
