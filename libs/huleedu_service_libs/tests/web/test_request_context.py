@@ -1,5 +1,7 @@
 """`RequestContextMiddleware` around a FastAPI and a Quart application, and `HuleEduApp`."""
 
+import gc
+import weakref
 from typing import Any
 from uuid import UUID
 
@@ -7,11 +9,15 @@ import httpx
 import pytest
 import structlog
 from fastapi import FastAPI, WebSocket
+from opentelemetry.trace import NoOpTracer
 from quart import Quart
 
+from huleedu_service_libs.middleware.frameworks import fastapi_metrics_middleware, fastapi_middleware
 from huleedu_service_libs.middleware.request_context import SCOPE_KEY, RequestContextMiddleware
 from huleedu_service_libs.observability import get_current_trace_id
 from huleedu_service_libs.quart_app import HuleEduApp
+
+from .applications import http_scope, make_fastapi
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 TRACEPARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -133,3 +139,34 @@ def test_a_new_application_has_its_places() -> None:
         assert getattr(app, name) is None
     assert app._consumer_shutdown_requested is False
     app.timeout_monitor = object()  # type: ignore[attr-defined]  # services add more
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
+    """Servers' objects hold the scope, and what the layer puts there holds them no longer once the application has returned."""
+
+    class Cycle:
+        """As a server has one for each request."""
+
+        def __init__(self) -> None:
+            self.scope = http_scope("/v1/essays/1")
+
+        async def receive(self) -> Any:
+            return {"type": "http.disconnect"}
+
+        async def send(self, message: Any) -> None: ...
+
+    app = make_fastapi()
+    fastapi_metrics_middleware.setup_standard_service_metrics_middleware(app, "svc")
+    fastapi_middleware.setup_tracing_middleware(app, NoOpTracer())
+    asked: list[weakref.ref[Cycle]] = []
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            cycle = Cycle()
+            asked.append(weakref.ref(cycle))
+            await app(cycle.scope, cycle.receive, cycle.send)
+            del cycle
+        assert not [ref for ref in asked if ref() is not None]
+    finally:
+        gc.enable()

@@ -278,6 +278,27 @@ async def test_quart_views_find_the_ids_in_g(tracer: Tracer, exporter: InMemoryS
     assert [(span.attributes or {})["correlation_id"] for span in exporter.get_finished_spans()] == ["own-id", "theirs"]
 
 
+async def test_a_hook_that_comes_later_names_the_request_too(tracer: Tracer) -> None:
+    """Hooks that the service adds after the set-up are heard, each request once, and views without hooks find ``g`` filled."""
+    app = set_up(Quart("svc"), tracer)
+
+    @app.get("/seen")
+    async def seen() -> dict[str, Any]:
+        return {"id": g.correlation_id, "hooks": len(app.before_request_funcs[None])}
+
+    made = await ask(app, "/seen")
+    assert made.json() == {"id": made.headers["X-Correlation-ID"], "hooks": 1}
+    for name in ("first", "second"):
+
+        async def name_request(name: str = name) -> None:
+            g.request_id = name
+
+        app.before_request_funcs[None].append(name_request)
+        named = await ask(app, "/seen")
+        assert named.headers["X-Correlation-ID"] == named.json()["id"] == name
+    assert named.json()["hooks"] == 4
+
+
 async def test_a_repeated_set_up_makes_no_second_span(
     make: Make, tracer: Tracer, exporter: InMemorySpanExporter
 ) -> None:

@@ -6,6 +6,7 @@ application has started. Knows no framework.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from huleedu_service_libs.middleware.exchange import Exchange, Scope
 from huleedu_service_libs.middleware.http_metrics import HttpMetrics
@@ -22,10 +23,12 @@ class Edge:
         metrics: Counts requests.
         spans: Traces them.
         on_error: Told of an exception that leaves the application, which goes on afterwards.
+        show: Shows views what the layer knows of a request, in frameworks that have a place for it.
         route: Finds the template afterwards, for frameworks that do not tell it while they route.
     """
 
     metrics: HttpMetrics | None = None
     spans: ServerSpans | None = None
     on_error: Callable[[Scope, Exception], None] | None = None
+    show: Callable[[Any], None] | None = None
     route: Callable[[Scope, Exchange], str | None] | None = None

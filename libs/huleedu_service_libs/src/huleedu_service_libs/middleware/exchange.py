@@ -131,6 +131,10 @@ class Exchange:
             return "error"
         return "server" if self.cancelled and not self.left else "client"
 
+    def release(self) -> None:
+        """Let go of the server's side: it holds the scope, which holds this, and only the garbage collector would part them."""
+        self._receive = self._send = _over
+
     def ended_with(self, error: BaseException) -> None:
         """``error`` leaves the application."""
         self.error = error
@@ -200,3 +204,7 @@ class Exchange:
         if _ID_NAMES.isdisjoint(present):
             return own + ids
         return [*own, *(pair for pair in ids if pair[0] not in present)]
+
+
+async def _over(*_: Message) -> Any:
+    raise RuntimeError("the application has returned: nothing can be sent or received for this request any more")

@@ -100,6 +100,7 @@ class RequestContextMiddleware:
                 _leave(around)
                 if metrics is not None:
                     metrics.end(exchange, method)
+                exchange.release()
                 if outer is not None:
                     _tell_outer(outer, exchange)
 
@@ -148,8 +149,8 @@ def _exchange(scope: Scope, receive: Receive, send: Send, outer: Exchange | None
         return exchange
     given = exchange.headers.get(_HEADER_BYTES)
     accepted = acceptable_correlation_id(given.decode("latin-1")) if given else None
-    if accepted is None:
-        accepted = _queried_id(scope)
+    if accepted is None and b"correlation_id=" in scope.get("query_string", b""):
+        accepted = _queried_id(scope["query_string"])
     exchange.id_came_in = accepted is not None
     exchange.correlation_id = scope[SCOPE_KEY] = accepted or random_id()
     return exchange
@@ -175,10 +176,7 @@ def _announce(scope: Scope, exchange: Exchange, span: SpanContext, *, traced: bo
     exchange.answer_with(ids)
 
 
-def _queried_id(scope: Scope) -> str | None:
-    query: bytes = scope.get("query_string") or b""
-    if b"correlation_id=" not in query:
-        return None
+def _queried_id(query: bytes) -> str | None:
     fields = parse_qsl(query.decode("latin-1"))
     return next(
         (value for name, value in fields if name == "correlation_id" and acceptable_correlation_id(value)), None

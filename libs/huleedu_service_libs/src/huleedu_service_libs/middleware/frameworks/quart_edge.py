@@ -4,6 +4,7 @@ The set-up functions for metrics, tracing and errors share it, so that an applic
 before and after the application has started serving: services set metrics up in ``before_serving``.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
@@ -30,7 +31,7 @@ def edge_of(app: Quart) -> Edge:
     app.asgi_app = RequestContextMiddleware(app.asgi_app, edge)  # type: ignore[method-assign,assignment,arg-type]  # Quart's own way, but typed closely
     # Into the lists themselves: the decorators refuse once the application has served. First, since a hook of the
     # service may answer, and that answer has a route too.
-    app.before_request_funcs[None].insert(0, _on_request)
+    app.before_request_funcs[None].insert(0, _on_request(edge))
     app.before_websocket_funcs[None].insert(0, _on_websocket)
     got_websocket_exception.connect(_on_websocket_error, app)
     return edge
@@ -50,8 +51,16 @@ def mark_failed(connection: Any) -> None:
         exchange.failed = True
 
 
-async def _on_request() -> None:
-    _tell_route(request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  # the proxy looks it up at each access
+def _on_request(edge: Edge) -> Callable[[], Awaitable[None]]:
+    """One hook for all that is to be done: Quart looks at each of them anew, and at proxies at each access."""
+
+    async def begin() -> None:
+        current = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # as above
+        _tell_route(current)
+        if edge.show is not None:
+            edge.show(current)
+
+    return begin
 
 
 async def _on_websocket() -> None:

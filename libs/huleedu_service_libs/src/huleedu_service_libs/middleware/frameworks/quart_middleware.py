@@ -21,8 +21,6 @@ from huleedu_service_libs.observability.current import CORRELATION_ID
 
 __all__ = ["TracingMiddleware", "setup_tracing_middleware"]
 
-_MARK = "_huleedu_tracing"
-
 
 def setup_tracing_middleware(app: Quart, tracer: Tracer, *, untraced: Collection[str] = UNTRACED) -> None:
     """Give each request and WebSocket of ``app`` a server span, and its ids to the answer.
@@ -40,15 +38,31 @@ def setup_tracing_middleware(app: Quart, tracer: Tracer, *, untraced: Collection
     Raises:
         ValueError: A path of ``untraced`` does not begin with a slash.
     """
-    edge_of(app).spans = ServerSpans(tracer, untraced)
-    if getattr(app, _MARK, None) is None:
-        shown = TracingMiddleware(tracer)
-        setattr(app, _MARK, shown)
+    edge = edge_of(app)
+    edge.spans = ServerSpans(tracer, untraced)
+    if edge.show is None:
+        edge.show = _Shown(app, TracingMiddleware(tracer))
 
-        async def show() -> None:
-            shown.before_request(request)
 
-        app.before_request_funcs[None].append(show)
+class _Shown:
+    """Fills ``g`` before all hooks, and once more after those of the service, where it has any: they may name the request."""
+
+    def __init__(self, app: Quart, middleware: "TracingMiddleware") -> None:
+        self._hooks = app.before_request_funcs[None]
+        self._middleware = middleware
+
+    def __call__(self, req: Any) -> None:
+        hooks = self._hooks
+        if (
+            len(hooks) > 1 and hooks[-1] != self._again
+        ):  # the list is being gone through, from its beginning: its end may change
+            if self._again in hooks:
+                hooks.remove(self._again)
+            hooks.append(self._again)
+        self._middleware.before_request(req)
+
+    async def _again(self) -> None:
+        self._middleware.before_request(request._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  # as in quart_edge
 
 
 class TracingMiddleware:
@@ -72,17 +86,19 @@ class TracingMiddleware:
         exchange = exchange_of(req)
         if exchange is None:
             return
-        own = None if exchange.id_came_in else acceptable_correlation_id(g.get("request_id"))
-        if own is not None:
+        shown = g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # the proxy looks it up at each access
+        span = trace.get_current_span()
+        own = None if exchange.id_came_in else acceptable_correlation_id(shown.get("request_id"))
+        if own is not None and own != exchange.correlation_id:
             exchange.adopt(own)
             req.scope[SCOPE_KEY] = own
             CORRELATION_ID.set(own)
             bind_log_context(correlation_id=own)
-            trace.get_current_span().set_attribute("correlation_id", own)
-        g.correlation_id = exchange.correlation_id
-        g.current_span = trace.get_current_span()
-        g.context_token = g.span_token = None  # nothing to detach: the layer does that
-        g.trace_start_time = time.time() - exchange.seconds
+            span.set_attribute("correlation_id", own)
+        shown.correlation_id = exchange.correlation_id
+        shown.current_span = span
+        shown.context_token = shown.span_token = None  # nothing to detach: the layer does that
+        shown.trace_start_time = time.time() - exchange.seconds
 
     def after_request(self, resp: Any) -> Any:
         """The response as it is: the layer puts the ids into every answer, also where no hook runs."""
