@@ -13,7 +13,8 @@ from essay_pipeline.demo.clients import User
 from essay_pipeline.demo.processes import PipelineProcesses, Servers
 from essay_pipeline.demo.service import Log
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
-from huleedu_service_libs.testing.devstack.servers import Kind, RedisServer
+from huleedu_service_libs.testing.devstack.server import Kind
+from huleedu_service_libs.testing.devstack.servers import RedisServer
 
 from .prometheus import RealPrometheus, installed, panels
 

@@ -280,23 +280,26 @@ async def test_quart_views_find_the_ids_in_g(tracer: Tracer, exporter: InMemoryS
 
 async def test_a_hook_that_comes_later_names_the_request_too(tracer: Tracer) -> None:
     """Hooks that the service adds after the set-up are heard, each request once, and views without hooks find ``g`` filled."""
-    app = set_up(Quart("svc"), tracer)
+    app = Quart("svc")
+    set_up(app, tracer)
 
     @app.get("/seen")
     async def seen() -> dict[str, Any]:
         return {"id": g.correlation_id, "hooks": len(app.before_request_funcs[None])}
 
+    async def name_first() -> None:
+        g.request_id = "first"
+
+    async def name_second() -> None:
+        g.request_id = "second"
+
     made = await ask(app, "/seen")
     assert made.json() == {"id": made.headers["X-Correlation-ID"], "hooks": 1}
-    for name in ("first", "second"):
-
-        async def name_request(name: str = name) -> None:
-            g.request_id = name
-
-        app.before_request_funcs[None].append(name_request)
+    for hook, name, hooks in ((name_first, "first", 3), (name_second, "second", 4)):
+        app.before_request_funcs[None].append(hook)
         named = await ask(app, "/seen")
-        assert named.headers["X-Correlation-ID"] == named.json()["id"] == name
-    assert named.json()["hooks"] == 4
+        assert named.headers["X-Correlation-ID"] == name
+        assert named.json() == {"id": name, "hooks": hooks}
 
 
 async def test_a_repeated_set_up_makes_no_second_span(

@@ -52,10 +52,8 @@ class _Shown:
         self._middleware = middleware
 
     def __call__(self, req: Any) -> None:
-        hooks = self._hooks
-        if (
-            len(hooks) > 1 and hooks[-1] != self._again
-        ):  # the list is being gone through, from its beginning: its end may change
+        hooks = self._hooks  # Quart is at its beginning: the end may change
+        if len(hooks) > 1 and hooks[-1] != self._again:
             if self._again in hooks:
                 hooks.remove(self._again)
             hooks.append(self._again)
@@ -86,7 +84,7 @@ class TracingMiddleware:
         exchange = exchange_of(req)
         if exchange is None:
             return
-        shown = g._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # the proxy looks it up at each access
+        shown = g._get_current_object()  # noqa: SLF001  # the proxy looks it up at each access
         span = trace.get_current_span()
         own = None if exchange.id_came_in else acceptable_correlation_id(shown.get("request_id"))
         if own is not None and own != exchange.correlation_id:
