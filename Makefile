@@ -83,7 +83,13 @@ house: setup ## figures of the house: long modules and functions, exports that n
 SUBJECT ?=
 .PHONY: bench
 bench: .venv-bench/installed ## side by side with peers: all (ARGS=--short only tries them), or SUBJECT=breaker; benchmarks/results/*.json
+	@test -z "$(SUBJECT)" || test -f "benchmarks/bench_$(SUBJECT).py" || { \
+		echo "bench: no subject '$(SUBJECT)'; there are: $(patsubst benchmarks/bench_%.py,%,$(wildcard benchmarks/bench_*.py))" >&2; exit 2; }
 	@.venv-bench/bin/python benchmarks/$(if $(SUBJECT),bench_$(SUBJECT),every_subject).py $(ARGS)
+
+.PHONY: bench-docs
+bench-docs: setup ## put the results of make bench into docs/benchmarks.md
+	@$(BIN)/python benchmarks/in_docs.py
 
 .PHONY: drills
 drills: .venv-bench/installed ## outages on real servers, drawn into docs/concepts/drills.svg

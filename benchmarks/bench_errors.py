@@ -11,6 +11,7 @@ import platform
 import sys
 import time
 import traceback
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,7 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from harness import in_short, versions_of, write_result
+from harness import Figure, figure, in_short, print_table, rows_of, versions_of, write_result
 from huleedu_service_libs.error_handling import (
     HuleEduError,
     StackCapture,
@@ -31,7 +32,7 @@ from huleedu_service_libs.error_handling import (
 from huleedu_service_libs.error_handling.http_mapping import answer
 
 CORRELATION = uuid4()
-ROUNDS, BATCH = in_short(30, 2), in_short(1_000, 50)
+ROUNDS, BATCH = in_short(101, 2), in_short(200, 20)
 
 
 class _Detail(BaseModel):
@@ -79,34 +80,40 @@ def ours() -> None:
         raise_validation_error("s", "submit", "title", "Title is too long", CORRELATION, 7)
 
 
-def measure(run: Callable[[], object]) -> float:
-    """Microseconds a call, in the fastest of the rounds: what else the machine does can only add."""
-    rounds = []
-    for _ in range(ROUNDS):
-        started = time.perf_counter()
-        for _ in range(BATCH):
-            run()
-        rounds.append((time.perf_counter() - started) / BATCH * 1e6)
-    return min(rounds)
+def _once(run: Callable[[], object]) -> float:
+    started = time.process_time_ns()
+    for _ in range(BATCH):
+        run()
+    return (time.process_time_ns() - started) / BATCH
 
 
-def results() -> dict[str, float]:
-    """Every figure, in microseconds."""
-    configure_stack_capture(StackCapture(enabled=False))
+def subjects() -> dict[str, tuple[StackCapture, Callable[[], object]]]:
+    """By name, each with what is to be captured while it runs."""
+    without, usual = StackCapture(enabled=False), StackCapture()
     detail = create_test_error_detail(details={"field": "title", "value": 7})
     sent = answer(detail)
-    figures = {
-        "plain exception": measure(plain),
-        "exception with a pydantic model": measure(model),
-        "ours, without stack": measure(ours),
+    return {
+        "ours, without stack": (without, ours),
+        "ours, with stack": (usual, ours),
+        "plain exception": (usual, plain),
+        "exception with a pydantic model": (usual, model),
+        "plain exception + traceback.format_stack()": (usual, plain_with_stack),
+        "ours to HTTP answer": (usual, lambda: answer(detail)),
+        "HTTP answer back to ours": (usual, lambda: error_from_response(sent.status, sent.body, sent.headers)),
     }
+
+
+def results() -> dict[str, Figure]:
+    """Every figure; in turn, so that a slow moment of the machine meets all of them."""
+    samples: dict[str, list[float]] = defaultdict(list)
+    for turn in range(ROUNDS + 1):
+        for name, (capture, run) in subjects().items():
+            configure_stack_capture(capture)
+            took = _once(run)
+            if turn:  # the first one warms
+                samples[name].append(took)
     configure_stack_capture(StackCapture())
-    return figures | {
-        "ours, with stack": measure(ours),
-        "plain exception + traceback.format_stack()": measure(plain_with_stack),
-        "ours to HTTP answer": measure(lambda: answer(detail)),
-        "HTTP answer back to ours": measure(lambda: error_from_response(sent.status, sent.body, sent.headers)),
-    }
+    return {name: figure(times) for name, times in samples.items()}
 
 
 def main() -> int:
@@ -115,19 +122,14 @@ def main() -> int:
     parser.add_argument("--json", type=Path)
     target = parser.parse_args().json
     figures = results()
-    base = figures["plain exception"]
-    for name, value in figures.items():
-        print(f"{name:<45} {value:8.2f} µs  {value / base:6.1f} x")
-    machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "machine": platform.machine()}
-    rows = {name: {"median": value} for name, value in figures.items()}
-    print(
-        write_result(
-            "errors",
-            {"unit": "µs a call (fastest round)", "parts": {"an error": rows}, "versions": versions_of(["pydantic"])},
-        )
-    )
+    print_table("An error, created, raised and caught", figures, {}, "plain exception")
+    rows = rows_of(figures, scale=1e-3)
+    content = {"unit": "µs of CPU a call (median of interleaved rounds)", "parts": {"an error": rows}}
+    print(write_result("errors", {**content, "versions": versions_of(["pydantic"])}))
     if target:
-        target.write_text(json.dumps({"machine": machine, "microseconds": figures}, indent=2) + "\n", encoding="utf-8")
+        machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "machine": platform.machine()}
+        medians = {name: row["median"] for name, row in rows.items()}
+        target.write_text(json.dumps({"machine": machine, "microseconds": medians}, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

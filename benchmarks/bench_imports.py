@@ -1,87 +1,111 @@
-"""How long importing takes: the package's root, each of its public modules, and the libraries that they wrap.
+"""How long importing takes: the root, what services import, and each module of the package.
 
-Run by ``make bench SUBJECT=imports``. Each import in a fresh interpreter, whose own start is taken off; files are in the
-page cache and compiled. The root imports nothing before a name is asked for; of the others every
-name is asked for. A module cannot be faster than the library
-that it wraps: the peer of each is that library alone.
+Run by ``make bench SUBJECT=imports``. Every import in a fresh interpreter and in turn; CPU time, files in the page cache and compiled.
+The root imports nothing before a name is asked for; of the others every name is asked for. A module cannot be quicker than
+what it loads of others: the peer of each is those modules alone, as found by importing it once. What
+each single module takes itself says ``-X importtime``, which lists it without what it imports.
 """
 
 import statistics
 import subprocess
 import sys
-import time
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import huleedu_service_libs
 from harness import in_short, versions_of, write_result
 
-ROUNDS = in_short(7, 1)
+ROUNDS = in_short(3, 1)
+LISTINGS = in_short(5, 1)
 ROOT = "huleedu_service_libs"
-WRAPPED = {  # module: what it wraps
-    "": None,
-    "kafka_client": "aiokafka",
-    "redis_client": "redis.asyncio",
-    "outbox": "sqlalchemy.ext.asyncio",
-    "database": "sqlalchemy.ext.asyncio",
-    "inbox": "sqlalchemy.ext.asyncio",
-    "idempotency_v2": "redis.asyncio",
-    "kafka.consumer": "aiokafka",
-    "http_client": "aiohttp",
-    "logging_utils": "structlog",
-    "observability": "opentelemetry.trace",
-    "error_handling": "pydantic",
-    "resilience": "prometheus_client",
-    "event_utils": "pydantic",
-    "protocols": "pydantic",
-    "metrics_middleware": "quart",
-    "quart_app": "quart",
-    "middleware.frameworks.fastapi_middleware": "fastapi",
-    "di": "dishka",
-}
+OURS = (ROOT, "common_core")
+SHOWN = 10
+ENTRANCES = (
+    "", "config", "database", "di", "error_handling", "event_utils", "health", "http_client", "idempotency_v2", "inbox",
+    "kafka.consumer", "kafka_client", "logging_utils", "metrics_middleware", "middleware.frameworks.fastapi_middleware",
+    "observability", "outbox", "protocols", "queue_redis_client", "quart_app", "redis_client", "redis_pubsub",
+    "redis_set_operations", "resilience",
+)  # fmt: skip
+
+_TIMED = """
+import time
+begun = time.process_time_ns()
+{statements}
+print(time.process_time_ns() - begun)
+"""
+_FOUND = """
+import sys
+before = set(sys.modules)
+{statements}
+print(*[name for name in sys.modules if name not in before and name.partition(".")[0] not in {known!r}])
+"""
+# Some are made by their package, and cannot be imported by name.
+_EACH = """
+import importlib
+for name in {names!r}:
+    try: importlib.import_module(name)
+    except ImportError: pass
+"""
 
 
-def _statement(name: str) -> str:
+def _python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, *options, "-c", code]
+    return subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  # our own text
+
+
+def statement(name: str) -> str:
     """Packages of ours import a part when one of its names is asked for: here all are, except of the root."""
     return f"from {name} import *" if name.startswith(f"{ROOT}.") else f"import {name}"
 
 
-def _seconds(statement: str) -> float:
-    started = time.perf_counter()
-    subprocess.run([sys.executable, "-c", statement], check=True, stdout=subprocess.DEVNULL)  # noqa: S603  # our own text
-    return time.perf_counter() - started
+def loaded_by(name: str) -> list[str]:
+    """What importing ``name`` loads of others, in that order; also compiles it."""
+    known = {*OURS, *sys.stdlib_module_names}
+    return _python(_FOUND.format(statements=statement(name), known=known)).stdout.split()
 
 
-def measure() -> dict[str, list[float]]:
-    """Milliseconds of each import, round by round, in turn."""
-    modules = {f"{ROOT}.{name}".rstrip(".") for name in WRAPPED}
-    names = sorted(modules | {peer for peer in WRAPPED.values() if peer})
-    samples: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(ROUNDS + 1 if ROUNDS > 1 else 1):
-        empty = _seconds("pass")
+def timed(statements: str) -> float:
+    """Milliseconds of CPU that they take in a fresh interpreter."""
+    return int(_python(_TIMED.format(statements=statements)).stdout) / 1e6
+
+
+def entrances() -> dict[str, dict[str, Any]]:
+    """What services import, each beside what it loads of others."""
+    names = [f"{ROOT}.{name}".rstrip(".") for name in ENTRANCES]
+    others = {name: _others(loaded_by(name)) for name in names}
+    samples: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
+    for _ in range(ROUNDS):
         for name in names:
-            took = (_seconds(_statement(name)) - empty) * 1000
-            if number or ROUNDS == 1:  # the first one compiles
-                samples[name].append(took)
-    return samples
+            samples[name]["ours"].append(timed(statement(name)))
+            if others[name]:
+                samples[name]["ceiling: what it loads of others"].append(timed(others[name]))
+    return {name: {kind: _row(times) for kind, times in rows.items()} for name, rows in samples.items()}
 
 
-def main() -> None:
-    """Measure, print, write."""
-    samples = measure()
-    parts: dict[str, Any] = {}
-    print(f"  {'module':<44}{'ms':>8}{'best':>8}   wraps")
-    for name, peer in WRAPPED.items():
-        module = f"{ROOT}.{name}".rstrip(".")
-        rows = {"ours": _row(samples[module])}
-        wraps = ""
-        if peer:
-            rows[f"ceiling: {peer}"] = _row(samples[peer])
-            wraps = f"{peer} ({rows[f'ceiling: {peer}']['median']:.0f} ms)"
-        parts[module] = rows
-        print(
-            f"  {module.removeprefix(ROOT + '.'):<44}{rows['ours']['median']:>8.1f}{rows['ours']['best']:>8.1f}   {wraps}"
-        )
-    content = {"unit": "ms of an import in a fresh interpreter (median)", "parts": parts}
-    print(f"\n{write_result('imports', {**content, 'versions': versions_of(['aiokafka', 'redis', 'sqlalchemy'])})}")
+def _others(names: Sequence[str]) -> str:
+    return _EACH.format(names=list(names)) if names else ""
+
+
+def modules() -> list[str]:
+    """Every module of the package, but for those that are programs."""
+    folder = Path(huleedu_service_libs.__file__).parent
+    paths = [path.relative_to(folder).with_suffix("").parts for path in sorted(folder.rglob("*.py"))]
+    found = [".".join([ROOT, *(part for part in parts if part != "__init__")]) for parts in paths]
+    return [name for name in found if not name.endswith("__main__")]
+
+
+def each_module() -> dict[str, float]:
+    """Milliseconds that each takes itself, without what it imports: the median of several listings."""
+    code = "\n".join(f"import {name}" for name in modules())  # what `import_module` imports is not listed
+    samples: dict[str, list[float]] = defaultdict(list)
+    for _ in range(LISTINGS):
+        for line in _python(code, "-X", "importtime").stderr.splitlines():
+            own, _, name = line.removeprefix("import time:").split("|") if line.count("|") == 2 else ("", "", "")  # noqa: PLR2004
+            if own.strip().isdigit() and name.strip().startswith(ROOT):
+                samples[name.strip()].append(int(own) / 1e3)
+    return {name: round(statistics.median(times), 3) for name, times in samples.items()}
 
 
 def _row(times: list[float]) -> dict[str, float]:
@@ -90,6 +114,29 @@ def _row(times: list[float]) -> dict[str, float]:
         "spread": round(max(times) - min(times), 1),
         "best": round(min(times), 1),
     }
+
+
+def _print(parts: dict[str, Any], own: dict[str, float]) -> None:
+    print(f"  {'module':<44}{'ms':>8}{'± ms':>8}{'others':>8}{'ratio':>7}")
+    for name, rows in parts.items():
+        ours, other = rows["ours"], rows.get("ceiling: what it loads of others")
+        compared = f"{other['median']:>8.1f}{ours['median'] / other['median']:>7.2f}" if other else ""
+        print(f"  {name.removeprefix(ROOT + '.'):<44}{ours['median']:>8.1f}{ours['spread']:>8.1f}{compared}")
+    slowest = sorted(own, key=lambda name: -own[name])[:SHOWN]
+    print(f"\n  {len(own)} modules take {sum(own.values()):.0f} ms themselves, all together; most take")
+    for name in slowest:
+        print(f"  {name.removeprefix(ROOT + '.'):<44}{own[name]:>8.1f}")
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parts, own = entrances(), each_module()
+    _print(parts, own)
+    content = {"unit": "ms of CPU an import in a fresh interpreter (median)", "parts": parts, "modules": own}
+    path = write_result(
+        "imports", {**content, "versions": versions_of(["aiokafka", "redis", "sqlalchemy", "pydantic", "structlog"])}
+    )
+    print(f"\n{path}")
 
 
 if __name__ == "__main__":

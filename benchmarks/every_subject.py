@@ -62,7 +62,7 @@ def rows(result: dict[str, Any]) -> Iterator[tuple[str, str, float, str, float, 
         own = next((name for name in medians if name.startswith("ours")), None)
         if own is None:
             continue
-        others = [name for name in medians if not name.startswith("ours")]
+        others = [name for name in medians if name != own]  # of ours too: with more or less switched on
         for name in others:
             better = medians[own] / medians[name] if rate else medians[name] / medians[own]
             yield part, own, medians[own], name, medians[name], better

@@ -2,8 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
+import bench_imports
 import every_subject
+import in_docs
 import pytest
 
 import harness
@@ -51,3 +54,80 @@ def test_a_benchmark_that_breaks_is_reported(tmp_path: Path, monkeypatch: pytest
     assert every_subject.subjects() == ["broken", "silent"]
     assert "no broker" in str(every_subject.run("broken", short=True))
     assert every_subject.run("silent", short=True) == "wrote no silent.json"
+
+
+RESULT: dict[str, Any] = {
+    "unit": "ns of CPU",
+    "parts": {
+        "50 tasks": {"ours": {"median": 8_123.4}, "ours, bare": {"median": 10_000.0}, "peer": {"median": 2_000.0}},
+        "alone": {"ours": {"median": 3.25}},
+        "added": {"bare": {"median": 10.0}, "ours": {"median": 12.0}, "peer": {"median": 15.0}},
+    },
+    "spread": {"50 tasks": {"ours": 120.0, "peer": None}},
+    "versions": {"aiokafka": "0.14.0"},
+    "machine": {"python": "3.11.7", "cpus": 2, "load": [1.25, 1.0, 1.0]},
+}
+TABLES = """In ns of CPU.
+
+| 50 tasks | median | spread | ours is |
+|---|---:|---:|---:|
+| **ours** | 8 123 | ± 120 |  |
+| ours, bare | 10 000 |  | 1.23× |
+| peer | 2 000 |  | 0.25× |
+
+| alone | median | spread | ours is |
+|---|---:|---:|---:|
+| **ours** | 3.25 |  |  |
+
+| added | median | spread | ours is | adds | times ours |
+|---|---:|---:|---:|---:|---:|
+| **ours** | 12.0 |  |  | 2.00 |  |
+| bare | 10.0 |  | 0.83× | | |
+| peer | 15.0 |  | 1.25× | 5.00 | 2.50× |
+
+Python 3.11.7, 2 cores, load 1.2 at the end; aiokafka 0.14.0.
+"""  # noqa: RUF001
+
+
+def test_the_page_has_its_tables_from_the_results() -> None:
+    """What stands in a subject's place is replaced, however often; other places and the words around stay."""
+    page = "words\n<!-- results: relay -->\nold\n<!-- end of results -->\n\n<!-- results: log -->\n| kept |\n<!-- end of results -->\n"
+    once = in_docs.replaced(page, {"relay": RESULT})
+    assert once == page.replace("old\n", f"\n{TABLES}\n")
+    assert in_docs.replaced(once, {"relay": RESULT}) == once
+
+
+def test_figures_of_the_short_form_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They would stand there as if they said something; what is missing is told too."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "<!-- results: relay -->\n| old |\n<!-- end of results -->\n<!-- results: log -->\n<!-- end of results -->\n"
+    )
+    before = page.read_text()
+    (tmp_path / "relay.json").write_text(json.dumps({**RESULT, "short": True}))
+    monkeypatch.setattr(in_docs, "PAGE", page)
+    monkeypatch.setattr(in_docs, "RESULTS", tmp_path)
+    assert in_docs.main() == 0
+    assert page.read_text() == before
+    assert "short form" in capsys.readouterr().out
+
+
+def test_every_subject_is_on_the_page() -> None:
+    """Each with its command, with how its peers are set up, with a place for its tables, and with figures in it."""
+    page = in_docs.PAGE.read_text(encoding="utf-8")
+    sections = {part.partition("`")[0]: part for part in page.split("## `make bench SUBJECT=")[1:]}
+    assert sorted(sections) == sorted(in_docs.places(page)) == every_subject.subjects()
+    assert [name for name, text in sections.items() if "\nPeers: " not in text] == []
+    assert [name for name, text in sections.items() if "|---" not in text] == []
+
+
+def test_imports_stand_beside_what_they_load() -> None:
+    """The root loads nothing of others; a module's peer is what it wraps and nothing of ours; all entrances exist."""
+    root = bench_imports.ROOT
+    assert bench_imports.loaded_by(root) == []
+    loaded = bench_imports.loaded_by(f"{root}.logging_utils")
+    assert "structlog" in loaded
+    assert [name for name in loaded if name.startswith(bench_imports.OURS)] == []
+    assert {f"{root}.{name}".rstrip(".") for name in bench_imports.ENTRANCES} <= set(bench_imports.modules())
