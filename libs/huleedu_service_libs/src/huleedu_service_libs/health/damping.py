@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from huleedu_service_libs._checks import at_least_one, numbers_of
+
 __all__ = ["Change", "Damped", "Damping"]
 
 T = TypeVar("T")
@@ -30,9 +32,7 @@ class Damping:
     rises_after: int = 2
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least_one(**numbers_of(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

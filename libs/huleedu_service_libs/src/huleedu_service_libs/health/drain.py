@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from inspect import isawaitable
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._checks import not_negative, numbers_of
 from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs.health.open_sockets import OpenSockets
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -42,9 +43,7 @@ class DrainConfig:
     limit_s: float = 15.0
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        not_negative(**numbers_of(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

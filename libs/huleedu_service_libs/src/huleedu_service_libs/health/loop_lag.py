@@ -4,19 +4,20 @@ A loop that stands still altogether cannot answer the liveness probe either; thi
 """
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._lifecycle import StartStop
+from huleedu_service_libs._tasks import end
 from huleedu_service_libs.health.findings import Finding, Level
 from huleedu_service_libs.health.metrics import LOOP_LAG
 
 __all__ = ["LoopLag"]
 
+_STOP_S = 5.0
 _TICK_S = 0.1
 
 
-class LoopLag:
+class LoopLag(StartStop):
     """Sleeps for a tenth of a second again and again, and sees how much longer it took. Explicit start and stop.
 
     Args:
@@ -48,15 +49,6 @@ class LoopLag:
         self._slept_at: float | None = None
         self._task: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     async def start(self) -> None:
         """Begin to measure. Idempotent."""
         if self._task is None:
@@ -66,8 +58,7 @@ class LoopLag:
         """End it. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+            await end(task, limit_s=_STOP_S)
 
     async def look(self) -> Finding:
         """The worst lag since the last look."""

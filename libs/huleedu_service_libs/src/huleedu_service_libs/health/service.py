@@ -7,11 +7,12 @@ nothing when it is asked, so that a flood of probes costs no server anything. Kn
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs._tasks import end
 from huleedu_service_libs.health.drain import Drain, DrainConfig, DrainReport
 from huleedu_service_libs.health.findings import ComponentState, Impact, Level, Life, Probe
 from huleedu_service_libs.health.looking import Watcher
@@ -54,7 +55,7 @@ class HealthConfig:
     loop_fail_s: float = 5.0
 
 
-class ServiceHealth:
+class ServiceHealth(StartStop):
     """One service's health, from `start` to `stop`. Making it connects to nothing and needs no event loop.
 
     Args:
@@ -93,15 +94,6 @@ class ServiceHealth:
         self._tasks: list[asyncio.Task[None]] = []
         self._started = False
         self.watch(Probe(name="event_loop", look=self._lag.look, impact=Impact.RESTART, kind="system"))
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     def watch(self, *probes: Probe) -> None:
         """Look at further components; before `start`.
@@ -145,10 +137,7 @@ class ServiceHealth:
     async def stop(self) -> None:
         """Look no more; the last states stay. Idempotent."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_STOP_S)
+        await end(*tasks, limit_s=_STOP_S)
         await self._lag.stop()
 
     async def stop_traffic(self) -> DrainReport:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal
 
+from huleedu_service_libs._checks import positive
 from huleedu_service_libs.store_policy import StoreDownPolicy, check_store_down_policy
 
 __all__ = [
@@ -104,8 +105,7 @@ class IdempotencyConfig:
         check_store_down_policy(store_down)
         if unconfirmed not in _UNCONFIRMED:
             raise ValueError(f"unconfirmed must be one of {', '.join(_UNCONFIRMED)}, got {unconfirmed!r}")
-        if wait_timeout_seconds <= 0:
-            raise ValueError(f"wait_timeout_seconds must be positive, got {wait_timeout_seconds!r}")
+        positive(wait_timeout_seconds=wait_timeout_seconds)
         if not _SHORTEST_PROCESSING_TTL <= processing_ttl <= DEFAULT_PROCESSING_TTL_SECONDS:
             raise ValueError(
                 f"processing_ttl must be from {_SHORTEST_PROCESSING_TTL} to {DEFAULT_PROCESSING_TTL_SECONDS} s, got "

@@ -7,12 +7,13 @@ touches no delivery. Each thing found is counted and logged once when it happens
 
 import asyncio
 import dataclasses
-from types import TracebackType
-from typing import Self
 from uuid import uuid4
 
 from huleedu_service_libs import _clock, _metrics
+from huleedu_service_libs._checks import positive
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs._tasks import end
 from huleedu_service_libs.idempotency_v2.store_facts import (
     CONDITIONS,
     INCIDENTS,
@@ -39,7 +40,7 @@ _CONDITION = _metrics.gauge(
 logger = create_service_logger("huleedu_service_libs.idempotency_v2")
 
 
-class StoreWatch:
+class StoreWatch(StartStop):
     """Looks at Redis at intervals, from `start` to `stop`.
 
     It keeps one key of its own there: when that is gone, so may be others. Clients whose class has
@@ -69,9 +70,7 @@ class StoreWatch:
         now: _clock.Now = _clock.utc_now,
         sleep: _clock.Sleep = _clock.sleep,
     ) -> None:
-        for name, value in (("interval_seconds", interval_seconds), ("timeout_seconds", timeout_seconds)):
-            if value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        positive(interval_seconds=interval_seconds, timeout_seconds=timeout_seconds)
         self._redis = redis
         self._info = concrete_capability(redis, "server_info")
         self._service = service_name
@@ -91,15 +90,6 @@ class StoreWatch:
         """What was found at the last look."""
         return self._status
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     async def start(self) -> None:
         """Look now and then at intervals; a Redis that does not answer is no error. Idempotent."""
         if self._task is None:
@@ -110,8 +100,7 @@ class StoreWatch:
         """End it, within seconds. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task], timeout=_STOP_SECONDS)
+            await end(task, limit_s=_STOP_SECONDS)
 
     async def check(self) -> StoreStatus:
         """Look once; never raises."""

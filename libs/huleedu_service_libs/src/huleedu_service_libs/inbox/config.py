@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from huleedu_service_libs._checks import positive, values_of
 from huleedu_service_libs.store_policy import StoreDownPolicy, check_store_down_policy
 
 __all__ = ["DEFAULT_RETENTION_SECONDS", "InboxConfig"]
@@ -47,6 +48,4 @@ class InboxConfig:
         if not 0 < len(self.consumer) <= _CONSUMER_LENGTH:
             raise ValueError(f"consumer must have 1 to {_CONSUMER_LENGTH} characters, got {self.consumer!r}")
         check_store_down_policy(self.store_down)
-        for name in ("claim_timeout_s", "fast_path_ttl_s", "fast_path_timeout_s", "fast_path_rest_s"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        positive(**values_of(self, "claim_timeout_s", "fast_path_ttl_s", "fast_path_timeout_s", "fast_path_rest_s"))

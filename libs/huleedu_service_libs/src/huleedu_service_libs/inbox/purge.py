@@ -5,14 +5,15 @@ nobody's way: each skips the rows that another is deleting.
 """
 
 import asyncio
-from types import TracebackType
-from typing import Self
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._checks import positive
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs._tasks import end
 from huleedu_service_libs.inbox.config import DEFAULT_RETENTION_SECONDS
 from huleedu_service_libs.inbox.metrics import PURGE_ERRORS, PURGED
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -30,7 +31,7 @@ _DELETE = text(
 logger = create_service_logger("huleedu_service_libs.inbox")
 
 
-class InboxPurger:
+class InboxPurger(StartStop):
     """Purges at intervals, from `start` to `stop`; or once, with `purge`.
 
     Args:
@@ -55,24 +56,13 @@ class InboxPurger:
         interval_s: float = 60.0,
         sleep: _clock.Sleep = _clock.sleep,
     ) -> None:
-        for name, value in (("retention_s", retention_s), ("batch_rows", batch_rows), ("interval_s", interval_s)):
-            if value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        positive(retention_s=retention_s, batch_rows=batch_rows, interval_s=interval_s)
         self._engine = engine
         self._retention_s = retention_s
         self._batch_rows = batch_rows
         self._interval_s = interval_s
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Purge from now on. Idempotent."""
@@ -83,8 +73,7 @@ class InboxPurger:
         """End it, within seconds. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task], timeout=_STOP_SECONDS)
+            await end(task, limit_s=_STOP_SECONDS)
 
     async def purge(self) -> int:
         """Delete everything that is old enough, batch by batch; how many rows there were.

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from huleedu_service_libs._checks import at_least_one
 from huleedu_service_libs.inbox.grouping import Group
 from huleedu_service_libs.inbox.processing import Inbox
 
@@ -41,9 +42,7 @@ class InboxStep:
     """
 
     def __init__(self, inbox: Inbox, *, together: int = 1, parallel: int = 2) -> None:
-        for name, value in (("together", together), ("parallel", parallel)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        at_least_one(together=together, parallel=parallel)
         self._inbox = inbox
         self._group = Group(inbox, size=together, parallel=parallel) if together > 1 else None
 

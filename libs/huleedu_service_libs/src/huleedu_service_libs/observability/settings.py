@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from huleedu_service_libs._checks import positive
+
 __all__ = ["TracingSettings"]
 
 
@@ -46,6 +48,4 @@ class TracingSettings:
             )
         if not 0 < self.batch_size <= self.queue_size:
             raise ValueError(f"batch_size must be 1 to queue_size ({self.queue_size}), is {self.batch_size}")
-        for name in ("export_timeout_seconds", "flush_seconds"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, is {getattr(self, name)}")
+        positive(export_timeout_seconds=self.export_timeout_seconds, flush_seconds=self.flush_seconds)

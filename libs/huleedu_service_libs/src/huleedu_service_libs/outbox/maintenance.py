@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._tasks import end
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.purge import purge
@@ -70,8 +71,7 @@ class OutboxMaintenance:
         """End, within 2 s; does nothing when it does not run."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
+            await end(task, limit_s=STOP_GRACE_SECONDS)
 
     async def _run(self) -> None:
         await self._guarded("schema_check", self._check_schema)

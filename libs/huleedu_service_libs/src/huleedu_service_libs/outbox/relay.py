@@ -9,10 +9,9 @@ back-off after trouble, the wait when there is nothing to do. Knows storage and 
 import asyncio
 import random
 from collections.abc import Callable
-from types import TracebackType
-from typing import Self
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.adapter import store_of
 from huleedu_service_libs.outbox.delivery import sender_for
@@ -46,7 +45,7 @@ SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
 logger = create_service_logger("huleedu.outbox.relay")
 
 
-class EventRelayWorker:
+class EventRelayWorker(StartStop):
     """Publishes the events of an outbox until it is stopped.
 
     Args:
@@ -134,15 +133,6 @@ class EventRelayWorker:
             wake.request_stop()  # before anything is awaited, so that it holds also if this call is cancelled
             await asyncio.gather(wake.stop(), self._finish(task))
         logger.info("outbox_relay_stopped", service=self.service_name, finished=task is None or task.done())
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
 
     async def _finish(self, task: asyncio.Task[None]) -> None:
         _, pending = await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)

@@ -1,12 +1,12 @@
-"""When to try again: exponential back-off with jitter. Pure; the clock is passed in.
+"""When to try again: delays that double, and keys that wait for theirs. Pure; the clock is passed in.
 
-A delay lies between half of the exponential value and the whole of it, so that
-relays don't march in step ("equal jitter" in M. Brooker, "Exponential Backoff
-And Jitter", AWS Architecture Blog, 2015).
+``_backoff`` has the arithmetic; half of a delay is left to chance, so that relays don't march in step.
 """
 
 import random
 from collections.abc import Callable
+
+from huleedu_service_libs._backoff import grown, spread
 
 __all__ = ["Backoff", "Held"]
 
@@ -34,8 +34,8 @@ class Backoff:
     def failed(self, longest: float) -> float:
         """Seconds to wait after one more failure, ``longest`` at most, yet never none."""
         self._failures += 1
-        whole = min(max(LEAST_DELAY_SECONDS, longest), FIRST_DELAY_SECONDS * 2.0 ** min(self._failures - 1, 30))
-        return whole * (1 + self._jitter()) / 2
+        whole = grown(self._failures, first=FIRST_DELAY_SECONDS, longest=max(LEAST_DELAY_SECONDS, longest))
+        return spread(whole, self._jitter())
 
     def succeeded(self) -> None:
         """The next failure is the first again."""

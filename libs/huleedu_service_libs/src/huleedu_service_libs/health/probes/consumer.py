@@ -8,6 +8,7 @@ lying although nothing is in its way, is.
 from dataclasses import dataclass
 from typing import Protocol
 
+from huleedu_service_libs._checks import numbers_of, positive
 from huleedu_service_libs.health.findings import Finding, Impact, Level, Probe
 from huleedu_service_libs.kafka.consumer.status import ConsumerStatus
 
@@ -42,10 +43,7 @@ class ConsumerLimits:
     lag: int | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be positive, got {value}")
+        positive(**numbers_of(self))
 
 
 def consumer_probe(

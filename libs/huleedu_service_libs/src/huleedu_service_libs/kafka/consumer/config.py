@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from huleedu_service_libs._checks import not_negative, positive, values_of
+
 __all__ = ["ConsumerConfig", "RetryPolicy", "UnhandledPolicy"]
 
 UnhandledPolicy = Literal["skip", "dead-letter"]
@@ -62,13 +64,12 @@ class RetryPolicy:
     outage_limit_s: float | None = None
 
     def __post_init__(self) -> None:
-        _require_positive(self, "attempts", "first_delay_s", "longest_delay_s")
+        positive(**values_of(self, "attempts", "first_delay_s", "longest_delay_s"))
         if self.longest_delay_s < self.first_delay_s:
             raise ValueError(
                 f"longest_delay_s ({self.longest_delay_s:g}) must not be below first_delay_s ({self.first_delay_s:g})"
             )
-        if self.outage_limit_s is not None and self.outage_limit_s < 0:
-            raise ValueError(f"outage_limit_s must not be negative, got {self.outage_limit_s:g}")
+        not_negative(outage_limit_s=self.outage_limit_s)
         if any(delay <= 0 for delay in self.delayed_s):
             raise ValueError(f"delayed_s must be positive, got {self.delayed_s}")
         if list(self.delayed_s) != sorted(self.delayed_s):
@@ -149,20 +150,21 @@ class ConsumerConfig:
         given: object = self.topics
         if not isinstance(given, tuple) or not given or not all(isinstance(name, str) and name for name in given):
             raise ValueError(f"topics must be a tuple of topic names, got {given!r}")
-        _require_positive(
-            self,
-            "concurrency",
-            "max_buffered",
-            "max_buffered_per_partition",
-            "handler_timeout_s",
-            "commit_interval_s",
-            "pause_after_s",
-            "stuck_after_s",
-            "session_timeout_s",
-            "max_poll_interval_s",
+        positive(
+            **values_of(
+                self,
+                "concurrency",
+                "max_buffered",
+                "max_buffered_per_partition",
+                "handler_timeout_s",
+                "commit_interval_s",
+                "pause_after_s",
+                "stuck_after_s",
+                "session_timeout_s",
+                "max_poll_interval_s",
+            )
         )
-        if self.drain_timeout_s is not None and self.drain_timeout_s < 0:
-            raise ValueError(f"drain_timeout_s must not be negative, got {self.drain_timeout_s:g}")
+        not_negative(drain_timeout_s=self.drain_timeout_s)
         if self.max_uncommitted_per_partition < self.max_buffered_per_partition:
             raise ValueError(
                 f"max_uncommitted_per_partition ({self.max_uncommitted_per_partition}) must not be below "
@@ -199,9 +201,3 @@ class ConsumerConfig:
 
     def __repr__(self) -> str:
         return f"ConsumerConfig(group_id={self.group_id!r}, topics={self.topics!r})"
-
-
-def _require_positive(config: object, *names: str) -> None:
-    for name in names:
-        if getattr(config, name) <= 0:
-            raise ValueError(f"{name} must be positive, got {getattr(config, name)}")

@@ -1,12 +1,12 @@
 """What follows from a failure: again in place, later through a retry topic, or never. Pure; chance is passed in.
 
-Delays lie between half of the exponential value and the whole of it ("equal
-jitter" in M. Brooker, "Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+``_backoff`` has the arithmetic of delays; half of one is left to chance.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from huleedu_service_libs._backoff import grown, spread
 from huleedu_service_libs.kafka.consumer.config import RetryPolicy
 from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError
 from huleedu_service_libs.outages import causes, is_outage
@@ -43,8 +43,7 @@ def delay_after(failures: int, *, first_s: float, longest_s: float, jitter: Call
         longest_s: At most.
         jitter: A number in [0, 1).
     """
-    whole = min(longest_s, first_s * 2.0 ** min(failures - 1, 30))
-    return whole * (1 + jitter()) / 2
+    return spread(grown(failures, first=first_s, longest=longest_s), jitter())
 
 
 def waits_for_others(policy: RetryPolicy, error: Exception, *, since_s: float) -> bool:

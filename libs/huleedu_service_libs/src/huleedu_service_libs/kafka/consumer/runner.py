@@ -10,12 +10,13 @@ passed in.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
-from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from pydantic import BaseModel
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._backoff import grown
+from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields, error_text, mask_url_credentials
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
 from huleedu_service_libs.kafka.consumer.driver import create_consumer, joining
@@ -43,7 +44,7 @@ _REBUILD_LONGEST_S = 30.0
 logger = create_service_logger("huleedu_service_libs.consumer")
 
 
-class EventConsumer:
+class EventConsumer(StartStop):
     """Runs handlers over the events of some topics, as one member of a consumer group.
 
     Register handlers with `on`, then `start`. Constructing does no I/O and needs no running event loop.
@@ -156,15 +157,6 @@ class EventConsumer:
             raise RuntimeError(f"The consumer of group {self.config.group_id!r} is not running")
         await self._session.consumer.topics()
 
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.stop()
-
     async def start(self) -> None:
         """Join the group and begin; does nothing when running.
 
@@ -242,7 +234,7 @@ class EventConsumer:
                 self._session = None
             failures += 1
             self._metrics.swallowed("rebuild")
-            await self._sleep(min(_REBUILD_LONGEST_S, 0.5 * 2.0 ** min(failures, 10)))
+            await self._sleep(grown(failures, first=1.0, longest=_REBUILD_LONGEST_S))
             try:
                 self._session = await self._open()
             except Exception as error:  # noqa: BLE001  # tried again, counted above
