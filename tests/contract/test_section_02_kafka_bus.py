@@ -23,8 +23,6 @@ from huleedu_service_libs import kafka_client, protocols
 from huleedu_service_libs.kafka import fallback_handler, resilient_kafka_bus
 from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublisher
 from huleedu_service_libs.kafka_client import KafkaBus
-from huleedu_service_libs.testing.devstack.servers import KafkaServer
-from huleedu_service_libs.testing.pytest_plugin import TopicFactory
 from tests.contract.signatures import Wanted, lines
 
 SIGNATURES = """
@@ -219,7 +217,7 @@ async def test_errors_reach_the_caller_unchanged(error: Exception) -> None:
 
 
 @pytest.fixture(name="bus")
-async def _bus(real_kafka: KafkaServer) -> AsyncIterator[KafkaBus]:
+async def _bus(real_kafka: Any) -> AsyncIterator[KafkaBus]:
     bus = KafkaBus(client_id="contract", bootstrap_servers=real_kafka.address)
     await bus.start()
     yield bus
@@ -242,7 +240,7 @@ async def _read(address: str, topic: str) -> list[Any]:
 
 
 @pytest.mark.contract("2.1-publish-body", "2.1-publish-key", "2.1-publish-headers", "2.1-publish-waits")
-async def test_what_is_on_the_wire(bus: KafkaBus, kafka_topic: TopicFactory) -> None:
+async def test_what_is_on_the_wire(bus: KafkaBus, kafka_topic: Any) -> None:
     """After `publish` the broker has the envelope's dump as JSON, the key and the headers as UTF-8, and no more."""
     topic, event = kafka_topic(), _event(text="räksmörgås")
     await bus.publish(topic, event, key="nyckel-å", headers={"event_type": "essay.v1", "namn": "Åsa"})
@@ -277,7 +275,7 @@ async def test_publish_does_not_return_before_the_acknowledgement() -> None:
 
 
 @pytest.mark.contract("2.1-producer-dead-letters", "2.1-value-serializer")
-async def test_dead_letters_go_through_the_producer(bus: KafkaBus, kafka_topic: TopicFactory) -> None:
+async def test_dead_letters_go_through_the_producer(bus: KafkaBus, kafka_topic: Any) -> None:
     """Text keys or none; a body that is JSON text already is sent as it is, anything else as its JSON."""
     topic = kafka_topic()
     for key in ("nyckel", None):
@@ -290,7 +288,7 @@ async def test_dead_letters_go_through_the_producer(bus: KafkaBus, kafka_topic: 
 
 
 @pytest.mark.contract("2.1-start-once", "2.1-started-flag", "2.1-publish-starts")
-async def test_the_life_of_a_bus(real_kafka: KafkaServer, kafka_topic: TopicFactory) -> None:
+async def test_the_life_of_a_bus(real_kafka: Any, kafka_topic: Any) -> None:
     """Publishing starts it, with a warning; starting again does nothing; the flag follows."""
     topic = kafka_topic()
     bus = KafkaBus(client_id="contract", bootstrap_servers=real_kafka.address)

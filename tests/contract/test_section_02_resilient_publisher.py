@@ -112,6 +112,27 @@ async def test_start_and_stop(breaker: CircuitBreaker | None, tasks: int) -> Non
     assert left == [0]
 
 
+@pytest.mark.contract("2.2-stop-bounded")
+async def test_a_drain_that_hangs() -> None:
+    """The broker takes what waits and never answers: the publisher stops all the same, and stops its delegate."""
+    bus, breaker, begun = _double(), _open_breaker(), asyncio.Event()
+    publisher = ResilientKafkaPublisher(bus, breaker)
+    publisher.retry_interval = 0.05
+    await publisher.publish("t", _event())
+
+    async def hang(*_args: Any) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    bus.publish.side_effect = hang
+    breaker.reset()
+    await publisher.start()
+    async with asyncio.timeout(60):
+        await begun.wait()
+        await publisher.stop()
+    bus.stop.assert_awaited_once_with()
+
+
 # Publishing
 
 

@@ -319,18 +319,20 @@ async def test_an_exception_while_open(msg: Any) -> None:
 @pytest.mark.contract("5.3-convention", "5.3-payload-completed", "5.3-confirm")
 async def test_over_redis(redis_url: str, unique_name: str) -> None:
     """Processed, then a duplicate; a failure that was confirmed too; what is stored can be read by anybody."""
-    async with RedisClient(client_id="contract", redis_url=redis_url) as redis:
-        config = IdempotencyConfig(unique_name, {}, 77)
-        handle = handler_of(redis, config=config, confirms=True)
-        assert [await handle(message()), await handle(message())] == [True, None]
-        failed = handler_of(redis, config=config, confirms=True, result=False)
-        other = message({**BODY, "event_id": "e-2"})
-        assert [await failed(other), await failed(other)] == [False, None]
-        key = config.generate_redis_key(BODY["event_type"], "dummy", generate_deterministic_event_id(message().value))
-        assert json.loads(await redis.get(key) or "")["status"] == "completed"
-        assert await redis.ttl(key) in {76, 77}
-        await redis.setex(key, 60, "an older format")
-        assert await handle(message()) is None
+    redis = RedisClient(client_id="contract", redis_url=redis_url)
+    await redis.start()
+    config = IdempotencyConfig(unique_name, {}, 77)
+    handle = handler_of(redis, config=config, confirms=True)
+    assert [await handle(message()), await handle(message())] == [True, None]
+    failed = handler_of(redis, config=config, confirms=True, result=False)
+    other = message({**BODY, "event_id": "e-2"})
+    assert [await failed(other), await failed(other)] == [False, None]
+    key = config.generate_redis_key(BODY["event_type"], "dummy", generate_deterministic_event_id(message().value))
+    assert json.loads(await redis.get(key) or "")["status"] == "completed"
+    assert await redis.ttl(key) in {76, 77}
+    await redis.setex(key, 60, "an older format")
+    assert await handle(message()) is None
+    await redis.stop()
 
 
 @pytest.mark.contract("5.3-four-methods")
