@@ -1,5 +1,9 @@
 """Every row of the contract has a test, every claim has a row; and the bookkeeping itself can be trusted."""
 
+import re
+import tomllib
+from pathlib import Path
+
 import pytest
 
 from tests.contract.claims import CLAIMS, Claims
@@ -52,3 +56,14 @@ def test_the_report_tells_what_broke() -> None:
     found = list(claims.lines())
     assert any("1 of " in line and "0 hold" in line for line in found)
     assert any(f"BROKEN {row.id}" in line and row.text in line and "[test_b[x]]" in line for line in found)
+
+
+def test_the_page_shows_a_real_row() -> None:
+    """The row of the how-to is one of ours, word for word, and the test that it shows claims it."""
+    here = Path(__file__).parent
+    page = (here.parents[1] / "docs/how-to/judge-an-implementation.md").read_text(encoding="utf-8")
+    shown, claiming = re.findall(r"```(?:toml|python)\n(.+?)```", page, re.DOTALL)
+    (fields,) = tomllib.loads(shown)["row"]
+    assert Row(**fields) == rows()[fields["id"]]
+    modules = [one.read_text(encoding="utf-8") for one in here.glob("test_section_*.py")]
+    assert any(claiming in one for one in modules)
