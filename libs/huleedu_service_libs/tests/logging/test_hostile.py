@@ -334,10 +334,11 @@ def test_nothing_is_told_before_configuration() -> None:
 
 
 @contextmanager
-def _piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def _piped(monkeypatch: pytest.MonkeyPatch, patience_s: float = 0.2) -> Iterator[int]:
     """Standard output is a pipe; gives the end to read from."""
     reader, writer = os.pipe()
-    monkeypatch.setattr(sink, "PATIENCE_S", 0.2)
+    monkeypatch.setattr(sink, "PATIENCE_S", patience_s)
+    monkeypatch.setattr(sink, "_WRITER", sink._Writer())
     with os.fdopen(writer, "w") as stream:
         configure_service_logging("essays", "production")
         monkeypatch.setattr(sys, "stdout", stream)
@@ -376,7 +377,7 @@ def test_a_reader_who_stops_reading_does_not_stop_the_service(monkeypatch: pytes
 
 def test_a_slow_reader_gets_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long lines and short ones, larger together than the pipe: nothing is lost, nothing is torn."""
-    with _piped(monkeypatch) as pipe:
+    with _piped(monkeypatch, patience_s=30.0) as pipe:
         read = bytearray()
         before = swallowed_failures()
 
@@ -392,6 +393,38 @@ def test_a_slow_reader_gets_every_line(monkeypatch: pytest.MonkeyPatch) -> None:
         thread.join(timeout=30)
         assert [json.loads(line)["number"] for line in read.splitlines()] == list(range(200))
         assert swallowed_failures() == before
+
+
+def test_a_reader_who_is_too_slow_does_not_set_the_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line would be taken a while later; together they wait a second, and then a tenth of the time."""
+    now = waited = 0.0
+    taken = False
+
+    def ready(_descriptor: int, seconds: float) -> bool:
+        nonlocal now, waited, taken
+        wait = max(0.0, min(seconds, 0.05))
+        now, waited, taken = now + wait, waited + wait, wait == 0.05
+        return taken
+
+    def write(_descriptor: int, data: bytes) -> int:
+        nonlocal taken
+        if not taken:
+            raise BlockingIOError
+        taken = False
+        return len(data)
+
+    monkeypatch.setattr(sink, "_monotonic", lambda: now)
+    monkeypatch.setattr(sink, "_is_ready", ready)
+    writer, lost = sink._Writer(), 0
+    monkeypatch.setattr(writer, "_write", write)
+    for _ in range(1_000):
+        now += 0.01
+        try:
+            writer.write(1, b"line")
+        except BlockingIOError:
+            lost += 1
+    assert waited <= 1.0 + 0.1 * now + 0.05
+    assert 0 < lost < 1_000
 
 
 def _console(capsys: pytest.CaptureFixture[str], call: Callable[[], None]) -> list[str]:

@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 PATIENCE_S = 1.0
-"""How long one line waits for the reader of a pipe that is full."""
+"""How long lines wait at most for the reader of a pipe that is full; what was waited comes back at a tenth of the pace."""
 
 
 @dataclass(slots=True)
@@ -59,8 +59,8 @@ def write_line(line: str | bytes) -> None:
     """Write one line to the present ``sys.stdout``, without a buffer.
 
     Goes out as UTF-8 whatever the locale says, because JSON is UTF-8. A stream that is closed,
-    broken, full or missing loses the line and is counted. Who reads a pipe and stops reading is waited for once,
-    for a second; until he reads again what does not fit is lost.
+    broken, full or missing loses the line and is counted. Who reads a pipe and stops reading is waited for a
+    second, and a reader who is too slow for a tenth of the time; what does not fit then is lost.
 
     Args:
         line: Without its end.
@@ -87,6 +87,8 @@ def write_line(line: str | bytes) -> None:
 
 def _tell_losses() -> None:
     lost, _COUNT.untold = _COUNT.untold, 0  # first: what follows is a line too
+    if not lost:  # another thread has told them
+        return
     if _COUNT.draw is not None:
         write_line(_COUNT.draw(lost))
     if _COUNT.untold:  # not even that arrived
@@ -103,6 +105,7 @@ def _encoded(line: str | bytes) -> bytes:
 
 
 _NO_FILE = -1
+_COMES_BACK = 0.1
 _UNKNOWN = (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
@@ -120,7 +123,7 @@ class _Writer:
         """Forget who is writing; a forked process has no other threads."""
         self.known: tuple[Any, int] = (None, _NO_FILE)
         self._write: Callable[[int, bytes], int] = os.write
-        self._is_stuck = False
+        self._patience = _Patience()
         self._lock = RLock()  # a signal handler may log while this thread writes
         self._torn = False
 
@@ -140,20 +143,18 @@ class _Writer:
                 written = 0
             if written < len(data) or self._torn:
                 self._write_rest(descriptor, data, written)
-            self._is_stuck = False
 
     def _write_rest(self, descriptor: int, data: bytes, written: int) -> None:
-        until = 0.0 if self._is_stuck else _monotonic() + PATIENCE_S
-        while written < len(data):
-            self._torn = self._torn or written > 0  # until the rest is there
-            if not _is_ready(descriptor, until - _monotonic()):
-                self._is_stuck = True
-                raise BlockingIOError("nobody reads standard output")
-            with suppress(BlockingIOError):
-                written += self._write(descriptor, data[written:])
-                continue
-            if _monotonic() > until:  # ready, and yet it takes nothing
-                raise BlockingIOError("standard output takes nothing")
+        with self._patience as until:
+            while written < len(data):
+                self._torn = self._torn or written > 0  # until the rest is there
+                if not _is_ready(descriptor, until - _monotonic()):
+                    raise BlockingIOError("nobody reads standard output")
+                with suppress(BlockingIOError):
+                    written += self._write(descriptor, data[written:])
+                    continue
+                if _monotonic() > until:  # ready, and yet it takes nothing
+                    raise BlockingIOError("standard output takes nothing")
         self._torn = False
 
     def _write_now(self, descriptor: int, data: bytes) -> int:
@@ -165,6 +166,26 @@ class _Writer:
                 raise
         self._write = os.write  # an older system, or it is no pipe any more
         return os.write(descriptor, data)
+
+
+class _Patience:
+    """How long may be waited: a second, and then a tenth of the time, or a slow reader would set the pace of the service."""
+
+    def __init__(self) -> None:
+        self._left = PATIENCE_S
+        self._at = _monotonic()
+
+    def __enter__(self) -> float:
+        """Until when."""
+        now = _monotonic()
+        self._left = min(PATIENCE_S, self._left + (now - self._at) * _COMES_BACK)
+        self._at = now
+        return now + self._left
+
+    def __exit__(self, *_: object) -> None:
+        now = _monotonic()
+        self._left -= now - self._at
+        self._at = now
 
 
 def _is_ready(descriptor: int, seconds: float) -> bool:
