@@ -94,9 +94,9 @@ async def test_one_request_is_one_trace(traced: PipelineProcesses, collector: Co
     assert below(own["notify", f"process {checked}"], checking, spans)
     for (_, name), span in own.items():
         if name.startswith(("send ", "process ")):
-            cause, *batch = [(link.trace_id.hex(), link.span_id) for link in span.links]
-            assert cause == (trace_id, span.parent_span_id)
-            assert len(batch) == name.startswith("send ")  # what left together, in a trace of its own
+            links = [(link.trace_id.hex(), link.span_id) for link in span.links]
+            assert links[:1] == [(trace_id, span.parent_span_id)], name
+            assert len(links) == 1 + name.startswith("send "), name  # what left together, in a trace of its own
             assert attribute(span, "messaging.message.conversation_id") == correlation_id
             assert attribute(span, "messaging.system") == "kafka"
     assert attribute(own["intake", "POST /v1/essays"], "correlation_id") == correlation_id
