@@ -60,7 +60,7 @@ EVIDENCE: dict[int, tuple[str, ...]] = {
         "outbox/test_pipeline.py::test_keys_keep_their_order_whatever_fails",
         "outbox/test_relay.py::test_poison_in_the_middle_of_a_batch_holds_back_its_own_key_only",
     ),
-    14: ("outbox/test_postgresql.py::test_the_relay_is_woken_after_the_commit",),
+    14: ("outbox/test_wake_up_after_commit.py::test_the_relay_is_woken_after_the_commit",),
     15: (
         "outbox/test_manager.py::test_a_wake_list_that_nobody_reads_does_not_grow_for_ever",
         "outbox/test_wakeup.py::test_one_look_takes_all_tokens",

@@ -14,7 +14,7 @@ from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
 
 from .conftest import Numbered, until
-from .test_session import P0, P1, FakeDriver, Letters, consuming, record
+from .doubles import P0, P1, FakeDriver, Letters, consuming, record
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY
 from huleedu_service_libs.kafka.consumer import Delivery, RetryPolicy, contexts
 
 from .conftest import EVENT_TYPE, Numbered, numbered, until
-from .test_session import P0, FakeDriver, Letters, consuming, record
+from .doubles import P0, FakeDriver, Letters, consuming, record
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 QUICK = RetryPolicy(attempts=2, first_delay_s=0.001, longest_delay_s=0.01)

@@ -6,6 +6,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from huleedu_service_libs.outbox.models import Base
+from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 
 
 @pytest.fixture(name="engine")
@@ -15,3 +16,9 @@ async def _engine(postgres_database: str) -> AsyncIterator[AsyncEngine]:
         await connection.run_sync(Base.metadata.create_all)
     yield engine
     await engine.dispose()
+
+
+@pytest.fixture(name="repository")
+def _repository(engine: AsyncEngine) -> PostgreSQLOutboxRepository:
+    """The table, as service ``svc`` has it."""
+    return PostgreSQLOutboxRepository(engine, "svc")

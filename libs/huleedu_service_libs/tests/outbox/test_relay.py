@@ -1,15 +1,13 @@
 """The relay over doubles: what it does with events, failures and outages."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import AsyncMock, patch
 from uuid import uuid4
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
-from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from huleedu_service_libs.outbox.adapter import RepositoryBatchStore
@@ -18,36 +16,18 @@ from huleedu_service_libs.outbox.protocols import OutboxRepositoryProtocol
 from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
 from huleedu_service_libs.protocols import (
     AtomicRedisClientProtocol,
-    DeliveryOutcome,
     KafkaPublisherProtocol,
-    OutgoingMessage,
 )
 
 from .doubles import BatchingPublisher, Event, Publisher, Repository, eventually
-
-QUICK = OutboxSettings(poll_interval_seconds=0.02, error_retry_interval_seconds=0.05, enable_wake_notifications=False)
-
-# What happens at once does not wait for any of these.
-SLOW = OutboxSettings(poll_interval_seconds=60.0, error_retry_interval_seconds=60.0, enable_wake_notifications=False)
-
-
-@asynccontextmanager
-async def _relay(
-    repository: Repository, publisher: Publisher, settings: OutboxSettings = QUICK, **more: Any
-) -> AsyncIterator[EventRelayWorker]:
-    worker = EventRelayWorker(
-        outbox_repository=repository, kafka_bus=publisher, settings=settings, service_name="svc", **more
-    )
-    await worker.start()
-    yield worker
-    await worker.stop()
+from .relays import QUICK, SLOW, make_relay
 
 
 @pytest.mark.parametrize("publisher_type", [Publisher, BatchingPublisher])
 async def test_an_event_is_published_and_marked(publisher_type: type[Publisher]) -> None:
     """The first look is immediate: published and marked although the poll interval is a minute."""
     repository = Repository(Event())
-    async with _relay(repository, publisher_type(), SLOW):
+    async with make_relay(repository, publisher_type(), SLOW):
         await eventually(lambda: not repository.waiting)
 
 
@@ -56,7 +36,7 @@ async def test_publish_is_called_with_keywords_of_the_row() -> None:
     publisher = AsyncMock(spec=KafkaPublisherProtocol)
     event = Event(event_data={"data": {"n": 1}, "topic": "elsewhere"})
     repository = Repository(event)
-    async with _relay(repository, publisher):
+    async with make_relay(repository, publisher):
         await eventually(lambda: not repository.waiting)
     call = publisher.publish.call_args
     assert call.args == ()
@@ -70,7 +50,7 @@ async def test_fifteen_events_in_batches_of_five() -> None:
     events = [Event(event_key=f"k{n % 3}") for n in range(15)]
     repository, publisher = Repository(*events), Publisher()
     settings = OutboxSettings(batch_size=5, poll_interval_seconds=60.0)
-    async with _relay(repository, publisher, settings):
+    async with make_relay(repository, publisher, settings):
         await eventually(lambda: not repository.waiting)
     assert [one.envelope.event_id for one in publisher.published] == [event.id for event in events]
 
@@ -79,7 +59,7 @@ async def test_a_failure_is_counted_at_once() -> None:
     """The first attempt's failure is stored at once, with the error's text, whatever the poll interval."""
     repository, publisher = Repository(Event()), Publisher()
     publisher.error = RuntimeError("Kafka says no")
-    async with _relay(repository, publisher, SLOW):
+    async with make_relay(repository, publisher, SLOW):
         await eventually(lambda: repository.retries)
     assert "Kafka says no" in repository.retries[0][1]
 
@@ -97,7 +77,7 @@ async def test_poison_is_parked_after_its_attempts_and_its_key_goes_on() -> None
 
     publisher = Selective()
     settings = OutboxSettings(poll_interval_seconds=0.01, max_retries=3, error_retry_interval_seconds=0.02)
-    async with _relay(repository, publisher, settings):
+    async with make_relay(repository, publisher, settings):
         await eventually(lambda: repository.failures and len(publisher.published) == 2)
         await asyncio.sleep(0.1)
     assert [one.envelope.event_id for one in publisher.published] == [other.id, behind.id]
@@ -109,7 +89,7 @@ async def test_poison_is_parked_after_its_attempts_and_its_key_goes_on() -> None
 async def test_an_event_past_its_retries_is_reported_and_not_published() -> None:
     """It is reported once through ``mark_event_failed``, and the relay does not spin on it."""
     repository, publisher = Repository(Event(retry_count=5)), Publisher()
-    async with _relay(repository, publisher, OutboxSettings(poll_interval_seconds=0.05)):
+    async with make_relay(repository, publisher, OutboxSettings(poll_interval_seconds=0.05)):
         await eventually(lambda: repository.failures)
         await asyncio.sleep(0.2)
     assert "Exceeded max retries" in repository.failures[0][1]
@@ -123,7 +103,7 @@ async def test_parked_events_do_not_starve_the_others() -> None:
     good = Event(event_key="good")
     repository = Repository(*[Event(retry_count=9, event_key=f"p{n}") for n in range(10)], good)
     publisher = Publisher()
-    async with _relay(repository, publisher, OutboxSettings(batch_size=5, poll_interval_seconds=0.01)):
+    async with make_relay(repository, publisher, OutboxSettings(batch_size=5, poll_interval_seconds=0.01)):
         await eventually(lambda: publisher.published)
     assert publisher.published[0].envelope.event_id == good.id
 
@@ -136,7 +116,7 @@ async def test_an_outage_parks_nothing(publisher_type: type[Publisher]) -> None:
     publisher.error = KafkaConnectionError("no broker")
     if isinstance(publisher, BatchingPublisher):
         publisher.outage = publisher.error
-    async with _relay(repository, publisher):
+    async with make_relay(repository, publisher):
         await asyncio.sleep(0.2)
         assert repository.fetches < 12
         publisher.error = None
@@ -152,25 +132,16 @@ async def test_poison_in_the_middle_of_a_batch_holds_back_its_own_key_only() -> 
     events = [Event(event_key=key) for key in ("a", "bad", "a", "bad", "b")]
     repository, publisher = Repository(*events), BatchingPublisher()
     publisher.poison.add(b"bad")
-    async with _relay(repository, publisher, OutboxSettings(poll_interval_seconds=5.0)):
+    async with make_relay(repository, publisher, OutboxSettings(poll_interval_seconds=5.0)):
         await eventually(lambda: repository.retries)
         await eventually(lambda: len(repository.waiting) == 2)
     assert [event.event_key for event in repository.waiting] == ["bad", "bad"]
 
 
-async def test_a_storage_error_is_survived() -> None:
-    """The relay looks again after the error interval."""
-    repository = Repository(Event())
-    repository.fetch_errors = [OSError("database is away")]
-    async with _relay(repository, Publisher()):
-        await eventually(lambda: repository.fetches >= 2)
-        await eventually(lambda: not repository.waiting)
-
-
 async def test_starting_twice_runs_one_loop() -> None:
     """The second start is a no-op: nothing is published twice."""
     repository, publisher = Repository(*[Event() for _ in range(20)]), Publisher()
-    async with _relay(repository, publisher) as worker:
+    async with make_relay(repository, publisher) as worker:
         await worker.start()
         await eventually(lambda: not repository.waiting)
     assert len(publisher.published) == 20
@@ -222,7 +193,7 @@ async def test_settings_are_read_as_it_goes() -> None:
     """Assigning to a field after the start takes effect."""
     repository, publisher = Repository(), Publisher()
     settings = OutboxSettings(poll_interval_seconds=0.01, max_retries=5)
-    async with _relay(repository, publisher, settings):
+    async with make_relay(repository, publisher, settings):
         settings.max_retries = 1
         event = Event(retry_count=1)
         repository.rows[event.id] = event
@@ -252,7 +223,7 @@ async def test_idle_waiting_uses_blpop_and_a_token_wakes() -> None:
     redis.blpop.side_effect = blpop
     repository, publisher = Repository(), Publisher()
     settings = OutboxSettings(poll_interval_seconds=60.0)
-    async with _relay(repository, publisher, settings, redis_client=redis) as worker:
+    async with make_relay(repository, publisher, settings, redis_client=redis) as worker:
         worker._empty_looks = 100
         await eventually(lambda: repository.fetches >= 1)
         event = Event()
@@ -270,20 +241,9 @@ async def test_a_mock_that_answers_at_once_does_not_make_the_relay_spin() -> Non
     repository = Repository()
     redis = AsyncMock(spec=AtomicRedisClientProtocol)
     redis.blpop.return_value = None
-    async with _relay(repository, Publisher(), OutboxSettings(poll_interval_seconds=1.0), redis_client=redis):
+    async with make_relay(repository, Publisher(), OutboxSettings(poll_interval_seconds=1.0), redis_client=redis):
         await asyncio.sleep(0.2)
     assert repository.fetches < 6
-
-
-async def test_redis_away_falls_back_to_polling() -> None:
-    """Errors of BLPOP are survived; polling finds the event."""
-    repository, publisher = Repository(), Publisher()
-    redis = AsyncMock(spec=AtomicRedisClientProtocol)
-    redis.blpop.side_effect = ConnectionError("redis is away")
-    async with _relay(repository, publisher, OutboxSettings(poll_interval_seconds=0.05), redis_client=redis):
-        event = Event()
-        repository.rows[event.id] = event
-        await eventually(lambda: not repository.waiting)
 
 
 def test_construction_needs_no_loop() -> None:
@@ -292,63 +252,11 @@ def test_construction_needs_no_loop() -> None:
     assert make()._running is False
 
 
-async def test_a_loop_that_dies_says_why_and_can_be_started_again() -> None:
-    """A fault that no back-off cures ends the loop, visibly; the next start begins anew."""
-    repository = Repository(Event())
-
-    class Faulty(PostgreSQLLike):
-        broken = True
-
-        def batch_store(self) -> Any:
-            if self.broken:
-                raise RuntimeError("wired wrongly")
-            return RepositoryBatchStore(repository)
-
-    storage = Faulty()
-    worker = EventRelayWorker(storage, Publisher(), QUICK, "svc")  # type: ignore[arg-type]  # a repository with a store of its own
-    with capture_logs() as logs:
-        await worker.start()
-        await eventually(lambda: not worker.is_running)
-    assert "wired wrongly" in next(line["error"] for line in logs if line["event"] == "outbox_relay_died")
-    storage.broken = False
-    await worker.start()
-    await eventually(lambda: not repository.waiting)
-    await worker.stop()
-
-
-class PostgreSQLLike:
-    """Whatever has a batch store of its own."""
-
-
 async def test_the_worker_is_a_context_manager() -> None:
     """Started inside, stopped afterwards."""
     async with EventRelayWorker(Repository(), Publisher(), QUICK, "svc") as worker:
         assert worker.is_running
     assert not worker.is_running
-
-
-@pytest.mark.parametrize("error", [ConnectionError("Kafka unavailable"), TimeoutError(), KafkaConnectionError("gone")])
-async def test_an_outage_is_noted_at_once_where_single_envelopes_are_published(error: Exception) -> None:
-    """The event at which it begins gets the error, whatever it is, and goes out when the broker is back."""
-    repository, publisher = Repository(Event(), Event(event_key="other")), Publisher()
-    publisher.error = error
-    async with _relay(repository, publisher, QUICK):
-        await eventually(lambda: repository.retries)
-        publisher.error = None
-        await eventually(lambda: not repository.waiting)
-    assert len(repository.retries) == 1
-    assert type(error).__name__ in repository.retries[0][1]
-
-
-async def test_doubles_that_never_suspend_do_not_hold_the_loop() -> None:
-    """With a repository and a publisher of mocks others still get to run, and stop ends."""
-    repository = AsyncMock(spec=OutboxRepositoryProtocol)
-    repository.get_unpublished_events.return_value = [Event()]
-    worker = EventRelayWorker(repository, AsyncMock(spec=KafkaPublisherProtocol), QUICK, "svc")
-    async with asyncio.timeout(5):
-        await worker.start()
-        await eventually(lambda: repository.mark_event_published.call_count > 3)
-        await worker.stop()
 
 
 class Bare:
@@ -366,7 +274,7 @@ async def test_rows_of_tests_may_lack_attributes() -> None:
     repository = AsyncMock(spec=OutboxRepositoryProtocol)
     fresh, exhausted = Bare(), Bare(retry_count=5)
     repository.get_unpublished_events.return_value = [exhausted, fresh]
-    async with _relay(repository, AsyncMock(spec=KafkaPublisherProtocol), QUICK):
+    async with make_relay(repository, AsyncMock(spec=KafkaPublisherProtocol), QUICK):
         await eventually(lambda: repository.mark_event_published.called and repository.mark_event_failed.called)
     assert repository.mark_event_published.call_args.args == (fresh.__dict__["id"],)
     assert "Exceeded max retries" in repository.mark_event_failed.call_args.kwargs["error"]
@@ -380,12 +288,12 @@ async def test_overridden_methods_are_called_instead_of_the_native_ones() -> Non
             await super().publish(*args, **kwargs)
 
     repository, publisher = Repository(Event()), Watched()
-    async with _relay(repository, publisher):
+    async with make_relay(repository, publisher):
         await eventually(lambda: not repository.waiting)
     assert (len(publisher.published), publisher.batches) == (1, [])
     with patch.object(BatchingPublisher, "publish", AsyncMock()) as patched:
         repository = Repository(Event())
-        async with _relay(repository, BatchingPublisher()):
+        async with make_relay(repository, BatchingPublisher()):
             await eventually(lambda: not repository.waiting)
     patched.assert_awaited_once()
 
@@ -403,91 +311,12 @@ async def test_a_redis_double_with_only_two_methods_wakes_the_relay() -> None:
 
     repository = Repository()
     settings = OutboxSettings(poll_interval_seconds=60.0)
-    async with _relay(repository, Publisher(), settings, redis_client=Two()) as worker:
+    async with make_relay(repository, Publisher(), settings, redis_client=Two()) as worker:
         worker._empty_looks = 100
         await eventually(lambda: repository.fetches >= 1)
         event = Event()
         repository.rows[event.id] = event
         await tokens.put((worker.wake_key, "wake"))
-        await eventually(lambda: not repository.waiting)
-
-
-class Unreachable(BatchingPublisher):
-    """Some topics cannot be reached."""
-
-    def __init__(self, *topics: str) -> None:
-        super().__init__()
-        self.away = set(topics)
-
-    async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
-        self.batches.append(list(messages))
-        return [
-            DeliveryOutcome(error=TimeoutError("no leader"), transient=True)
-            if message.topic in self.away
-            else DeliveryOutcome()
-            for message in messages
-        ]
-
-
-async def test_a_topic_out_of_reach_does_not_stop_the_others() -> None:
-    """A whole batch of its events in front: the other topic's go out, nothing is counted, and later all arrive."""
-    dead = [Event(topic="away", event_key=f"d{n}") for n in range(20)]
-    good = [Event(topic="here", event_key=f"g{n}") for n in range(50)]
-    repository, publisher = Repository(*dead, *good), Unreachable("away")
-    settings = OutboxSettings(batch_size=10, poll_interval_seconds=0.02, error_retry_interval_seconds=0.05)
-    async with _relay(repository, publisher, settings):
-        await eventually(lambda: len(repository.waiting) == len(dead))
-        publisher.away.clear()
-        await eventually(lambda: not repository.waiting)
-    assert repository.retries == []
-
-
-async def test_a_partition_out_of_reach_holds_its_keys_only() -> None:
-    """Where other events of the topic arrive, only the keys that did not wait, uncounted; the log says why."""
-
-    class Half(Unreachable):
-        async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
-            return [
-                DeliveryOutcome(error=TimeoutError(), transient=True) if message.key == b"bad" else DeliveryOutcome()
-                for message in messages
-            ]
-
-    events = [Event(event_key=key) for key in ("bad", "good", "bad", "good")]
-    repository = Repository(*events)
-    labels = {"service": "svc", "error_type": "partition_outage"}
-    counted = REGISTRY.get_sample_value("outbox_relay_errors_total", labels) or 0.0
-    with capture_logs() as logs:
-        async with _relay(repository, Half()):
-            await eventually(lambda: len(repository.waiting) == 2)
-    told = [line for line in logs if line["event"] == "outbox_partition_outage"]
-    assert {(line["topic"], line["keys"], line["error_type"]) for line in told} == {("test.topic", 1, "TimeoutError")}
-    assert REGISTRY.get_sample_value("outbox_relay_errors_total", labels) == counted + len(told)
-    async with _relay(repository, Half()):
-        late = Event(event_key="good")
-        repository.rows[late.id] = late
-        await eventually(lambda: len(repository.waiting) == 2)
-    assert {event.event_key for event in repository.waiting} == {"bad"}
-    assert repository.retries == []
-
-
-async def test_a_relay_that_reaches_nothing_leaves_its_share_to_others() -> None:
-    """After some fruitless batches it gives up what it owns, and takes it again when it tries anew."""
-
-    class Watched(RepositoryBatchStore):
-        closed = 0
-
-        async def close(self) -> None:
-            Watched.closed += 1
-
-    repository, publisher = Repository(*[Event() for _ in range(5)]), Unreachable("test.topic")
-
-    class Owner:
-        def batch_store(self) -> Any:
-            return Watched(repository)
-
-    async with EventRelayWorker(Owner(), publisher, QUICK, "svc"):  # type: ignore[arg-type]  # a repository with a store of its own
-        await eventually(lambda: Watched.closed > 0)
-        publisher.away.clear()
         await eventually(lambda: not repository.waiting)
 
 
@@ -503,7 +332,7 @@ async def test_stop_keeps_what_single_envelopes_were_acknowledged() -> None:
             await asyncio.sleep(0.05)
 
     publisher = Slow()
-    async with _relay(repository, publisher):
+    async with make_relay(repository, publisher):
         await started.wait()
     assert 0 < len(publisher.published) < 50
     assert len(repository.waiting) == 50 - len(publisher.published)
@@ -531,16 +360,3 @@ async def test_an_overridden_method_keeps_relays_apart() -> None:
             await eventually(lambda: not inner.waiting)
     assert len(marked) == 1
     assert "outbox_repository_methods_overridden" in [line["event"] for line in logs]
-
-
-@pytest.mark.parametrize("seconds", [0.0, -1.0])
-async def test_intervals_of_nothing_do_not_make_the_relay_spin(seconds: float) -> None:
-    """Without events, and while the storage fails, it looks a hundred times a second at most."""
-    settings = OutboxSettings(poll_interval_seconds=seconds, error_retry_interval_seconds=seconds)
-    repository = Repository()
-    async with _relay(repository, Publisher(), settings):
-        await asyncio.sleep(0.3)
-        assert 1 <= repository.fetches <= 40
-        before, repository.fetch_errors = repository.fetches, [OSError("away")] * 1000
-        await asyncio.sleep(0.3)
-    assert 1 <= repository.fetches - before <= 80
