@@ -432,3 +432,20 @@ async def test_a_mounted_fastapi_without_handlers_answers_in_our_form(own: bool)
     if not own:
         assert answer.json()["error"]["code"] == "UNKNOWN_ERROR"
     assert invalid.json()["error"]["code"] == "VALIDATION_ERROR"
+
+
+async def test_a_mounted_fastapi_may_be_served_by_itself_too() -> None:
+    """It answers errors in our form there as well, with ids of its own, and the error ends there."""
+    app, inner = make_fastapi(), FastAPI()
+
+    @inner.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("boom")
+
+    app.mount("/sub", inner)
+    mounted = await ask(app, "/sub/broken")
+    transport = httpx.ASGITransport(app=inner)  # raises what the application raises
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+        alone = await http.get("/broken")
+    assert mounted.json()["error"]["code"] == alone.json()["error"]["code"] == "UNKNOWN_ERROR"
+    assert alone.json()["error"]["correlation_id"] == alone.headers["X-Correlation-ID"]

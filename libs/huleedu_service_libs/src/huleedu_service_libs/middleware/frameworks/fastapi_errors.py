@@ -33,6 +33,7 @@ from huleedu_service_libs.middleware.error_answers import (
 from huleedu_service_libs.middleware.exchange import EXCHANGE_KEY, SCOPE_KEY, Exchange
 from huleedu_service_libs.middleware.frameworks.fastapi_edge import edge_of
 from huleedu_service_libs.middleware.frameworks.fastapi_openapi import describe_errors
+from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
 
 __all__ = ["extract_correlation_id", "register_error_handlers"]
 
@@ -86,23 +87,26 @@ class _UnexpectedErrors:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
+        exchange: Exchange | None = scope.get(EXCHANGE_KEY)
+        if exchange is None:  # an application that is mounted in one of ours, and served by itself as well
+            await RequestContextMiddleware(self)(scope, receive, send)
+            return
         try:
             await self._app(scope, receive, send)
         except WebSocketDisconnect:  # the client has left, which is no fault, and nobody is there to be told
             return
         except Exception as error:
-            exchange = scope.get(EXCHANGE_KEY)
             sent = _on_unexpected(error, HTTPConnection(scope))
             if scope["type"] == "websocket":
                 await _close_failed(exchange, send)
-            elif exchange is None or exchange.status is not None:
+            elif exchange.status is not None:
                 raise  # half an answer is out: only closing the connection tells the client
             else:
                 await _response(sent)(scope, receive, send)
 
 
-async def _close_failed(exchange: Exchange | None, send: Send) -> None:
-    if exchange is None or not (exchange.closed or exchange.status is not None):
+async def _close_failed(exchange: Exchange, send: Send) -> None:
+    if not exchange.closed and exchange.status is None:
         with _when_closed():
             await send({"type": "websocket.close", "code": _INTERNAL_ERROR, "reason": ""})
 
