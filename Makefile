@@ -72,6 +72,31 @@ contract: setup ## what the services rely on: names, signatures, formats, the de
 house: setup ## figures of the house: long modules and functions, exports that nobody needs, unused code
 	@$(BIN)/python scripts/house.py
 
+.venv-lowest/installed: pyproject.toml requirements/uv.txt $(wildcard libs/*/pyproject.toml) .venv/installed
+	@echo "lowest: resolving the lowest direct versions into .venv-lowest"
+	@$(BIN)/uv venv --quiet --clear --no-python-downloads --python 3.11 .venv-lowest \
+		|| { echo "lowest: there is no Python 3.11 here, so with that of .venv"; $(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest; }
+	@$(BIN)/uv pip compile --quiet --python=.venv-lowest/bin/python --resolution=lowest-direct --no-annotate --no-header \
+		--no-emit-index-url --no-emit-package=huleedu-common-core --no-emit-package=huleedu-service-libs \
+		pyproject.toml libs/common_core/pyproject.toml libs/huleedu_service_libs/pyproject.toml \
+		--all-extras --group=test --group=build --output-file=.venv-lowest/lowest.txt >/dev/null
+	@$(BIN)/uv pip sync --quiet --python .venv-lowest/bin/python .venv-lowest/lowest.txt
+	@$(BIN)/uv pip install --quiet --python .venv-lowest/bin/python --no-deps --no-build-isolation \
+		-e libs/common_core -e libs/huleedu_service_libs
+	@touch $@
+
+LOWEST := architecture/test_imports.py moving_in foundation http_client/test_hostile_upstreams.py health/test_servers.py \
+	errors/test_handlers.py
+TESTS ?= $(addprefix libs/huleedu_service_libs/tests/,$(LOWEST))
+.PHONY: lowest
+lowest: .venv-lowest/installed ## the lowest versions that we say we work with, resolved anew: every import, the core flows (TESTS=... for others)
+	@.venv-lowest/bin/python -m pytest -q -p no:cacheprovider $(TESTS)
+
+DEFECTS ?=
+.PHONY: defects
+defects: setup ## bring defects of the earlier library back one by one: a test must find each (DEFECTS="12 23" only these)
+	@$(BIN)/python scripts/return_defects.py $(DEFECTS)
+
 .venv-bench/installed: requirements/dev.txt requirements/bench.txt requirements/uv.txt .venv/installed
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@echo "bench: installing the peers into .venv-bench"
@@ -103,4 +128,4 @@ chaos: setup ## kill processes and servers a thousand times and judge what is le
 
 .PHONY: clean
 clean: ## remove what these targets made
-	@rm -rf .venv .venv-bench .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-bench .venv-lowest .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -76,18 +76,23 @@ async def earlier_consumer(topic: str, group: str, address: str, seen: Counter[i
     )
     await consumer.start()
 
+    idle = asyncio.Event()
+
     async def loop() -> None:
         async for record in consumer:
+            idle.clear()
             seen[read_message(record)["data"]["n"]] += 1
             await asyncio.sleep(0.002)
             await consumer.commit()
+            idle.set()
 
     running = asyncio.create_task(loop())
     try:
         yield
         assert not running.done(), running
     finally:
-        running.cancel()
+        await asyncio.wait([asyncio.create_task(idle.wait()), running], return_when=asyncio.FIRST_COMPLETED, timeout=20)
+        running.cancel()  # what it has handled is committed
         await asyncio.wait([running])
         await consumer.stop()
 

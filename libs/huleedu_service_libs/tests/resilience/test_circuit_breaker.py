@@ -233,7 +233,7 @@ async def test_decorator() -> None:
             raise ValueError("no")
         return value
 
-    assert (fetch.__name__, fetch.__doc__) == ("fetch", "Fetch.")
+    assert (fetch.__name__, fetch.__doc__, count.__name__) == ("fetch", "Fetch.", "count")
     assert inspect.iscoroutinefunction(fetch)
     assert await fetch(1) == count(1) == 1
     with pytest.raises(ValueError, match="no"):
