@@ -13,8 +13,8 @@ from typing import Any
 from chaos import faults, phase, report
 from chaos import points as at
 from chaos.lab import Lab
-from chaos.phase import Phase
 from chaos.report import Report
+from chaos.world import Phase
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "chaos" / "results.json"
@@ -23,6 +23,14 @@ POINTS = (
     *(Phase(name=name, role="producer") for name in at.PRODUCER_POINTS),
     *(Phase(name=name, role="relay") for name in at.RELAY_POINTS),
     *(Phase(name=name, role="consumer", effects=True) for name in at.CONSUMER_POINTS),
+    *(
+        Phase(name=f"static {name}", point=name, role="consumer", effects=True, static=True)
+        for name in at.STATIC_POINTS
+    ),
+    *(
+        Phase(name=name.replace("consumer", "Redis alone"), point=name, role="consumer", effects=True, memory="redis")
+        for name in at.REDIS_POINTS
+    ),
 )
 FAULTS = (
     Phase(name="broker killed and restarted", stroke=faults.broker_killed, effects=True),
@@ -74,6 +82,17 @@ SABOTAGE = (
         finds="lost",
         strokes=2,
     ),
+    Phase(
+        name="Redis alone, confirmed before the commit",
+        role="consumer",
+        point=at.HANDLED_BEFORE_COMMIT,
+        effects=True,
+        memory="redis",
+        sabotage="confirms before it commits",
+        sabotaged="consumer",
+        finds="lost",
+        strokes=2,
+    ),
 )
 
 
@@ -92,12 +111,14 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="SIGKILLs over all crash points (default: 1000)")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="most that one crash point is given")
+    parser.add_argument(
+        "--seconds", type=float, default=330.0, help="after so long at one crash point no further kill begins (330)"
+    )
     parser.add_argument("--strokes", type=int, default=3, help="times that each server fault happens (default: 3)")
     parser.add_argument("--short", action="store_true", help="every crash point and fault, once")
     parser.add_argument("--only", default="", help="only phases whose name contains this; several with commas")
     parser.add_argument("--sabotage", action="store_true", help="also run what is wrong on purpose: must be found out")
-    parser.add_argument("--at-once", type=int, default=3, help="crash points that run at the same time (default: 3)")
+    parser.add_argument("--at-once", type=int, default=4, help="crash points that run at the same time (default: 4)")
     parser.add_argument("--merge", action="store_true", help="add to what the results file holds")
     parser.add_argument("--json", type=Path, default=RESULTS, help="where the results go")
     parser.add_argument("--logs", type=Path, default=None, help="folder that keeps the processes' output")

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer
@@ -12,6 +13,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from chaos import points as at
 from chaos.roles import EVENT_TYPE, SERVICE, begin, engine_of
+from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, IdempotentStep
+from huleedu_service_libs.idempotency_v2.claim import Claim
+from huleedu_service_libs.idempotency_v2.claiming import Claimer
+from huleedu_service_libs.idempotency_v2.many import ManyConsumer
 from huleedu_service_libs.inbox.claims import Claims
 from huleedu_service_libs.inbox.config import InboxConfig
 from huleedu_service_libs.inbox.fast_path import FastPath
@@ -25,12 +30,12 @@ from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.chaos.child import crash_points, ready
 from huleedu_service_libs.testing.chaos.points import CrashPoints
 
-__all__ = ["consume"]
+__all__ = ["CONCURRENCY", "consume"]
 
-SESSION_TIMEOUT_S = 3.0  # the broker takes a killed member for dead after this
 COMMIT_INTERVAL_S = 0.2
 CONCURRENCY = 8  # as many as the pool has connections
-_EFFECT = text("INSERT INTO effects (consumer, key, number) VALUES (:consumer, :key, :number)")
+CLAIM_S = 3  # so long a dead process' claims in Redis hold up their events
+_EFFECT = text("INSERT INTO effects (consumer, key, number, process) VALUES (:consumer, :key, :number, :process)")
 
 
 class OrderPlaced(BaseModel):
@@ -51,7 +56,9 @@ class _NoStep:
             await proceed(session=session)
 
 
-async def consume(postgres: str, kafka: str, redis: str, topic: str, sabotage: str = "") -> None:
+async def consume(
+    postgres: str, kafka: str, redis: str, topic: str, memory: str, static_id: str | None = None, sabotage: str = ""
+) -> None:
     """Run a consumer until SIGTERM."""
     asked, points = begin("consumer"), crash_points()
     _arm(points)
@@ -62,28 +69,25 @@ async def consume(postgres: str, kafka: str, redis: str, topic: str, sabotage: s
     client = RedisClient(client_id=f"consumer-{os.getpid()}", redis_url=redis)
     await client.start()
     sessions = async_sessionmaker(engine)
-    inbox = Inbox(sessions, InboxConfig(consumer="chaos.effects", fast_path_rest_s=1.0), redis=client)
-    step = _NoStep(sessions) if sabotage == "remembers nothing" else InboxStep(inbox)
     consumer = EventConsumer(
         ConsumerConfig(
             group_id=f"{topic}-effects",
             topics=(topic,),
             commit_interval_s=COMMIT_INTERVAL_S,
-            session_timeout_s=SESSION_TIMEOUT_S,
+            session_timeout_s=at.SESSION_TIMEOUT_S,
             drain_timeout_s=2.0,
             concurrency=CONCURRENCY,
             retry=RetryPolicy(attempts=1000, longest_delay_s=1.0),
+            static_id=static_id,
         ),
         bootstrap_servers=kafka,
-        steps=[step],
     )
-
-    @consumer.on(EVENT_TYPE, model=OrderPlaced)
-    async def handle(delivery: Delivery[OrderPlaced], session: AsyncSession) -> None:
-        await _take_effect(session, delivery.data)
-        points.reached(at.HANDLED_BEFORE_COMMIT)
-
+    if memory == "redis":
+        _remember_in_redis(consumer, client, sessions, points, early=sabotage == "confirms before it commits")
+    else:
+        _remember_in_inbox(consumer, client, sessions, points, forgetful=sabotage == "remembers nothing")
     await consumer.start()
+    points.rest()
     ready()
     await asked.wait()
     await consumer.stop()
@@ -91,11 +95,55 @@ async def consume(postgres: str, kafka: str, redis: str, topic: str, sabotage: s
     await engine.dispose()
 
 
+def _remember_in_inbox(
+    consumer: EventConsumer,
+    client: RedisClient,
+    sessions: async_sessionmaker[AsyncSession],
+    points: CrashPoints,
+    *,
+    forgetful: bool,
+) -> None:
+    inbox = Inbox(sessions, InboxConfig(consumer="chaos.effects", fast_path_rest_s=1.0), redis=client)
+    step = _NoStep(sessions) if forgetful else InboxStep(inbox)
+
+    @consumer.on(EVENT_TYPE, model=OrderPlaced, steps=[step])
+    async def handle(delivery: Delivery[OrderPlaced], session: AsyncSession) -> None:
+        await _take_effect(session, delivery.data)
+        points.reached(at.HANDLED_BEFORE_COMMIT)
+
+
+def _remember_in_redis(
+    consumer: EventConsumer,
+    client: RedisClient,
+    sessions: async_sessionmaker[AsyncSession],
+    points: CrashPoints,
+    *,
+    early: bool,
+) -> None:
+    config = IdempotencyConfig(SERVICE, in_progress="wait", store_down="pause", processing_ttl=CLAIM_S)
+
+    @consumer.on(EVENT_TYPE, model=OrderPlaced, steps=[IdempotentStep(client, config)])
+    async def handle(delivery: Delivery[OrderPlaced], confirm_idempotency: Callable[[], Awaitable[None]]) -> None:
+        if early:
+            await confirm_idempotency()
+        async with sessions() as session, session.begin():
+            await _take_effect(session, delivery.data)
+            points.reached(at.HANDLED_BEFORE_COMMIT)
+        points.reached(at.COMMITTED_BEFORE_CONFIRM)
+
+
 async def _take_effect(session: AsyncSession, order: OrderPlaced) -> None:
-    await session.execute(_EFFECT, {"consumer": SERVICE, "key": order.key, "number": order.number})
+    await session.execute(_EFFECT, _parameters_of(order))
+
+
+def _parameters_of(order: OrderPlaced) -> dict[str, Any]:
+    return {"consumer": SERVICE, "key": order.key, "number": order.number, "process": os.getpid()}
 
 
 def _arm(points: CrashPoints) -> None:
+    points.around(Claimer, "claim", after=at.EVENT_CLAIMED)
+    points.around(Claim, "confirm", after=at.CONFIRMED_BEFORE_OFFSET)
+    points.around(ManyConsumer, "conclude", after=at.CONFIRMED_BEFORE_OFFSET)
     points.around(Claims, "take", after=at.EVENT_CLAIMED)
     points.around(FastPath, "remember", before=at.COMMITTED_BEFORE_CONFIRM, after=at.CONFIRMED_BEFORE_OFFSET)
     points.around(AIOKafkaConsumer, "commit", during=at.MID_OFFSET)
@@ -113,7 +161,7 @@ async def _consume_carelessly(
         group_id=f"{topic}-effects",
         enable_auto_commit=False,
         auto_offset_reset="earliest",
-        session_timeout_ms=int(SESSION_TIMEOUT_S * 1000),
+        session_timeout_ms=int(at.SESSION_TIMEOUT_S * 1000),
         heartbeat_interval_ms=600,
     )
     await consumer.start()

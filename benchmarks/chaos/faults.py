@@ -6,8 +6,8 @@ import random
 from aiokafka.admin import AIOKafkaAdminClient
 from redis.asyncio import Redis
 
-from chaos.phase import World
-from chaos.tables import waiting
+from chaos.hunt import calm
+from chaos.world import World
 from huleedu_service_libs import _clock
 
 __all__ = [
@@ -25,8 +25,6 @@ __all__ = [
     "replies_lost",
 ]
 
-_CALM_LIMIT_S = 60.0
-
 
 async def broker_killed(world: World) -> None:
     """The only node of the cluster dies, and comes back on the same port with its data."""
@@ -35,7 +33,7 @@ async def broker_killed(world: World) -> None:
     await asyncio.to_thread(kafka.kill)
     await _clock.sleep(1.0)
     await asyncio.to_thread(kafka.start)
-    await _calm(world)
+    await calm(world)
 
 
 async def leader_killed(world: World) -> None:
@@ -45,9 +43,9 @@ async def leader_killed(world: World) -> None:
     world.note()
     await asyncio.to_thread(kafka.kill_node, leader)
     await _clock.sleep(2.0)
-    await _calm(world)  # with two nodes
+    await calm(world)  # with two nodes
     await asyncio.to_thread(kafka.start_node, leader)
-    await _calm(world)
+    await calm(world)
 
 
 async def _leader_of(bootstrap_servers: str, topic: str) -> int:
@@ -84,7 +82,7 @@ async def redis_killed(world: World) -> None:
     await asyncio.to_thread(world.lab.stack.redis.kill)
     await _clock.sleep(1.0)
     await asyncio.to_thread(world.lab.stack.redis.start)
-    await _calm(world)
+    await calm(world)
 
 
 async def redis_flushed(world: World) -> None:
@@ -94,7 +92,7 @@ async def redis_flushed(world: World) -> None:
         for _ in range(5):
             await redis.flushall()
             await _clock.sleep(0.2)
-    await _calm(world)
+    await calm(world)
 
 
 async def rebalance_storm(world: World) -> None:
@@ -105,14 +103,14 @@ async def rebalance_storm(world: World) -> None:
         await _clock.sleep(random.uniform(0.2, 1.2))  # noqa: S311  # no secret
         (child.terminate if number % 2 else child.kill)()
         await child.wait_end()
-    await _calm(world)
+    await calm(world)
 
 
 async def postgres_restarted(world: World) -> None:
     """An orderly restart: sessions are ended, nothing is lost."""
     world.note()
     await asyncio.to_thread(world.lab.stack.postgres.restart)
-    await _calm(world)
+    await calm(world)
 
 
 async def postgres_killed(world: World) -> None:
@@ -120,7 +118,7 @@ async def postgres_killed(world: World) -> None:
     world.note()
     await asyncio.to_thread(world.lab.stack.postgres.kill)
     await asyncio.to_thread(world.lab.stack.postgres.start)
-    await _calm(world)
+    await calm(world)
 
 
 async def network_cut(world: World) -> None:
@@ -130,7 +128,7 @@ async def network_cut(world: World) -> None:
         for proxy in world.lab.proxies:
             proxy.cut()
         await _clock.sleep(0.2)
-    await _calm(world)
+    await calm(world)
 
 
 async def network_slow(world: World) -> None:
@@ -167,16 +165,4 @@ async def replies_lost(world: World) -> None:
 async def _heal(world: World) -> None:
     for proxy in world.lab.proxies:
         proxy.heal()
-    await _calm(world)
-
-
-async def _calm(world: World) -> None:
-    """Wait until the backlog of the stroke is worked off, so that the next one meets running processes."""
-    deadline = _clock.monotonic() + _CALM_LIMIT_S
-    while _clock.monotonic() < deadline:
-        try:
-            if await waiting(world.database, effects=world.phase.effects) < 100:  # noqa: PLR2004  # writers go on
-                return
-        except OSError:
-            pass  # the server is on its way
-        await _clock.sleep(0.1)
+    await calm(world)

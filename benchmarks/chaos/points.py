@@ -1,6 +1,21 @@
 """The names of the crash points, and what a hit of each needs."""
 
-__all__ = ["AT_SIGTERM", "CONSUMER_POINTS", "FROZEN", "PRODUCER_POINTS", "RELAY_POINTS", "hits_of"]
+__all__ = [
+    "AT_SIGTERM",
+    "CONSUMER",
+    "CONSUMER_POINTS",
+    "FROZEN",
+    "PRODUCER_POINTS",
+    "REDIS_POINTS",
+    "RELAY_POINTS",
+    "SESSION_TIMEOUT_S",
+    "STATIC_POINTS",
+    "hits_of",
+    "rest_of",
+]
+
+CONSUMER = "consumer"
+SESSION_TIMEOUT_S = 3.0  # the broker takes a killed member for dead after this
 
 INSERT_BEFORE_COMMIT = "producer: outbox insert before commit"
 
@@ -35,6 +50,10 @@ CONSUMER_POINTS = (
     CONSUMER_FROZEN,
 )
 
+STATIC_POINTS = (EVENT_CLAIMED, COMMITTED_BEFORE_CONFIRM, CONSUMER_DRAIN)
+REDIS_POINTS = (EVENT_CLAIMED, HANDLED_BEFORE_COMMIT, COMMITTED_BEFORE_CONFIRM, CONFIRMED_BEFORE_OFFSET)
+"""Those of consumers that remember in Redis alone."""
+
 AT_SIGTERM = frozenset({RELAY_DRAIN, CONSUMER_DRAIN})
 """Points on the way out: the process is asked to end."""
 _HITS = {
@@ -43,7 +62,7 @@ _HITS = {
     REBALANCE: (2, 2),  # joining calls for the first revocation, of nothing
     MID_OFFSET: (1, 8),
 }
-_HITS_OF_BATCHES, _HITS_OF_EVENTS = (1, 8), (5, 60)  # a life in which something is done
+_HITS_OF_BATCHES, _HITS_OF_EVENTS = (1, 8), (5, 40)  # a life in which something is done
 FROZEN = {
     RELAY_FROZEN: (CLAIMED, ACKED_BEFORE_MARK),
     CONSUMER_FROZEN: (EVENT_CLAIMED, HANDLED_BEFORE_COMMIT),
@@ -54,3 +73,12 @@ FROZEN = {
 def hits_of(point: str) -> tuple[int, int]:
     """At the earliest and at the latest hit of a life a point strikes."""
     return _HITS.get(point, _HITS_OF_EVENTS if point.startswith("consumer") else _HITS_OF_BATCHES)
+
+
+_RESTS_S = {CONSUMER: 2.0}  # whoever joins has waited for the dead; now the backlog is worked off
+_REST_OF_STATIC_S = 1.0
+
+
+def rest_of(role: str | None, *, static: bool) -> float:
+    """Seconds of work that a process does before its point counts, so that the group gets over the death before."""
+    return _REST_OF_STATIC_S if static else _RESTS_S.get(role or "", 0.0)

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from chaos.phase import Result
+from chaos.world import Result
 from huleedu_service_libs.testing.chaos.oracle import percentile
 
 __all__ = ["Report", "figures_of", "line", "title"]
 
 _COLUMNS = ("kills", "events", "lost", "reordered", "doubled", "phantoms", "dup max", "p50 s", "p99 s")
-_SUMS = ("kills", "events", "lost", "reordered", "doubled", "phantoms", "wire_duplicates", "missed")
+_SUMS = ("kills", "events", "lost", "reordered", "doubled", "repeated", "phantoms", "wire_duplicates", "missed")
 
 
 def figures_of(result: Result) -> dict[str, Any]:
@@ -26,6 +26,7 @@ def figures_of(result: Result) -> dict[str, Any]:
         "lost": verdict.lost,
         "reordered": verdict.reordered,
         "doubled": len(verdict.doubled),
+        "repeated": len(verdict.repeated),
         "phantoms": len(verdict.phantoms),
         "wire_duplicates": verdict.wire_duplicates,
         "wire_duplicates_max": verdict.wire_duplicates_max,
@@ -41,7 +42,7 @@ def together(figures: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The figures of several phases as those of one."""
     recoveries = [seconds for one in figures for seconds in one["recoveries"]]
     return {
-        **{name: sum(one[name] for one in figures) for name in _SUMS},
+        **{name: sum(one.get(name, 0) for one in figures) for name in _SUMS},
         "wire_duplicates_max": max((one["wire_duplicates_max"] for one in figures), default=0),
         "recoveries": recoveries,
         "recovery_p50_s": round(percentile(recoveries, 0.5), 3),
@@ -59,7 +60,8 @@ def line(name: str, figures: Mapping[str, Any]) -> str:
     """One line of the table."""
     values = [figures[column] for column in _COLUMNS[:6]]
     values += [figures["wire_duplicates_max"], figures["recovery_p50_s"], figures["recovery_p99_s"]]
-    end = "" if figures["drained"] else "  NOT DRAINED"
+    end = f"  repeated: {figures['repeated']}" if figures.get("repeated") else ""
+    end += "" if figures["drained"] else "  NOT DRAINED"
     return f"{name:<46}" + "".join(f"{value:>10,}" for value in values) + end
 
 

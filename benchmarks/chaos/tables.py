@@ -18,10 +18,11 @@ _CREATE_ORDERS = (
 # No unique constraint: a handler that runs twice must show.
 _CREATE_EFFECTS = (
     "CREATE TABLE effects (place bigserial PRIMARY KEY, consumer text NOT NULL, key text NOT NULL, number int NOT NULL,"
-    " at timestamptz NOT NULL DEFAULT clock_timestamp())"
+    " process int NOT NULL, at timestamptz NOT NULL DEFAULT clock_timestamp())"
 )
+_CREATE_INDEX = "CREATE INDEX ON effects (key, number)"  # what is without effect is asked for all the time
 ORDERS = "SELECT key, number, extract(epoch FROM at) AS at FROM orders"
-EFFECTS = "SELECT key, number, place, extract(epoch FROM at) AS at FROM effects"
+EFFECTS = "SELECT key, number, place, process, extract(epoch FROM at) AS at FROM effects"
 _WAITING = "SELECT count(*) FROM event_outbox WHERE published_at IS NULL"
 _WITHOUT_EFFECT = (
     "SELECT count(*) FROM orders WHERE NOT EXISTS"
@@ -35,7 +36,7 @@ async def create_tables(address: str) -> None:
     async with engine.begin() as connection:
         for base in (OutboxBase, InboxBase):
             await connection.run_sync(base.metadata.create_all)
-        for statement in (_CREATE_ORDERS, _CREATE_EFFECTS):
+        for statement in (_CREATE_ORDERS, _CREATE_EFFECTS, _CREATE_INDEX):
             await connection.exec_driver_sql(statement)
     await engine.dispose()
 

@@ -73,6 +73,35 @@ def test_each_fault_is_found(arrived: Sequence[int], effects: Sequence[int], fau
     assert not verdict.clean
 
 
+def _effects_by(*runs: tuple[int, str]) -> list[Effect]:
+    return [Effect(key="k", number=n, place=place, at=1.0, process=by) for place, (n, by) in enumerate(runs)]
+
+
+@pytest.mark.parametrize(
+    ("runs", "doubled", "repeated"),
+    [
+        ([(1, "dead"), (1, "alive")], [], [1]),
+        ([(1, "dead"), (1, "dead too"), (1, "alive")], [], [1]),
+        ([(1, "alive"), (1, "dead")], [1], []),  # the first effect was confirmed: its process lives
+        ([(1, "dead"), (1, "alive"), (1, "other")], [1], []),
+        ([(1, "dead"), (2, "dead"), (1, "alive"), (2, "alive")], [], [1, 2]),
+        ([(1, "dead"), (2, "dead"), (3, "dead"), (1, "alive"), (2, "alive"), (3, "alive")], [1, 2, 3], []),
+    ],
+)
+def test_only_what_a_killed_process_was_about_to_confirm_may_be_repeated(
+    runs: Sequence[tuple[int, str]], doubled: Sequence[int], repeated: Sequence[int]
+) -> None:
+    """A second effect is explained by the death of whoever had the first, for as many events as it had in hand."""
+    numbers = sorted({number for number, _ in runs})
+    kills = [Kill(point="p", at=1.0, process=name) for name in ("dead", "dead too")]
+    effects = _effects_by(*runs)
+    verdict = judge(_written(numbers), _arrivals(numbers), effects, kills, unconfirmed=2)
+    assert ([n for _, n in verdict.doubled], [n for _, n in verdict.repeated]) == (doubled, repeated)
+    with_inbox = judge(_written(numbers), _arrivals(numbers), effects, kills)
+    assert not with_inbox.repeated
+    assert not with_inbox.clean
+
+
 def test_a_key_in_two_partitions_has_no_order() -> None:
     """The event that strayed is reordered, whatever its number."""
     verdict = judge(_written([1, 2]), [*_arrivals([1]), *_arrivals([2], partition=1)])

@@ -26,9 +26,29 @@ def test_only_the_chosen_hit_strikes() -> None:
     assert struck == [Action.STOP]
 
 
+def test_hits_before_the_rest_is_over_do_not_count() -> None:
+    """A process that is to leave the others time strikes at the first hit after that, however often it came before."""
+    now, struck = 100.0, list[Action]()
+    points = CrashPoints(CrashPlan(point="here", rest_s=5.0), strike=struck.append, clock=lambda: now)
+    for now in (100.0, 104.9, 105.0, 106.0):
+        points.reached("here")
+        assert len(struck) == (now >= 105.0)
+
+
+def test_the_rest_may_begin_when_the_work_does() -> None:
+    """What a process needs to start is not taken from the others' time to recover."""
+    now, struck = 100.0, list[Action]()
+    points = CrashPoints(CrashPlan(point="here", rest_s=5.0), strike=struck.append, clock=lambda: now)
+    now = 104.0
+    points.rest()
+    for now in (106.0, 108.9, 109.0):
+        points.reached("here")
+        assert len(struck) == (now >= 109.0)
+
+
 def test_a_plan_travels_through_the_environment() -> None:
     """What a plan writes is what a child reads; without a point there is no plan."""
-    plan = CrashPlan(point="after send", hit=7, action=Action.STOP)
+    plan = CrashPlan(point="after send", hit=7, action=Action.STOP, rest_s=2.5)
     assert CrashPlan.from_environment(plan.environment()) == plan
     assert CrashPlan.from_environment({}) is None
     assert CrashPlan.from_environment({"HULEEDU_CRASH_POINT": "x"}) == CrashPlan(point="x")

@@ -113,6 +113,20 @@ async def test_a_long_writer_is_a_problem_where_order_is_strict(engine: AsyncEng
     assert json.loads(json.dumps(usual.as_json()))["oldest_writer"]["application"] == "night-import"
 
 
+async def test_what_the_numbers_leave_out_is_told(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the bound of what is counted, and where parked events slow the looks down, the status says so and what helps."""
+    monkeypatch.setattr(outbox_status, "MOST_COUNTED", 4)
+    monkeypatch.setattr(outbox_status, "MANY_PARKED", 2)
+    for number in range(6):
+        await _add(engine, f"{60 - number} minutes", retry_count=5)
+    status = await _status(engine)
+    assert (status.counted_all, status.parked) == (False, 5)
+    told = " / ".join(status.problems)
+    assert "more than 4 events are unpublished: waiting and parked count the oldest of them only" in told
+    assert "looks past 5 parked events" in told
+    assert "WHERE published_at IS NULL AND coalesce(retry_count, 0) < 5" in told
+
+
 @pytest.mark.parametrize(("pid", "told"), [(None, "COMMIT PREPARED or ROLLBACK PREPARED"), (7, "pid 7")])
 def test_a_writer_whose_start_is_unknown_is_named_by_what_waits_behind_it(pid: int | None, told: str) -> None:
     """A prepared transaction, or one whose start this role may not see, has no age; that of the oldest event stands in."""
@@ -125,7 +139,7 @@ def test_a_writer_whose_start_is_unknown_is_named_by_what_waits_behind_it(pid: i
 
 def _problems(limits: StatusLimits, *, age: float, writer: Writer) -> list[str]:
     """The problems of an outbox in which one event of that age waits."""
-    return outbox_status._problems(limits, waiting=1, parked=0, age=age, relays=1, writer=writer)
+    return outbox_status._problems(limits, waiting=1, parked=0, age=age, relays=1, writer=writer, max_retries=5)
 
 
 # --- bloat

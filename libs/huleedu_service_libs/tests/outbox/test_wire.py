@@ -104,6 +104,16 @@ def test_headers_of_an_envelope_without_metadata() -> None:
     assert "traceparent" not in standard_headers(Event(), fields)
 
 
+@pytest.mark.parametrize("metadata", [None, "text", [1]])
+def test_metadata_that_is_no_object_leaves_as_an_empty_one(metadata: object) -> None:
+    """Also a stored ``null``: the row is no poison, and consumers find what the envelope promises."""
+    payload = {**COMPLETE, "metadata": metadata, "topic": "t"}
+    message = message_of(_stored(payload), "svc")
+    assert message.value is not None
+    assert json.loads(message.value) == {**COMPLETE, "metadata": {}}
+    assert "traceparent" not in dict(message.headers)
+
+
 JSON = st.recursive(
     st.none()
     | st.booleans()

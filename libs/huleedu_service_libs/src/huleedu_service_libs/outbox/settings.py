@@ -11,7 +11,8 @@ class OutboxSettings:
 
     Attributes:
         poll_interval_seconds: Longest wait between two looks when nothing wakes the relay; 0.01 at least.
-        batch_size: Most events that are sent and completed together.
+        batch_size: Most events that are sent and completed together; fewer where their payloads exceed 8 MB. A repository
+            of six methods of your own is asked for so many rows, whatever their size.
         max_retries: Failed attempts after which an event is parked.
         error_retry_interval_seconds: Longest back-off, after errors of the database and outages of
             the broker, and between the attempts of one key; 0.01 at least.

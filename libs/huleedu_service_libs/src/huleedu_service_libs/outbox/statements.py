@@ -28,6 +28,7 @@ __all__ = [
 ]
 
 LANES = 64  # a power of two; the most relays that can share the work
+MOST_BYTES = 8_000_000  # of the payloads of one batch, of which a relay holds two: one in flight, one read ahead
 MEMBERSHIP = 1_000_000  # the lock that every relay holds in shared mode, beyond all lanes
 
 # Advisory locks belong to a database; the schema's name keeps two outboxes of one database apart.
@@ -67,6 +68,10 @@ _COLUMNS = (
 )
 
 
+# Of a small payload what it takes in the row, compressed or not; of one that may be much larger than that its text.
+_BYTES = "CASE WHEN pg_column_size(event_data) < 1000 THEN pg_column_size(event_data) ELSE octet_length(event_data::text) END"
+
+
 # A key that has an event of a held topic waits behind it, whatever the topics of its later events are. The map from such
 # keys to their first such event is made once a look and searched by halves. A join would be the planner's to choose, and
 # without statistics it compares each candidate with all that waits.
@@ -82,7 +87,8 @@ def fetch_statement(*, before_cutoff: bool = False, topics_held: bool = False) -
     """The look for a batch, oldest first.
 
     Parameters: ``max_retries``, ``all_lanes``, ``lanes``, ``held_keys``, ``held_topics``, ``in_flight`` (ids that are
-    being sent), ``limit``, and ``cutoff`` when asked for.
+    being sent), ``limit``, and ``cutoff`` when asked for. Of payloads there are
+    `MOST_BYTES`; the event that crosses them comes along.
 
     Args:
         before_cutoff: Whether only rows that are older than the parameter ``cutoff`` are looked for.
@@ -109,9 +115,13 @@ def fetch_statement(*, before_cutoff: bool = False, topics_held: bool = False) -
         where.append("event_outbox.created_at < :cutoff")
         parameters.append(bindparam("cutoff", type_=DateTime(timezone=True)))
     # published_at leads the order, so that the partial index (published_at, created_at) serves it.
+    order = "event_outbox.published_at, event_outbox.created_at, event_outbox.id"
+    # What is beyond the bytes is cut off before its payload is read out.
     return text(
-        f"SELECT {_COLUMNS} FROM event_outbox WHERE {' AND '.join(where)}"  # noqa: S608  # constants only
-        " ORDER BY event_outbox.published_at, event_outbox.created_at, event_outbox.id LIMIT :limit"
+        f"SELECT {_COLUMNS} FROM (SELECT *, sum({_BYTES}) OVER (ORDER BY {order}"  # noqa: S608  # constants only
+        " ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before FROM"
+        f" (SELECT * FROM event_outbox WHERE {' AND '.join(where)} ORDER BY {order} LIMIT :limit) AS event_outbox"
+        f") AS event_outbox WHERE coalesce(bytes_before, 0) < {MOST_BYTES} ORDER BY {order}"
     ).bindparams(*parameters)
 
 

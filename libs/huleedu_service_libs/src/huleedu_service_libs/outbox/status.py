@@ -19,6 +19,7 @@ from huleedu_service_libs.outbox.writers import Writer, read_writers
 
 __all__ = ["OutboxStatus", "StatusLimits", "measure_status", "read_status"]
 
+MANY_PARKED = 10_000  # from which on they slow each look of a relay down
 MOST_COUNTED = 100_000  # unpublished events that are looked at, the oldest
 
 _UNPUBLISHED = text(
@@ -120,7 +121,13 @@ async def read_status(
         _, writers = await read_writers(connection, space=space, membership=MEMBERSHIP)
     oldest = max(writers, key=_age_of, default=None)
     age = max(0.0, age or 0.0)
-    problems = _problems(bounds, waiting=waiting, parked=parked, age=age, relays=relays, writer=oldest)
+    problems = _problems(
+        bounds, waiting=waiting, parked=parked, age=age, relays=relays, writer=oldest, max_retries=max(1, max_retries)
+    )
+    if counted > MOST_COUNTED:
+        problems.append(
+            f"more than {MOST_COUNTED} events are unpublished: waiting and parked count the oldest of them only"
+        )
     stalled = waiting > 0 and relays == 0
     return OutboxStatus(
         service=service_name,
@@ -151,7 +158,14 @@ async def _owners(connection: AsyncConnection, space: int) -> tuple[int, int]:
 
 
 def _problems(
-    limits: StatusLimits, *, waiting: int, parked: int, age: float, relays: int, writer: Writer | None
+    limits: StatusLimits,
+    *,
+    waiting: int,
+    parked: int,
+    age: float,
+    relays: int,
+    writer: Writer | None,
+    max_retries: int,
 ) -> list[str]:
     told = []
     if waiting and not relays:
@@ -165,6 +179,12 @@ def _problems(
         )
     if parked:
         told.append(f"parked events: {parked}; list them with their cause, then redrive them")
+    if parked > MANY_PARKED:
+        told.append(
+            f"each batch looks past {parked} parked events: redrive or delete them, or let the looks leave them out with"
+            " CREATE INDEX CONCURRENTLY ix_event_outbox_ready ON event_outbox (published_at, created_at)"
+            f" WHERE published_at IS NULL AND coalesce(retry_count, 0) < {max_retries}; once it is there this is no trouble"
+        )
     if limits.strict_order and writer is not None and _held_for(writer, age) > limits.writer_age_seconds:
         told.append(f"strict order: nothing younger leaves before this has ended: {writer}")
     return told

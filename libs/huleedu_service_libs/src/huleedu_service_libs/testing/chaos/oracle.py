@@ -6,7 +6,7 @@ the epoch, of clocks that agree (one machine).
 """
 
 from bisect import bisect_left, bisect_right
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -39,20 +39,22 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effect:
-    """What one run of a handler has committed; ``place`` orders the effects of a key."""
+    """What one run of a handler has committed; ``place`` orders the effects of a key, ``process`` ran the handler."""
 
     key: str
     number: int
     place: int
     at: float
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """Something was killed, restarted or cut at ``at``."""
+    """Something was killed, restarted or cut at ``at``: the process ``process``, where it was one."""
 
     point: str
     at: float
+    process: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +69,7 @@ class Verdict:
         reordered_on_wire: First arrived after a later one of their key, or in another partition than it.
         reordered_effects: First took effect after a later one of their key.
         doubled: With more than one effect.
+        repeated: The same, where a death explains it: see `judge`.
         wire_duplicates: Records beyond the first of an event.
         wire_duplicates_max: Most that one process has sent again of another's, or, of its own or where senders are
             not known, between one kill and the next.
@@ -81,6 +84,7 @@ class Verdict:
     reordered_on_wire: Sequence[Name] = ()
     reordered_effects: Sequence[Name] = ()
     doubled: Sequence[Name] = ()
+    repeated: Sequence[Name] = ()
     wire_duplicates: int = 0
     wire_duplicates_max: int = 0
     recoveries: Sequence[float] = ()
@@ -106,6 +110,8 @@ def judge(
     arrivals: Collection[Arrival],
     effects: Collection[Effect] | None = None,
     kills: Iterable[Kill] = (),
+    *,
+    unconfirmed: int = 0,
 ) -> Verdict:
     """Compare what was written with what came of it.
 
@@ -114,7 +120,11 @@ def judge(
         arrivals: All records of the topic.
         effects: All effects of one consumer group; ``None`` leaves effects out.
         kills: When something was done to the processes or servers.
+        unconfirmed: For consumers that confirm apart from the handler's commit: how many events a process may be
+            about to confirm when it is killed. So many of each killed process may have a further effect, by another;
+            they are `Verdict.repeated`, and not doubled.
     """
+    kills = list(kills)
     records = sorted(arrivals, key=lambda one: (one.partition, one.offset))
     committed = {(one.key, one.number): one.at for one in written}
     arrived = _first_times(((one.key, one.number), one.at) for one in records)
@@ -123,12 +133,13 @@ def judge(
     reordered_effects: list[Name] = []
     lost_effects: list[Name] = []
     doubled: list[Name] = []
+    repeated: list[Name] = []
     if effects is not None:
         in_order = sorted(effects, key=lambda one: one.place)
         counts = Counter((one.key, one.number) for one in in_order)
         taken = _first_times(((one.key, one.number), one.at) for one in in_order)
         lost_effects = sorted(committed.keys() - counts.keys())
-        doubled = sorted(name for name, count in counts.items() if count > 1)
+        doubled, repeated = _doubled(in_order, {kill.process for kill in kills} - {""}, unconfirmed)
         reordered_effects = _out_of_order(counts)  # in the order of first effects
         ends.append(_delays(committed, taken))
     duplicates = _duplicates(records, moments)
@@ -140,6 +151,7 @@ def judge(
         reordered_on_wire=sorted({*_out_of_order(arrived), *_strayed(records)}),
         reordered_effects=reordered_effects,
         doubled=doubled,
+        repeated=repeated,
         wire_duplicates=sum(duplicates.values()),
         wire_duplicates_max=max(duplicates.values(), default=0),
         recoveries=_recoveries(moments, ends),
@@ -172,6 +184,21 @@ def _out_of_order(firsts: Iterable[Name]) -> list[Name]:
         else:
             latest[key] = number
     return late
+
+
+def _doubled(in_order: Iterable[Effect], dead: Collection[str], unconfirmed: int) -> tuple[list[Name], list[Name]]:
+    """Those with more than one effect: without and with a death after each effect but the last."""
+    by_name: defaultdict[Name, list[str]] = defaultdict(list)
+    for one in in_order:
+        by_name[one.key, one.number].append(one.process)
+    earlier = {name: processes[:-1] for name, processes in by_name.items() if len(processes) > 1}
+    left_by = Counter(process for processes in earlier.values() for process in processes)
+    doubled: list[Name] = []
+    repeated: list[Name] = []
+    for name, processes in sorted(earlier.items()):
+        explained = all(process in dead and left_by[process] <= unconfirmed for process in processes)
+        (repeated if explained else doubled).append(name)
+    return doubled, repeated
 
 
 def _strayed(records: Iterable[Arrival]) -> set[Name]:

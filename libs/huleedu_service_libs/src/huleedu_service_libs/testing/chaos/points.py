@@ -22,6 +22,7 @@ __all__ = ["Action", "CrashPlan", "CrashPoints"]
 POINT_VARIABLE = "HULEEDU_CRASH_POINT"
 HIT_VARIABLE = "HULEEDU_CRASH_HIT"
 ACTION_VARIABLE = "HULEEDU_CRASH_ACTION"
+REST_VARIABLE = "HULEEDU_CRASH_REST"
 _LONGEST_DURING_S = 0.005
 
 
@@ -45,22 +46,32 @@ class CrashPlan:
         point: Its name.
         hit: At which time that it is reached, from 1.
         action: What happens.
+        rest_s: Seconds of the process, or since `CrashPoints.rest`, in which no hit counts: time in which the others recover
+            from the death before.
 
     Raises:
-        ValueError: ``hit`` is less than 1.
+        ValueError: ``hit`` is less than 1, or ``rest_s`` negative.
     """
 
     point: str
     hit: int = 1
     action: Action = Action.KILL
+    rest_s: float = 0.0
 
     def __post_init__(self) -> None:
         if self.hit < 1:
             raise ValueError(f"hit counts from 1, not {self.hit}: it is the n-th time that the point is reached")
+        if self.rest_s < 0:
+            raise ValueError(f"rest_s must not be negative, got {self.rest_s:g}")
 
     def environment(self) -> dict[str, str]:
         """The variables that hand the plan to a child process."""
-        return {POINT_VARIABLE: self.point, HIT_VARIABLE: str(self.hit), ACTION_VARIABLE: self.action.value}
+        return {
+            POINT_VARIABLE: self.point,
+            HIT_VARIABLE: str(self.hit),
+            ACTION_VARIABLE: self.action.value,
+            REST_VARIABLE: f"{self.rest_s:g}",
+        }
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Self | None:
@@ -75,7 +86,12 @@ class CrashPlan:
         hit = environ.get(HIT_VARIABLE, "1")
         if not hit.isdecimal():
             raise ValueError(f"{HIT_VARIABLE} must be a whole number from 1, not {hit!r}")
-        return cls(point=point, hit=int(hit), action=Action(environ.get(ACTION_VARIABLE, Action.KILL)))
+        return cls(
+            point=point,
+            hit=int(hit),
+            action=Action(environ.get(ACTION_VARIABLE, Action.KILL)),
+            rest_s=float(environ.get(REST_VARIABLE, "0")),
+        )
 
 
 def _strike(action: Action) -> None:
@@ -91,6 +107,7 @@ class CrashPoints:
         strike: What striking is.
         sleep: Waits.
         chance: A number in [0, 1) at each call; places the strike within a call.
+        clock: Monotonic seconds.
     """
 
     def __init__(
@@ -101,13 +118,21 @@ class CrashPoints:
         strike: Callable[[Action], None] = _strike,
         sleep: _clock.Sleep = _clock.sleep,
         chance: Callable[[], float] = random.random,
+        clock: _clock.Clock = _clock.monotonic,
     ) -> None:
         self._plan = plan
+        self._clock = clock
+        self._armed_at = 0.0
+        self.rest()
         self._announce = announce
         self._strike = strike
         self._sleep = sleep
         self._chance = chance
         self._hits = 0
+
+    def rest(self) -> None:
+        """The plan's rest begins now: for a process that takes its time until it does its work."""
+        self._armed_at = self._clock() + (self._plan.rest_s if self._plan else 0.0)
 
     def chosen(self, name: str | None) -> bool:
         """Whether this point is the one of the plan."""
@@ -173,7 +198,7 @@ class CrashPoints:
 
     def _counts(self, name: str) -> bool:
         """Count a hit; whether it is the one."""
-        if self._plan is None or self._plan.point != name:
+        if self._plan is None or self._plan.point != name or self._clock() < self._armed_at:
             return False
         self._hits += 1
         return self._hits == self._plan.hit

@@ -73,10 +73,16 @@ async def read_effects(postgres: str, query: str) -> list[Effect]:
 
     Args:
         postgres: Address of the database.
-        query: Gives ``key``, ``number``, ``place`` and ``at`` (seconds since the epoch) of each.
+        query: Gives ``key``, ``number``, ``place`` and ``at`` (seconds since the epoch) of each, and ``process`` if known.
     """
     return [
-        Effect(key=row["key"], number=row["number"], place=row["place"], at=float(row["at"]))
+        Effect(
+            key=row["key"],
+            number=row["number"],
+            place=row["place"],
+            at=float(row["at"]),
+            process=str(row.get("process", "")),
+        )
         for row in await _rows(postgres, query)
     ]
 
