@@ -3,6 +3,8 @@
 Counted is which errors a client swallowed, and what it healed. Knows no driver.
 """
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from huleedu_service_libs._clock import Clock, monotonic
@@ -41,13 +43,14 @@ _FAILURES = counter(
     ("client_id", "operation", "error"),
 )
 
-_LINES_EACH_SECOND = 100
+_LINES, _IN_SECONDS = 10, 10.0
 
 
 class FailureLines:
-    """Lets so many lines of a kind through each second.
+    """Lets ten lines of a kind through in ten seconds.
 
-    A server that is away fails thousands of commands in one turn of the event loop, and a line for each would hold up the loop for seconds. Counters count all of them.
+    A server that is away fails thousands of commands in one turn of the event loop, and one that stays away fails the same ones again and again: a line for each would hold up the loop, and
+    hide everything else. Counters count all of them; the next line of the kind, or one of its own ten seconds later, says how many had none.
 
     Args:
         clock: Monotonic seconds.
@@ -55,17 +58,34 @@ class FailureLines:
 
     def __init__(self, clock: Clock = monotonic) -> None:
         self._clock = clock
-        self._seconds: dict[tuple[str, ...], tuple[float, int]] = {}
+        self._spans: dict[tuple[str, ...], tuple[float, int]] = {}
+        self._told_later: set[tuple[str, ...]] = set()
 
     def take(self, *kind: str) -> int | None:
         """How many of the kind had no line since the last that had one; ``None`` when this one gets none either."""
         now = self._clock()
-        since, count = self._seconds.get(kind, (now, 0))
-        if now - since < 1.0:
-            self._seconds[kind] = since, count + 1
-            return 0 if count < _LINES_EACH_SECOND else None
-        self._seconds[kind] = now, 1
-        return max(0, count - _LINES_EACH_SECOND)
+        since, count = self._spans.get(kind, (now, 0))
+        if now - since < _IN_SECONDS:
+            self._spans[kind] = since, count + 1
+            return 0 if count < _LINES else None
+        self._spans[kind] = now, 1
+        return max(0, count - _LINES)
+
+    def tell_later(self, kind: tuple[str, ...], tell: Callable[[int], None]) -> None:
+        """Call ``tell`` with how many had no line, when none of the kind has said so until then."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # the next line says it
+        if kind not in self._told_later:
+            self._told_later.add(kind)
+            loop.call_later(_IN_SECONDS, self._tell, kind, tell)
+
+    def _tell(self, kind: tuple[str, ...], tell: Callable[[int], None]) -> None:
+        self._told_later.discard(kind)
+        _, count = self._spans.pop(kind, (0.0, 0))
+        if count > _LINES:
+            tell(count - _LINES)
 
 
 _failure_lines = FailureLines()
@@ -77,14 +97,16 @@ def log_redis_failure(client_id: str, operation: str, error: Exception, **fields
     """Log and count an error that the caller gets; the text of a driver's error shows neither values nor the URL."""
     kind = type(error).__name__
     _FAILURES.labels(client_id=client_id, operation=operation, error=kind).inc()
-    without_line = _failure_lines.take(client_id, operation, kind)
+    without_line, text = _failure_lines.take(client_id, operation, kind), error_text(error)
+
+    def tell(without_line: int) -> None:
+        told = {**fields, "without_line": without_line} if without_line else fields
+        _redis_logger.error("redis_command_failed", client_id=client_id, operation=operation, error=text, **told)
+
     if without_line is None:
-        return
-    if without_line:
-        fields["without_line"] = without_line
-    _redis_logger.error(
-        "redis_command_failed", client_id=client_id, operation=operation, error=error_text(error), **fields
-    )
+        _failure_lines.tell_later((client_id, operation, kind), tell)
+    else:
+        tell(without_line)
 
 
 def note_redis_swallowed(client_id: str, operation: str, error: Exception, **fields: Any) -> None:
