@@ -15,6 +15,7 @@ from chaos import points as at
 from chaos.lab import Lab
 from chaos.report import Report
 from chaos.world import Phase
+from huleedu_service_libs.testing.chaos.nursery import ChildError
 
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "chaos" / "results.json"
@@ -172,7 +173,12 @@ async def _carry_out(lab: Lab, phases: Sequence[Phase], places: asyncio.Semaphor
 
 async def _figures(lab: Lab, one: Phase, places: asyncio.Semaphore) -> dict[str, Any]:
     async with places:
-        figures = report.figures_of(await phase.run(lab, one))
+        try:
+            result = await phase.run(lab, one)
+        except ChildError as error:  # a process would not start: once more before the whole run is given up
+            print(f"  {one.name}, from the beginning again: {error}"[:600], flush=True)
+            result = await phase.run(lab, one)
+        figures = report.figures_of(result)
     print(report.line(one.name, figures), flush=True)
     return figures
 
