@@ -187,6 +187,8 @@ async def test_the_services_double_is_enough() -> None:
     summary = await checker.get_health_summary()
     assert summary["status"] in {"healthy", "warning"}
     assert summary["connectivity"] is True
+    told = await checker_of(double(pool_of(5, 2))).check_connection_pool_health()
+    assert (told["status"], told["pool_size"], told["active_connections"]) == ("healthy", 5, 2)
 
 
 @pytest.mark.contract("7.3-pool-error")
