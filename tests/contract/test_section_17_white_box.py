@@ -84,11 +84,11 @@ async def test_a_producer_assigned_by_hand() -> None:
 
 @pytest.mark.integration
 @pytest.mark.contract("17-bus-producer-send")
-async def test_dead_letters_by_the_producer(kafka_server: Any, kafka_topic: Any) -> None:
+async def test_dead_letters_by_the_producer(real_kafka: Any, kafka_topic: Any) -> None:
     """Text keys or none, headers as an empty dictionary, and a body that is JSON already arrives as it is."""
     topic, value = kafka_topic(), json.dumps({"fel": "å"})
-    bus = KafkaBus(client_id="contract", bootstrap_servers=kafka_server.address)
-    consumer = AIOKafkaConsumer(topic, bootstrap_servers=kafka_server.address, auto_offset_reset="earliest")
+    bus = KafkaBus(client_id="contract", bootstrap_servers=real_kafka.address)
+    consumer = AIOKafkaConsumer(topic, bootstrap_servers=real_kafka.address, auto_offset_reset="earliest")
     await bus.start()
     try:
         for key in ("batch-1", None):
