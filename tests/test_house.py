@@ -1,6 +1,7 @@
 """The house keeps to its norms, so that it stays one that people like to read."""
 
 import importlib.util
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -50,6 +51,13 @@ def test_nothing_is_exported_that_nobody_needs(ours: Any) -> None:
 def test_nothing_is_defined_that_nobody_uses(ours: Any) -> None:
     """Every function, method, class and constant is named somewhere else, or handed to somebody by a decorator."""
     assert list(ours.unused()) == []
+
+
+def test_every_room_is_named_in_the_architecture(ours: Any) -> None:
+    """Who reads ARCHITECTURE.md has heard of every module and package that stands at the top of the library."""
+    told = (SCRIPT.parent.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
+    tops = {one.path.parts[4].removesuffix(".py") for one in ours.modules if "huleedu_service_libs" in one.path.parts}
+    assert sorted(top for top in tops if top != "__init__" and not re.search(rf"\b{top}\b", told)) == []
 
 
 def test_what_it_finds(tmp_path: Path) -> None:
