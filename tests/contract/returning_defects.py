@@ -6,7 +6,7 @@
 
 from typing import NamedTuple
 
-__all__ = ["NOT_TRIED", "RETURNING", "Edit"]
+__all__ = ["RETURNING", "Edit"]
 
 
 class Edit(NamedTuple):
@@ -189,6 +189,3 @@ RETURNING: dict[int, Edit] = {
     53: Edit("_redaction/urls.py", 'end = word.rfind("@")', 'end = word.find("@")'),
     54: Edit("protocols.py", "from typing import", "import redis.asyncio  # noqa: F401\nfrom typing import"),
 }
-
-NOT_TRIED = frozenset({3, 4, 25, 26, 30, 32, 33, 34, 35})
-"""Edits that no run has judged yet; every other one was found when it was last tried. It may only shrink."""
