@@ -6,7 +6,7 @@ from uuid import uuid4
 from chaos.consumers import CONCURRENCY
 from chaos.hunt import READY_LIMIT_S, hunt, plan_of
 from chaos.lab import Lab
-from chaos.tables import EFFECTS, ORDERS, create_tables, create_topic, waiting
+from chaos.tables import EFFECTS, ORDERS, create_tables, create_topic, waiting, written
 from chaos.world import Phase, Result, World
 from huleedu_service_libs import _clock
 from huleedu_service_libs.testing.chaos.oracle import Verdict, judge
@@ -15,6 +15,8 @@ from huleedu_service_libs.testing.chaos.readback import read_arrivals, read_effe
 __all__ = ["run"]
 
 _WARM_S = 1.0
+_WARM_LIMIT_S = 30.0
+_WARM_EVENTS = 100
 _DRAIN_LIMIT_S = 90.0
 _DRAIN_LOOK_S = 0.3
 
@@ -68,11 +70,20 @@ def _victims(phase: Phase) -> list[str]:
 async def _torment(world: World) -> None:
     phase = world.phase
     await asyncio.gather(*(hunt(world, slot) for slot in _victims(phase)))
-    await _clock.sleep(_WARM_S if phase.role is None else 0.0)
+    if phase.role is None:
+        await _warm_up(world)
     for _ in range(phase.strokes if phase.stroke else 0):
         assert phase.stroke is not None  # noqa: S101  # see the range
         await phase.stroke(world)
         await _clock.sleep(_WARM_S)
+
+
+async def _warm_up(world: World) -> None:
+    """Let enough happen for something to go wrong, also on a slow machine."""
+    deadline = _clock.monotonic() + _WARM_LIMIT_S
+    await _clock.sleep(_WARM_S)
+    while await written(world.database) < _WARM_EVENTS and _clock.monotonic() < deadline:
+        await _clock.sleep(_DRAIN_LOOK_S)
 
 
 async def _end(world: World, role: str) -> None:

@@ -7,7 +7,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from huleedu_service_libs.inbox.models import Base as InboxBase
 from huleedu_service_libs.outbox.models import Base as OutboxBase
 
-__all__ = ["EFFECTS", "ORDERS", "create_tables", "create_topic", "waiting"]
+__all__ = ["EFFECTS", "ORDERS", "create_tables", "create_topic", "waiting", "written"]
 
 PARTITIONS = 4
 
@@ -51,6 +51,15 @@ async def create_topic(bootstrap_servers: str, topic: str, replicas: int) -> Non
         )
     finally:
         await admin.close()
+
+
+async def written(address: str) -> int:
+    """How many events were committed."""
+    connection = await asyncpg.connect(address)
+    try:
+        return int(await connection.fetchval("SELECT count(*) FROM orders"))
+    finally:
+        await connection.close()
 
 
 async def waiting(address: str, *, effects: bool) -> int:
