@@ -55,7 +55,7 @@ async def _message(subscription: Any, seconds: float = 10) -> Any:
     """The next message, as a service asks for it again and again."""
     async with asyncio.timeout(seconds):
         while True:
-            found = await subscription.get_message(ignore_subscribe_messages=True, timeout=1.0)
+            found = await subscription.get_message(ignore_subscribe_messages=True, timeout=20.0)
             if found is not None:
                 return found
 
@@ -111,7 +111,7 @@ async def test_a_notification(pubsub: Any, client: RedisClient, unique_name: str
     assert await pubsub.publish_user_notification(unique_name, "essay_graded", {}) == 0
     async with client.client.pubsub() as raw:
         await raw.subscribe(f"ws:{unique_name}")
-        assert (await raw.get_message(timeout=5))["type"] == "subscribe"
+        assert (await raw.get_message(timeout=20))["type"] == "subscribe"
         data = {"essay": "räksmörgås", "points": [1, None]}
         assert await pubsub.publish_user_notification(user_id=unique_name, event_type="essay_graded", data=data) == 1
         message = await _message(raw)

@@ -32,7 +32,7 @@ async def test_a_confirmation_under_control(result: Any, expected: Any) -> None:
         helper.process_with_controlled_confirmation(work, "msg", confirm, "argument", keyword=1)
     )
     await helper.wait_for_processing_started()
-    await helper.wait_for_processing_complete(timeout=1.0)
+    await helper.wait_for_processing_complete(timeout=20.0)
     work.assert_awaited_once_with("msg", "argument", keyword=1)
     confirm.assert_not_called()
     with pytest.raises(TimeoutError):

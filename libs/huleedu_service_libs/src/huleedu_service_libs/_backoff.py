@@ -20,7 +20,7 @@ def grown(failures: int, *, first: float, longest: float, factor: float = 2.0) -
     try:
         return min(longest, first * float(factor) ** (failures - 1))
     except OverflowError:
-        return longest
+        return longest if first > 0 else 0.0
 
 
 def spread(whole: float, chance: float, share: float = EQUAL_JITTER) -> float:

@@ -32,7 +32,7 @@ async def test_partitions_are_handed_over_after_handlers_and_commit() -> None:
         await asyncio.sleep(0.05)
         assert not revoked.done()
         may_end.set()
-        await asyncio.wait_for(revoked, 5)
+        await asyncio.wait_for(revoked, 30)
         assert driver.committed == {P0: 1}
         assert seen == [0]
 
@@ -117,7 +117,7 @@ async def test_a_rebalance_while_it_stops_waits_for_the_handlers() -> None:
         await asyncio.sleep(0.05)
         assert not revoked.done()
         may_end.set()
-        await asyncio.wait_for(asyncio.gather(stop, revoked), 5)
+        await asyncio.wait_for(asyncio.gather(stop, revoked), 30)
     assert driver.committed == {P0: 1}
 
 

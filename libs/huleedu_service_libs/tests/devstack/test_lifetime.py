@@ -206,7 +206,7 @@ def test_sweep_ends_what_a_dead_run_left(temporary: Path, sleeper: subprocess.Po
     folder = create_run_folder()
     _leave_behind(folder, sleeper.pid, identity(sleeper.pid))
     assert sweep_stale_runs() == [folder]
-    assert sleeper.wait(timeout=5) == -signal.SIGKILL
+    assert sleeper.wait(timeout=30) == -signal.SIGKILL
     assert list(temporary.iterdir()) == []
 
 

@@ -1,6 +1,7 @@
 """The resilient publisher where several things happen at once, and with messages that nobody could send."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from aiokafka.errors import KafkaConnectionError
 from common_core import EventEnvelope
 from huleedu_service_libs.kafka import ResilientKafkaPublisher
 from huleedu_service_libs.kafka.errors import EnvelopeEncodingError, MessageTooLargeError
+from huleedu_service_libs.kafka.recovery import Recovery
 from huleedu_service_libs.resilience import CircuitBreaker
 
 from ..resilience.times import Time
@@ -109,6 +111,41 @@ async def test_a_stop_that_was_cancelled_is_finished_by_the_next() -> None:
     blocked.set()
     await publisher.stop()
     assert (bus.life, _recoveries()) == (["start", "stop"], 0)
+
+
+async def test_a_start_after_a_stop_that_gave_up_on_its_task_has_a_task_of_its_own() -> None:
+    """Whoever starts anew is not left with the task that a cancelled stop has already ended: what waits is sent."""
+    rounds, let_go = asyncio.Queue[str](), asyncio.Event()
+
+    async def process() -> None:
+        if rounds.empty():
+            await rounds.put("held up")
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                await rounds.put("cancelled")
+                await let_go.wait()
+                raise
+        await rounds.put("again")
+
+    handler = SimpleNamespace(has_queued_messages=lambda: True)
+    sender: Any = SimpleNamespace(handler=handler, breaker=None, held_up=False)
+    recovery = Recovery(sender, process, lambda: 0.01)
+    recovery.start()
+    async with asyncio.timeout(10):
+        while rounds.qsize() < 1:
+            await asyncio.sleep(0.01)
+        stop = asyncio.create_task(recovery.stop(0.01))
+        while rounds.qsize() < 2:
+            await asyncio.sleep(0.01)
+        stop.cancel()
+        await asyncio.wait([stop])
+        recovery.start()
+        let_go.set()
+        while rounds.qsize() < 3:
+            await asyncio.sleep(0.01)
+    await recovery.stop(10)
+    assert [rounds.get_nowait() for _ in range(3)] == ["held up", "cancelled", "again"]
 
 
 def _recoveries() -> int:

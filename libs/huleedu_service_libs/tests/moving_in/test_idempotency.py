@@ -280,8 +280,8 @@ async def test_notifications_have_their_two_keys(
         driver.pubsub(ignore_subscribe_messages=True) as listening,
     ):
         await listening.subscribe(f"ws:{unique_name}")
-        await listening.get_message(timeout=5)
+        await listening.get_message(timeout=20)
         await client.publish_user_notification(unique_name, "essay.checked", {"essay": "å"}, **more)
-        message = await listening.get_message(timeout=5)
+        message = await listening.get_message(timeout=20)
     assert message is not None
     assert read_notification(message["data"]) == {"event": "essay.checked", "data": {"essay": "å"}}

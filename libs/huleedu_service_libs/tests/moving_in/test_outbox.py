@@ -274,7 +274,7 @@ async def test_roll_back_after_everything_was_switched_on(
         parked = await add_row(
             connection, held_up, envelope({"n": 99}), retry_count=5, last_error="Exceeded max retries (5): too large"
         )
-    woken = await driver.blpop([f"outbox:wake:{unique_name}"], timeout=5)
+    woken = await driver.blpop([f"outbox:wake:{unique_name}"], timeout=20)
     assert woken is not None, "the earlier relay waits on that list, and takes any item for a wake-up"
     earlier = EarlierRelay(engine, producer)
     assert await earlier.pass_once() == 11

@@ -90,7 +90,7 @@ async def test_doubles_that_never_suspend_do_not_hold_the_loop() -> None:
     repository = AsyncMock(spec=OutboxRepositoryProtocol)
     repository.get_unpublished_events.return_value = [Event()]
     worker = EventRelayWorker(repository, AsyncMock(spec=KafkaPublisherProtocol), QUICK, "svc")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await worker.start()
         await eventually(lambda: repository.mark_event_published.call_count > 3)
         await worker.stop()

@@ -60,8 +60,42 @@ async def test_the_end_of_an_outage_is_told_without_another_failure(now: Now, mo
         for _ in range(30):
             log_redis_failure("recovered", "register_script", RedisConnectionError("away"))
         now.seconds = 1.0
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(10):
+            while len(logged) < 11:
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
     assert [line.get("without_line") for line in logged] == [None] * 10 + [20]
+
+
+def test_a_loop_that_ends_early_takes_the_line_of_no_other(now: Now, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Failures of a later event loop are told, although the one before ended before it could tell of its own."""
+
+    async def fail(wait_s: float) -> None:
+        for _ in range(30):
+            log_redis_failure("restarted", "get", RedisConnectionError("away"))
+        await asyncio.sleep(wait_s)
+
+    asyncio.run(fail(0.0))
+    monkeypatch.setattr(_client_metrics, "_IN_SECONDS", 0.05)
+    now.seconds = 20.0
+    with capture_logs() as logged:
+        asyncio.run(fail(0.5))
+    assert [line.get("without_line") for line in logged] == [20] + [None] * 9 + [20]
+
+
+async def test_a_failure_without_a_line_costs_no_text(now: Now, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The text of an error, which is searched for secrets, is made for what is logged, and not for each of thousands."""
+    made: list[str] = []
+
+    def noted(error: Exception) -> str:
+        made.append(str(error))
+        return made[-1]
+
+    monkeypatch.setattr(_client_metrics, "error_text", noted)
+    for _ in range(1_000):
+        log_redis_failure("texts", "get", RedisConnectionError("away"))
+    assert now.seconds == 0.0
+    assert len(made) == 11
 
 
 async def test_a_long_outage_has_a_line_a_second_at_most(now: Now) -> None:

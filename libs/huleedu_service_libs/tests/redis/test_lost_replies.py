@@ -146,7 +146,7 @@ async def test_repeating_survives_a_server_that_is_away_for_a_moment(
     await _prepare(raw, redis_prefix)
     proxy.lose_replies(to=b"\r\nGET\r\n", hang=True)
     reading = asyncio.create_task(far.get(f"{redis_prefix}text"))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not far._executor._line or not far._executor._line.unanswered:
             await asyncio.sleep(0.001)
     await asyncio.sleep(0.05)

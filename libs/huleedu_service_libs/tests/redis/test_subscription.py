@@ -51,7 +51,7 @@ async def test_messages_look_like_the_drivers() -> None:
     """A message has the four keys of redis-py, and the time-out gives None."""
     subscription = _make()
     _fill(subscription, "a")
-    message = await subscription.get_message(ignore_subscribe_messages=True, timeout=1.0)
+    message = await subscription.get_message(ignore_subscribe_messages=True, timeout=20.0)
     assert message == {"type": "message", "pattern": None, "channel": "c", "data": "a"}
     assert await subscription.get_message(ignore_subscribe_messages=True, timeout=0.01) is None
     assert await subscription.get_message() is None
@@ -79,7 +79,7 @@ async def test_a_full_queue_may_end_the_subscription() -> None:
     _fill(subscription, *"abcde")
     assert [(await subscription.get_message() or {})["data"] for _ in range(3)] == ["a", "b", "c"]
     with pytest.raises(SubscriptionClosedError, match="3 messages were waiting; read faster, or raise queue_size"):
-        await subscription.get_message(timeout=1.0)
+        await subscription.get_message(timeout=20.0)
 
 
 async def test_a_lost_connection_stands_in_its_place() -> None:
@@ -146,7 +146,7 @@ async def test_a_waiting_reader_is_woken_by_news_gap_and_end() -> None:
     await asyncio.sleep(0.01)
     subscription.fail(SubscriptionClosedError("c", "the client was stopped"))
     with pytest.raises(SubscriptionClosedError, match=r"channel 'c' is closed: the client was stopped"):
-        await asyncio.wait_for(reader, 5)
+        await asyncio.wait_for(reader, 20)
     assert found == ["a", _away(1.0)]
 
 

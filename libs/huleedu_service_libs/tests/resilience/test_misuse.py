@@ -104,6 +104,7 @@ async def test_an_open_time_grows_to_its_limit_whatever_the_factor() -> None:
 def test_back_off_is_bounded_and_spread() -> None:
     """It doubles up to its limit for any number of failures; chance takes no more than its share."""
     assert [grown(number, first=1, longest=10) for number in (1, 2, 3, 4, 5, 10**6)] == [1, 2, 4, 8, 10, 10]
+    assert {grown(number, first=0, longest=10) for number in (1, 2, 10**6)} == {0}
     assert [spread(8, 0.0), spread(8, 0.5), spread(8, 0.999999)] == pytest.approx([4, 6, 8], abs=0.001)
     assert (spread(8, 0.25, FULL_JITTER), spread(8, 0.25, 0)) == (2, 8)
 

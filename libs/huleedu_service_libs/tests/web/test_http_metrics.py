@@ -127,7 +127,7 @@ async def test_a_request_in_flight_is_seen_and_a_client_that_leaves_is_499(make:
     """The gauge counts what is being served; who leaves before the answer is told apart from errors."""
     app = set_up(make())
     task = asyncio.create_task(app(http_scope("/v1/essays/1/slow"), _never, _ignore))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not REGISTRY.get_sample_value("http_server_active_requests", {"service": "svc"}):
             await asyncio.sleep(0)
     await asyncio.sleep(0.01)

@@ -40,7 +40,7 @@ class Recovery:
         """Begin, with a look at once when something waits."""
         self._running = True
         task, loop = self._task, asyncio.get_running_loop()
-        if task is not None and not task.done() and task.get_loop() is loop:
+        if task is not None and not task.done() and not task.cancelling() and task.get_loop() is loop:
             return  # a stop that was cancelled has left it
         self._wake = asyncio.Event()  # of the loop that runs now
         if self._sender.handler.has_queued_messages():

@@ -60,16 +60,19 @@ class AssignmentLook:
             "consumer_static_id_taken",
             group=self._config.group_id,
             static_id=self._config.static_id,
-            fix="give each process a static_id of its own, such as the name of its pod in a StatefulSet",
+            fix="give each process a static_id of its own, such as the name of its pod in a StatefulSet; unless this"
+            f" one stood still for longer than session_timeout_s={self._config.session_timeout_s:g}",
         )
 
     async def _look(self, consumer: Any, partitions: list[Any]) -> None:
         try:
             async with asyncio.timeout(_LIMIT_S):
+                # In this order: meanwhile the log grows and is committed further, by us as well.
                 firsts = await consumer.beginning_offsets(partitions)
+                committed = {tp: await consumer.committed(tp) for tp in partitions}
                 ends = await consumer.end_offsets(partitions)
                 for tp in partitions:
-                    self._compare_place(tp, await consumer.committed(tp), firsts[tp], ends[tp])
+                    self._compare_place(tp, committed[tp], firsts[tp], ends[tp])
         except Exception as error:  # noqa: BLE001  # reading goes on without it
             self._metrics.swallowed("assignment_look")
             logger.warning("consumer_assignment_not_looked_at", group=self._config.group_id, **error_fields(error))

@@ -251,7 +251,8 @@ class Session:
     def _assigned(self, partitions: Collection[Any]) -> None:
         self._rebalancing_since = None
         logger.info("consumer_partitions_assigned", group=self._config.group_id, partitions=names(partitions))
-        self._look.begin(self.consumer, partitions)
+        if not self._closing:
+            self._look.begin(self.consumer, partitions)
 
     async def close(self) -> None:
         """Finish what runs, commit, leave the group; all of it within limits of time."""

@@ -1,0 +1,53 @@
+"""What is looked at when partitions have been assigned, beside a log that others write to."""
+
+import asyncio
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from aiokafka.structs import TopicPartition
+from structlog.testing import capture_logs
+
+from huleedu_service_libs.kafka.consumer import ConsumerConfig
+from huleedu_service_libs.kafka.consumer.assigned import AssignmentLook
+from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
+
+
+class BusyLog:
+    """A driver's consumer of a log that grows, and is read and committed to its end, at every question."""
+
+    def __init__(self) -> None:
+        self.end = 5
+        self.asked: list[str] = []
+
+    def _passes(self, question: str) -> int:
+        self.asked.append(question)
+        self.end += 1
+        return self.end
+
+    async def beginning_offsets(self, partitions: Collection[Any]) -> dict[Any, int]:
+        """Nothing has expired."""
+        self._passes("first")
+        return dict.fromkeys(partitions, 0)
+
+    async def end_offsets(self, partitions: Collection[Any]) -> dict[Any, int]:
+        """The end of the moment."""
+        return dict.fromkeys(partitions, self._passes("end"))
+
+    async def committed(self, _partition: Any) -> int:
+        """All that there is at the moment."""
+        return self._passes("committed")
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+async def test_what_is_committed_during_the_look_is_not_beyond_the_end(partitions: int) -> None:
+    """A log that grows while the look lasts is no log that ends before the committed offset."""
+    log = BusyLog()
+    look = AssignmentLook(ConsumerConfig(group_id="busy", topics=("t",)), ConsumerMetrics("busy"))
+    with capture_logs() as logs:
+        look.begin(log, [TopicPartition("t", number) for number in range(partitions)])
+        async with asyncio.timeout(10):
+            while len(log.asked) < partitions + 2:
+                await asyncio.sleep(0)
+        await asyncio.sleep(0)
+    assert not logs
