@@ -2,7 +2,8 @@
 
 Run by ``make bench-docs``, behind ``make bench``. Each subject has a place there, between ``<!-- results: SUBJECT -->`` and
 ``<!-- end of results -->``; what stands in between is replaced by the tables of ``benchmarks/results/SUBJECT.json``. A subject without a
-result keeps what it has, and results of the short form, whose figures say nothing, are refused. The words around are people's.
+result keeps what it has, and results of the short form, whose figures say nothing, are refused. The words around are people's, and
+quote no figure of a table.
 """
 
 import json
@@ -32,19 +33,24 @@ def places(page: str) -> list[str]:
 
 def figure_text(value: float) -> str:
     """With as many digits as mean something; thousands apart."""
-    if value >= _THOUSAND:
+    size = abs(value)
+    if size >= _THOUSAND:
         return f"{value:,.0f}".replace(",", " ")
-    return f"{value:.0f}" if value >= _TEN * _TEN else f"{value:.1f}" if value >= _TEN else f"{value:.2f}"
+    return f"{value:.0f}" if size >= _TEN * _TEN else f"{value:.1f}" if size >= _TEN else f"{value:.2f}"
 
 
 def table(result: dict[str, Any]) -> str:
-    """What was measured, a table for each part, and on what it was."""
-    return "\n\n".join([f"In {result['unit']}.", *_parts(result), _origin(result)]) + "\n"
+    """What was measured, a table for each part, what was measured beside, and on what it was."""
+    return "\n\n".join([f"In {result['unit']}.", *_parts(result), *_beside(result), _origin(result)]) + "\n"
 
 
 def _parts(result: dict[str, Any]) -> Iterator[str]:
     for part, found in groupby(rows(result), key=lambda row: row[0]):
         lines = list(found)
+        figures = (result.get("parts") or {}).get(part, {})
+        if figures and all("added_us" in row for row in figures.values()):
+            yield "\n".join(_pairs(part, figures))
+            continue
         _, own, figure, *_ = lines[0]
         shown = {own: (figure, None), **{name: (its, better) for _, _, _, name, its, better in lines if name}}
         spread = result["spread"].get(part) or {}
@@ -62,6 +68,27 @@ def _part(
         label = f"**{name}**" if name == own else name
         line = f"| {label} | {figure_text(its)} | {_spread(spread.get(name))} | {_times(better)} |"
         yield line if bare is None else line + _added(its - bare, shown[own][0] - bare, is_own=name == own)
+
+
+def _pairs(title: str, figures: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
+    """Each subject has a bare neighbour of its own: what it adds is measured, and not the difference of two medians."""
+    yield f"| {title} | bare beside it | watched | adds | of bare |"
+    yield "|---|---:|---:|---:|---:|"
+    for number, (name, row) in enumerate(figures.items()):
+        label = name if number else f"**{name}**"
+        added = f"{figure_text(row['added_us'])} {_spread(row.get('spread'))}".rstrip()
+        yield f"| {label} | {figure_text(row['bare_us'])} | {figure_text(row['median'])} | {added} | {_times(row['of_bare'])} |"
+
+
+def _beside(result: Mapping[str, Any]) -> Iterator[str]:
+    """What the relay's benchmark measures besides: how long an event is on its way, and whether memory stays."""
+    if late := result.get("latency"):
+        yield (
+            "From the addition to the mark, on the database's clock, "
+            f"at {figure_text(late['rate'])} events/s: p50 {late['p50_ms']:.1f} ms, p99 {late['p99_ms']:.1f} ms."
+        )
+    if memory := result.get("resident_mib"):
+        yield "Resident memory, MiB: " + ", ".join(f"{when} {figure_text(size)}" for when, size in memory.items()) + "."
 
 
 def _added(its: float, ours: float, *, is_own: bool) -> str:

@@ -97,6 +97,21 @@ def test_the_page_has_its_tables_from_the_results() -> None:
     assert in_docs.replaced(once, {"relay": RESULT}) == once
 
 
+def test_what_is_added_is_told_as_it_was_measured() -> None:
+    """Where each subject has a bare neighbour, the page shows the median of their differences, with its doubt."""
+    row = {"bare_us": 515.2, "median": 505.8, "added_us": -2.89, "spread": 6.72, "of_bare": 0.994}
+    page = in_docs.table({**RESULT, "unit": "µs", "parts": {"postgresql": {"ours: all on": row}}, "spread": {}})
+    assert "| **ours: all on** | 515 | 506 | -2.89 ± 6.72 | 0.99× |" in page  # noqa: RUF001
+
+
+def test_latency_and_memory_stand_under_the_table() -> None:
+    """What a benchmark measures besides comes from its result, too."""
+    late = {"rate": 1_000, "p50_ms": 2.94, "p99_ms": 12.1}
+    page = in_docs.table({**RESULT, "latency": late, "resident_mib": {"before": 111.2, "after 100 000 more events": 112.0}})
+    assert "at 1 000 events/s: p50 2.9 ms, p99 12.1 ms.\n" in page
+    assert "Resident memory, MiB: before 111, after 100 000 more events 112.\n" in page
+
+
 def test_figures_of_the_short_form_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
