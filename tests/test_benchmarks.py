@@ -107,7 +107,9 @@ def test_what_is_added_is_told_as_it_was_measured() -> None:
 def test_latency_and_memory_stand_under_the_table() -> None:
     """What a benchmark measures besides comes from its result, too."""
     late = {"rate": 1_000, "p50_ms": 2.94, "p99_ms": 12.1}
-    page = in_docs.table({**RESULT, "latency": late, "resident_mib": {"before": 111.2, "after 100 000 more events": 112.0}})
+    page = in_docs.table(
+        {**RESULT, "latency": late, "resident_mib": {"before": 111.2, "after 100 000 more events": 112.0}}
+    )
     assert "at 1 000 events/s: p50 2.9 ms, p99 12.1 ms.\n" in page
     assert "Resident memory, MiB: before 111, after 100 000 more events 112.\n" in page
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from huleedu_service_libs.idempotency_v2 import EventInProgressError, IdempotencyConfig, idempotent_consumer
 from huleedu_service_libs.redis_client import RedisClient
@@ -177,3 +178,33 @@ async def test_unreachable_redis_fails_open() -> None:
     assert await idempotent_consumer(client, IdempotencyConfig("svc"))(handler)(EVENT) is True
     await client.stop()
     assert runs == 1
+
+
+async def test_on_a_cluster_each_claim_goes_to_its_node(redis_cluster: Any, redis_prefix: str) -> None:
+    """Deliveries of one moment whose keys lie in several slots are claimed, confirmed and known again; none runs unprotected."""
+    runs: list[str] = []
+
+    async def handler(msg: Any, *, confirm_idempotency: Any) -> bool:
+        runs.append(msg.value.decode())
+        await confirm_idempotency()
+        return True
+
+    messages = [create_test_message(f"event-{number}") for number in range(30)]
+    async with RedisClient(client_id="idempotency", redis_url=redis_cluster.address) as cluster:
+        deliver = idempotent_consumer(cluster, _config(redis_prefix))(handler)
+        before = _failed_open()
+        first = await asyncio.gather(*(deliver(message) for message in messages))
+        again = await asyncio.gather(*(deliver(message) for message in messages))
+        states = [
+            json.loads(await cluster.get(key) or "")["status"] for key in await cluster.scan_pattern(f"{redis_prefix}*")
+        ]
+    assert (first, again, len(set(runs)), len(runs)) == ([True] * 30, [None] * 30, 30, 30)
+    assert states == ["completed"] * 30
+    assert _failed_open() == before
+
+
+def _failed_open() -> float:
+    samples = [
+        sample for metric in REGISTRY.collect() if metric.name == "idempotency_fail_open" for sample in metric.samples
+    ]
+    return sum(sample.value for sample in samples if sample.name.endswith("_total"))

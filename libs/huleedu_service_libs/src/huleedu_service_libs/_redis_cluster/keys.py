@@ -37,7 +37,10 @@ class CrossSlotError(RedisClusterException):
 
     Attributes:
         keys: The keys.
+        one_by_one: Always true: a command for each key would have been taken. By it those know this error who may not know a driver.
     """
+
+    one_by_one = True
 
     def __init__(self, keys: Sequence[str]) -> None:
         super().__init__(keys)

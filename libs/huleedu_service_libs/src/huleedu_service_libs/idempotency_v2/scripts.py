@@ -3,7 +3,9 @@
 ``claim`` asks with them, and the inbox' fast path. They are looked for on the
 client's own class: test doubles with the four plain methods have none. Calls
 made in the same turn of the event loop travel together, so that a hundred
-deliveries claim their events in one command. Knows no records and no events.
+deliveries claim their events in one command. On a cluster, whose commands have
+keys of one slot, each goes by itself, and the client lets those of a node share
+a round trip. Knows no records and no events.
 """
 
 import asyncio
@@ -236,7 +238,13 @@ class OwnerScripts:
         digest = self._digests.get(script.name) or await self._digest_of(script)
         if digest is None or self._execute is None:
             return None
-        answers = await self._execute(digest, batch.keys, batch.args)
+        try:
+            answers = await self._execute(digest, batch.keys, batch.args)
+        except Exception as error:
+            if len(batch.keys) == 1 or not getattr(error, "one_by_one", False):
+                raise
+            self._max_keys = 1  # a cluster; nothing was sent
+            return await self.run_many(script, batch.keys, batch.args)
         if isinstance(answers, list) and len(answers) == len(batch.keys):
             return [answer.decode("utf-8", "replace") if isinstance(answer, bytes) else answer for answer in answers]
         self._register = None  # a test double with a canned answer: the scripts themselves give a list
