@@ -65,13 +65,13 @@ def test_they_are_listed_and_shown(topic: str, capsys: Texts) -> None:
 
 
 def test_a_redrive_is_a_dry_run_unless_applied(topic: str, capsys: Texts, real_kafka: KafkaServer) -> None:
-    """First it tells what would go back; with --apply the chosen go, once, without the headers about failures."""
+    """First it tells what would go back; with --apply (or --yes, as `huleedu outbox` has it) the chosen go, once, without the headers about failures."""
     assert main(["dead-letters", "redrive", topic, "--all"]) == 0
     assert "3 would go back" in capsys.readouterr().out
     assert main(["dead-letters", "redrive", topic, "--id", "id-2", "--apply"]) == 0
     assert "1 went back" in (said := capsys.readouterr().out)
     assert "2 passed over" in said
-    assert main(["dead-letters", "redrive", topic, "--id", "id-2", "--apply", "--json"]) == 0
+    assert main(["dead-letters", "redrive", topic, "--id", "id-2", "--yes", "--json"]) == 0
     report: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert (report["redriven"], report["finished"]) == (0, True)
     assert main(["dead-letters", "redrive", topic, "--all", "--apply", "--group", f"{topic}.again"]) == 0

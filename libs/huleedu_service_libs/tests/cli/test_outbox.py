@@ -110,7 +110,7 @@ def test_redrive_is_a_dry_run_until_it_is_confirmed(database: Database, capsys: 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["redrive", "--mode", "appended", "--yes", "--all"], "reason is empty"),
+        (["redrive", "--mode", "appended", "--apply", "--all"], "reason is empty"),
         (["redrive", "--mode", "appended", "--yes", "--reason", "x"], "nothing is selected"),
         (["redrive", "--mode", "appended", "--all", "--rate", "1000"], "batches_per_second"),
         (["parked", "--since", "2026-01-01T00:00:00"], "has no time zone"),

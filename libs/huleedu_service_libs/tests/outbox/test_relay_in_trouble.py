@@ -37,6 +37,29 @@ async def test_a_storage_error_is_survived() -> None:
         await eventually(lambda: not repository.waiting)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("batch_size", "100"),
+        ("max_retries", None),
+        ("retention_seconds", "7d"),
+        ("poll_interval_seconds", float("nan")),
+    ],
+)
+async def test_a_setting_that_is_no_figure_is_refused_by_name(name: str, value: Any) -> None:
+    """Also one that was assigned later: the start says which it is, and the relay does not run; mended, it does."""
+    settings = OutboxSettings(enable_wake_notifications=False)
+    right = getattr(settings, name)
+    setattr(settings, name, value)
+    worker = EventRelayWorker(Repository(), Publisher(), settings, "svc")
+    with pytest.raises(ValueError, match=f"OutboxSettings.{name} must be a number, got {value!r}"):
+        await worker.start()
+    assert not worker.is_running
+    setattr(settings, name, right)
+    async with worker:
+        assert worker.is_running
+
+
 async def test_redis_away_falls_back_to_polling() -> None:
     """Errors of BLPOP are survived; polling finds the event."""
     repository, publisher = Repository(), Publisher()

@@ -115,7 +115,9 @@ def redrive_(
     types: TypeOption = None,
     reasons: ReasonOption = None,
     everything: Annotated[bool, typer.Option("--all", help="All that were not redriven before.")] = False,
-    apply: Annotated[bool, typer.Option("--apply", help="Send; without it, tell only what would be sent.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", "--yes", help="Send; without it, tell only what would be sent.")
+    ] = False,
     most: Annotated[int | None, typer.Option("--most", min=1, help="At most so many.")] = None,
     per_second: Annotated[float, typer.Option("--per-second", min=0.1, help="At most so many a second.")] = 200.0,
     group: Annotated[

@@ -110,7 +110,7 @@ def redrive_(
     since: SinceOption = None,
     until: UntilOption = None,
     everything: Annotated[bool, typer.Option("--all", help="All that is parked.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it; without this, it is a dry run.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "--apply", help="Do it; without this, it is a dry run.")] = False,
     rate: Annotated[float, typer.Option("--rate", help="Batches a second, 50 at most.")] = 5.0,
     batch: Annotated[int, typer.Option("--batch", help="Events of a batch, 1 000 at most.")] = 100,
     most: Annotated[int, typer.Option("--most", help="Events of this run, 10 000 at most.")] = 10_000,

@@ -99,11 +99,12 @@ class EventRelayWorker(StartStop):
         """Schedule the relay and return; does nothing but warn when it runs already.
 
         Raises:
-            ValueError: Strict order is asked of a repository that cannot keep it.
+            ValueError: A setting is no sound figure, or strict order is asked of a repository that cannot keep it.
         """
         if self.is_running:
             logger.warning("outbox_relay_already_running", service=self.service_name)
             return
+        self.settings.check()
         if self.settings.strict_order and concrete_capability(self.outbox_repository, "batch_store") is None:
             raise ValueError(
                 f"OutboxSettings.strict_order: {type(self.outbox_repository).__name__} cannot tell running writers;"

@@ -1,6 +1,7 @@
 """How the relay works: intervals, batch size, limits."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, fields
 
 __all__ = ["OutboxSettings"]
 
@@ -9,11 +10,13 @@ __all__ = ["OutboxSettings"]
 class OutboxSettings:
     """Settings of a relay. Mutable: services assign to fields after construction, the relay reads them as it goes.
 
+    Since they may change, they are checked when the relay starts, and not when they are made.
+
     Attributes:
         poll_interval_seconds: Longest wait between two looks when nothing wakes the relay; 0.01 at least.
         batch_size: Most events that are sent and completed together; fewer where their payloads exceed 8 MB. A repository
-            of six methods of your own is asked for so many rows, whatever their size.
-        max_retries: Failed attempts after which an event is parked.
+            of six methods of your own is asked for so many rows, whatever their size. Less than 1 counts as 1.
+        max_retries: Failed attempts after which an event is parked. Less than 1 counts as 1.
         error_retry_interval_seconds: Longest back-off, after errors of the database and outages of
             the broker, and between the attempts of one key; 0.01 at least.
         enable_metrics: Whether the relay counts.
@@ -35,3 +38,16 @@ class OutboxSettings:
     strict_order_limit_seconds: float = 10.0
     retention_seconds: float | None = None
     purge_interval_seconds: float = 600.0
+
+    def check(self) -> None:
+        """Called by the relay before it starts.
+
+        Raises:
+            ValueError: A figure is no number; the text names it.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, bool) or (value is None and field.default is None):
+                continue
+            if not isinstance(value, int | float) or math.isnan(value):
+                raise ValueError(f"OutboxSettings.{field.name} must be a number, got {value!r}")
