@@ -224,9 +224,13 @@ async def test_long_queries(engine: AsyncEngine, postgres_database: str) -> None
     other = create_async_engine(postgres_database)
     async with other.connect() as connection:
         sleeping = asyncio.ensure_future(connection.execute(text("SELECT pg_sleep(30)")))
-        await asyncio.sleep(0.3)
         assert (await checker_of(engine).check_database_resources())["status"] == "healthy"
-        answer = await checker_of(engine, long_query_seconds=0.1).check_database_resources()
+        async with asyncio.timeout(20):
+            while True:
+                answer = await checker_of(engine, long_query_seconds=0.1).check_database_resources()
+                if answer["status"] == "warning":
+                    break
+                await asyncio.sleep(0.1)
         sleeping.cancel()
         await asyncio.gather(sleeping, return_exceptions=True)
     await other.dispose()

@@ -52,7 +52,7 @@ async def test_a_static_member_that_restarts_disturbs_nobody(
 ) -> None:
     """A process that comes again under its static id goes on with its partitions; the other keeps its own, unrevoked."""
     topic = kafka_topic("numbers", partitions=4)
-    quick = {"session_timeout_s": 30.0}
+    quick = {"session_timeout_s": 60.0}
     other = member(topic, "other", static_id="a", **quick)
     await other.start()
     first = member(topic, "first", static_id="b", **quick)
@@ -61,7 +61,7 @@ async def test_a_static_member_that_restarts_disturbs_nobody(
     await first.stop()  # a static member does not leave, so this is what a death is for the group
     with capture_logs() as logs:
         again = member(topic, "again", static_id="b", **quick)
-        async with asyncio.timeout(20):  # less than the session time-out, by which the broker would miss the first
+        async with asyncio.timeout(45):  # less than the session time-out, by which the broker would miss the first
             await again.start()
             await send(*[numbered(topic, n, f"key-{n}") for n in range(40)])
             await until(lambda: len(seen) == 40)

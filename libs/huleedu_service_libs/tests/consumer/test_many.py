@@ -184,9 +184,9 @@ async def test_a_claim_of_nobody_is_given_back(redis: CountingClient, proxy: Fau
     step = step_on(redis, redis_prefix)
     deliveries: Any = [type("D", (), {"record": record(P0, n)}) for n in range(5)]
     await step.admit(deliveries[:1])
-    proxy.delay(0.2)
+    proxy.delay(0.1)
     task = asyncio.create_task(step.admit(deliveries[1:]))
-    await asyncio.sleep(0.1)
+    await until(lambda: redis._executor._line is not None and bool(redis._executor._line.unanswered))
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
 
 from huleedu_service_libs.database import (
     DatabaseMonitoringConfig,
@@ -117,7 +117,13 @@ async def test_a_cancelled_query_is_counted_and_its_connection_given_back(engine
             await connection.execute(text("SELECT pg_sleep(30)"))
 
     task = asyncio.create_task(sleep())
-    await asyncio.sleep(0.2)
+    other = create_async_engine(engine.url)  # its transactions are not watched
+    sleeps = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = current_database()")
+    async with asyncio.timeout(20), other.connect() as watcher:
+        while not (await watcher.execute(sleeps)).scalar_one():
+            await watcher.rollback()
+            await asyncio.sleep(0.05)
+    await other.dispose()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -244,18 +244,19 @@ async def test_the_server_takes_the_lanes_of_a_relay_that_says_nothing(
         "service_name": "svc",
         "max_error_length": 1000,
         "clock": lambda: clock[0],
-        "idle_limit_seconds": 0.5,
+        "idle_limit_seconds": 1.5,
     }
     silent, other = PostgreSQLBatchStore(engine, **limit), PostgreSQLBatchStore(engine, **limit)
     (event,) = await _fetch(silent, clock)
     assert silent._session._heart is not None
     silent._session._heart.cancel()
-    await asyncio.sleep(1.0)
-    assert [one.id for one in await _fetch(other, clock)] == [event.id]
+    async with asyncio.timeout(20):
+        while [one.id for one in await _fetch(other, clock)] != [event.id]:
+            await asyncio.sleep(0.1)
     assert len(other.lanes) == LANES
     with pytest.raises((DBAPIError, LanesLostError)):
         await silent.settle(published=[event], failed=[], max_retries=5)
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(2.5)
     assert [one.id for one in await _fetch(other, clock)] == [event.id]  # its heart has kept it
     assert await count_rows(engine, EventOutbox.published_at.is_not(None)) == 0
     await other.close()

@@ -51,8 +51,11 @@ async def test_a_network_that_breaks_all_the_time_doubles_and_loses_nothing(
     writers = [Writer(far, redis_prefix, task) for task in range(30)]
     over = asyncio.Event()
     tasks = [asyncio.create_task(writer.work(over)) for writer in writers]
-    for _ in range(25):
+    for round_ in range(25):
         await asyncio.sleep(0.03)
+        async with asyncio.timeout(30):  # on a slow machine less gets through in a while
+            while sum(len(writer.pushed) for writer in writers) <= 5 * round_:
+                await asyncio.sleep(0.01)
         proxy.cut()
     over.set()
     await asyncio.gather(*tasks)
