@@ -88,6 +88,13 @@ def test_processing_ttl_has_limits(seconds: int) -> None:
         IdempotencyConfig("svc", processing_ttl=seconds)
 
 
+@pytest.mark.parametrize("seconds", [2.5, "30"])
+def test_processing_ttl_is_whole_seconds(seconds: Any) -> None:
+    """What Redis would refuse as an expiry, so that every event ran unprotected, is refused by name."""
+    with pytest.raises(ValueError, match="processing_ttl must be whole seconds, got"):
+        IdempotencyConfig("svc", processing_ttl=seconds)
+
+
 async def test_renewal_stops_with_the_handler(time: FakeTime) -> None:
     """No task outlives the delivery, however the handler ends."""
     redis = ScriptedRedis(time)

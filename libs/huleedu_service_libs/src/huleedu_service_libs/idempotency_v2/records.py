@@ -83,7 +83,7 @@ class IdempotencyConfig:
 
     Raises:
         ValueError: Unknown ``in_progress``, ``store_down`` or ``unconfirmed``, a time that is not positive, or a
-            ``processing_ttl`` outside 2 to 300.
+            ``processing_ttl`` that is no whole number from 2 to 300.
     """
 
     def __init__(
@@ -106,6 +106,8 @@ class IdempotencyConfig:
         if unconfirmed not in _UNCONFIRMED:
             raise ValueError(f"unconfirmed must be one of {', '.join(_UNCONFIRMED)}, got {unconfirmed!r}")
         positive(wait_timeout_seconds=wait_timeout_seconds)
+        if not isinstance(processing_ttl, int):  # Redis would refuse it, and every event run unprotected
+            raise ValueError(f"processing_ttl must be whole seconds, got {processing_ttl!r}")  # noqa: TRY004  # as for all values
         if not _SHORTEST_PROCESSING_TTL <= processing_ttl <= DEFAULT_PROCESSING_TTL_SECONDS:
             raise ValueError(
                 f"processing_ttl must be from {_SHORTEST_PROCESSING_TTL} to {DEFAULT_PROCESSING_TTL_SECONDS} s, got "
