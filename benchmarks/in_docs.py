@@ -22,6 +22,7 @@ __all__ = ["PAGE", "figure_text", "places", "replaced", "table"]
 
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 _PLACE = re.compile(r"(<!-- results: (\w+) -->\n)(.*?)(<!-- end of results -->)", re.DOTALL)
+_ONE = re.compile(r"\b1 tasks\b")
 _THOUSAND, _TEN = 1_000, 10
 _BARE = ("bare", "bare call")
 
@@ -48,14 +49,15 @@ def _parts(result: dict[str, Any]) -> Iterator[str]:
     for part, found in groupby(rows(result), key=lambda row: row[0]):
         lines = list(found)
         figures = (result.get("parts") or {}).get(part, {})
+        title = _ONE.sub("1 task", part) or "all"
         if figures and all("added_us" in row for row in figures.values()):
-            yield "\n".join(_pairs(part, figures))
+            yield "\n".join(_pairs(title, figures))
             continue
         _, own, figure, *_ = lines[0]
         shown = {own: (figure, None), **{name: (its, better) for _, _, _, name, its, better in lines if name}}
         spread = result["spread"].get(part) or {}
         bare = next((its for name, (its, _) in shown.items() if name in _BARE), None)
-        yield "\n".join(_part(part or "all", own, shown, spread if isinstance(spread, dict) else {}, bare))
+        yield "\n".join(_part(title, own, shown, spread if isinstance(spread, dict) else {}, bare))
 
 
 def _part(
@@ -102,7 +104,7 @@ def _times(better: float | None) -> str:
 
 
 def _spread(found: Any) -> str:
-    return f"± {figure_text(found)}" if isinstance(found, int | float) else ""
+    return f"± {figure_text(found)}" if isinstance(found, int | float) and found else ""  # of one round: nobody knows
 
 
 def _origin(result: dict[str, Any]) -> str:

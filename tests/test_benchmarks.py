@@ -60,10 +60,10 @@ RESULT: dict[str, Any] = {
     "unit": "ns of CPU",
     "parts": {
         "50 tasks": {"ours": {"median": 8_123.4}, "ours, bare": {"median": 10_000.0}, "peer": {"median": 2_000.0}},
-        "alone": {"ours": {"median": 3.25}},
+        "1 tasks": {"ours": {"median": 3.25, "spread": 0.0}},
         "added": {"bare": {"median": 10.0}, "ours": {"median": 12.0}, "peer": {"median": 15.0}},
     },
-    "spread": {"50 tasks": {"ours": 120.0, "peer": None}},
+    "spread": {"50 tasks": {"ours": 120.0, "peer": None}, "1 tasks": {"ours": 0.0}},
     "versions": {"aiokafka": "0.14.0"},
     "machine": {"python": "3.11.7", "cpus": 2, "load": [1.25, 1.0, 1.0]},
 }
@@ -75,7 +75,7 @@ TABLES = """In ns of CPU.
 | ours, bare | 10 000 |  | 1.23× |
 | peer | 2 000 |  | 0.25× |
 
-| alone | median | spread | ours is |
+| 1 task | median | spread | ours is |
 |---|---:|---:|---:|
 | **ours** | 3.25 |  |  |
 

@@ -458,6 +458,14 @@ def test_columns_are_aligned_and_the_place_stands_last(capsys: pytest.CaptureFix
     assert accent.index("essay_id=") == begin + 1
 
 
+def test_further_lines_of_a_text_stand_below_its_fields(capsys: pytest.CaptureFixture[str]) -> None:
+    """The columns stay columns: the first line has them all, the others come behind it."""
+    first, second, third = _console(capsys, lambda: LOGGER.info("first\nsecond\nthird", words=3))
+    assert "first   " in first
+    assert " words=3 test_hostile.py:" in first
+    assert (second, third) == ("    second", "    third")
+
+
 def test_a_value_too_long_to_read_is_cut(capsys: pytest.CaptureFixture[str]) -> None:
     """The terminal stays usable; how long it was is told."""
     (line,) = _console(capsys, lambda: LOGGER.info("x", text="word " * 10_000, on=datetime(2026, 5, 4, 12, 0)))  # noqa: DTZ001

@@ -26,7 +26,7 @@ _NOT_A_FIELD = frozenset(
     {"service_name", "service_version", "environment", "filename", "lineno", "func_name"}
     | {"timestamp", "level", "event", "logger_name", *_BELOW}
 )
-_INDENT = "\n    "
+_INDENT = "    "
 _DIM, _RESET = "\x1b[2m", "\x1b[0m"
 _WIDE = ("W", "F")
 
@@ -40,12 +40,13 @@ def for_people() -> Renderer:
         fields = {name: value for name, value in line.items() if name not in _NOT_A_FIELD}
         shown = {_printable(str(name)): _value(value) for name, value in fields.items()}
         shown["timestamp"], shown["level"] = timestamp_text(line), line["level"]
-        shown["event"] = _padded(_event(line["event"]), _EVENT_WIDTH)
+        first, *more = _event(line["event"])
+        shown["event"] = _padded(first, _EVENT_WIDTH)
         if "logger_name" in line:
             shown["logger_name"] = _padded(_printable(str(line["logger_name"])), _LOGGER_WIDTH)
         place = f"{line['filename']}:{line['lineno']}"
         place = f"{_DIM}{place}{_RESET}" if colours else place
-        below = [_lines(str(line[name])) for name in _BELOW if name in line]
+        below = more + [_lines(str(line[name])) for name in _BELOW if name in line]
         return "\n".join([f"{console(None, '', shown)} {place}", *below])
 
     return draw
@@ -57,10 +58,11 @@ def has_colours() -> bool:
     return is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
-def _event(event: Any) -> str:
-    """On several lines if it has them; those behind the first are indented, so that none passes for a line of its own."""
+def _event(event: Any) -> list[str]:
+    """Its lines; those behind the first are indented, so that none passes for a line of its own, and stand below the fields."""
     text = event if isinstance(event, str) else text_of(event)
-    return _INDENT.join(_printable(each) for each in text.splitlines())
+    first, *more = text.splitlines() or [""]
+    return [_printable(first), *(_INDENT + _printable(each) for each in more)]
 
 
 def _padded(text: str, width: int) -> str:
@@ -105,4 +107,4 @@ def _printable(text: str) -> str:
 
 
 def _lines(text: str) -> str:
-    return "\n".join(f"    {_printable(each)}" for each in text.expandtabs(4).split("\n"))
+    return "\n".join(_INDENT + _printable(each) for each in text.expandtabs(4).split("\n"))
