@@ -70,7 +70,7 @@ async def test_the_pages_snippets(postgres_database: str, capsys: pytest.Capture
 
 
 async def test_the_pages_statement_is_the_one_that_the_check_prints(postgres_database: str) -> None:
-    """Word for word."""
+    """The page shows word for word what the bloat check prints."""
     engine, _ = await _prepared(postgres_database)
     (statement,) = _snippets("sql")
     assert (await check_bloat(engine)).statements == (statement.strip(),)

@@ -152,7 +152,7 @@ def test_a_status(status: int, codes: str) -> None:
 
 @pytest.mark.contract("8.5-lookup-by-text")
 def test_by_member_and_by_text() -> None:
-    """Codes are text."""
+    """A code and its text find the same status."""
     text: dict[Any, int] = dict(ERROR_CODE_TO_HTTP_STATUS)
     assert text[ErrorCode.TIMEOUT] == text["TIMEOUT"] == 504
     assert text[FileValidationErrorCode.EMPTY_CONTENT] == 400
@@ -219,7 +219,7 @@ async def test_an_unexpected_error(make: Any) -> None:
 
 @pytest.mark.contract("8.5-unexpected-service")
 async def test_the_service_of_quart_has_a_name() -> None:
-    """As configured."""
+    """An unexpected error is answered under the configured `SERVICE_NAME`."""
     app = make_quart()
     app.config["SERVICE_NAME"] = "essay-service"
     assert error_of(await ask(app, "/unexpected"))["service"] == "essay-service"

@@ -113,5 +113,5 @@ async def test_metrics_that_are_not_there_or_fail() -> None:
 @pytest.mark.contract("9.4-state-mapper")
 @pytest.mark.parametrize(("state", "number"), [(CLOSED, 0), (OPEN, 1), (HALF_OPEN, 2)])
 def test_states_as_numbers(state: CircuitBreakerState, number: int) -> None:
-    """0, 1, 2."""
+    """Closed is 0, open 1, half-open 2, as dashboards have it."""
     assert StateMapper.to_numeric(state) == number

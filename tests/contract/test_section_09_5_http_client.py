@@ -89,7 +89,7 @@ async def error_of(call: Any) -> HuleEduError:
 
 @pytest.mark.contract("9.5-exports")
 def test_what_the_package_exports() -> None:
-    """Eight names."""
+    """All eight names of the contract are there."""
     assert [name for name in EXPORTS if not hasattr(http_client, name)] == []
 
 
@@ -181,7 +181,7 @@ async def test_contents(upstream: Upstream, client: BaseHttpClient) -> None:
 @pytest.mark.contract("9.5-store-invalid")
 @pytest.mark.parametrize("answer", [{}, {"storage_id": None}, {"storage_id": 7}, ["s-1"]], ids=str)
 async def test_answers_without_an_id(upstream: Upstream, client: BaseHttpClient, answer: Any) -> None:
-    """INVALID_RESPONSE."""
+    """A stored text whose id does not come back is an INVALID_RESPONSE."""
     upstream.answer = answer
     contents = ContentServiceClient(client, ContentServiceConfig(base_url=upstream.url))
     error = await error_of(contents.store_content("x", ContentType.ORIGINAL_ESSAY, ID))

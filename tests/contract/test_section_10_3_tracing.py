@@ -104,7 +104,7 @@ async def test_the_span(make: Make) -> None:
 
 @pytest.mark.contract("10.3-content-length")
 async def test_the_length_of_an_answer() -> None:
-    """In bytes."""
+    """The span tells the length of the answer in bytes."""
     _, span = await ask(make_quart, "/essays/200")
     assert (span.attributes or {})["http.response_content_length"] == len("text")
 

@@ -166,7 +166,7 @@ async def test_the_parts_of_a_manager() -> None:
 @pytest.mark.integration
 @pytest.mark.contract("17-redis-started")
 async def test_whether_a_redis_client_has_started(redis_url: str) -> None:
-    """False, True, False."""
+    """`_started` is False before the start, True after it, False again after the stop."""
     client = RedisClient(client_id="contract", redis_url=redis_url)
     found = [client._started]
     await client.start()

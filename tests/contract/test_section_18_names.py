@@ -196,7 +196,7 @@ async def test_the_tracker(table: tuple[str, ...]) -> None:
 
 @pytest.mark.contract("18-eleven-columns")
 def test_columns_of_the_outbox() -> None:
-    """Eleven."""
+    """There are eleven, in this order and of these names."""
     assert [column.name for column in EventOutbox.__table__.columns] == COLUMNS.split()
 
 

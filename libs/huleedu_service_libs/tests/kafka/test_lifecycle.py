@@ -86,6 +86,12 @@ async def test_start_against_a_dead_port_fails_soon_and_names_it() -> None:
     assert bus._started is False
 
 
+async def test_a_bus_without_an_address_says_which_setting_is_empty() -> None:
+    """The driver would look at port 9092 of nothing, and its error names neither the setting nor the fix."""
+    with pytest.raises(KafkaUnreachableError, match=r"give bootstrap_servers \(KAFKA_BOOTSTRAP_SERVERS\) as host:port"):
+        await KafkaBus(client_id="nowhere", bootstrap_servers="").start()
+
+
 async def test_start_against_a_mute_server_is_bounded() -> None:
     """A server that accepts and never answers costs no more than the start time-out."""
 

@@ -275,6 +275,6 @@ async def test_the_deadline_is_honoured_downstream(sent: str | None, status: int
     ids=["retry", "budget", "time limit", "bulkhead"],
 )
 def test_senseless_figures_are_refused(make_it: Callable[[], Any]) -> None:
-    """Each checks itself."""
+    """Each guard checks its own figures when it is made."""
     with pytest.raises(ValueError, match=r"must|positive"):
         make_it()

@@ -42,6 +42,11 @@ class KafkaUnreachableError(KafkaPublishError, driver.KafkaConnectionError):  # 
         self.reason = reason
 
     def __str__(self) -> str:
+        if not self.bootstrap_servers.strip():
+            return (
+                f"Kafka bus {self.client_id!r} has no address of a broker: "
+                "give bootstrap_servers (KAFKA_BOOTSTRAP_SERVERS) as host:port,host:port"
+            )
         return f"Kafka bus {self.client_id!r} reached no broker at {self.bootstrap_servers}: {self.reason}"
 
 
