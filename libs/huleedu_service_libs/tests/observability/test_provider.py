@@ -303,7 +303,7 @@ shutdown_tracing()
         ({"batch_size": 5000}, r"batch_size must be 1 to queue_size \(2048\), is 5000"),
         ({"insecure": True, "certificate_file": "ca.pem"}, "insecure=True contradicts certificate_file"),
         ({"insecure": True, "endpoint": "https://c:4317"}, "insecure=True contradicts .* an endpoint of https://"),
-        ({"flush_seconds": 0}, "flush_seconds must be positive, is 0"),
+        ({"flush_seconds": 0}, "flush_seconds must be positive, got 0"),
     ],
 )
 def test_settings_check_themselves(wrong: dict[str, Any], says: str) -> None:
