@@ -160,7 +160,7 @@ async def test_the_summary_waits_two_seconds() -> None:
     since = time.monotonic()
     summary = await checker_of(double(execute=forever)).get_health_summary()
     assert summary["status"] == "unhealthy"
-    assert 1.9 <= time.monotonic() - since < 4.5
+    assert 1.9 <= time.monotonic() - since < 4.9  # the time of other checks is 5 s
 
 
 @pytest.mark.contract("7.3-connectivity-error", "7.3-queries-timeout", "7.3-begin-raises")

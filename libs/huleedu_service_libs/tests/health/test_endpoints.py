@@ -205,3 +205,31 @@ async def test_nobody_s_cancellation_ends_the_drain() -> None:
 
     assert (await drain.run()).unfinished_requests == 0
     assert drain.refusing
+
+
+@pytest.mark.parametrize("error", [OSError("gone"), ValueError("the server says so")])
+async def test_a_websocket_that_cannot_be_closed_does_not_end_the_drain(unique_name: str, error: Exception) -> None:
+    """Whatever the server raises, the others are closed and the rest of the drain is finished and told."""
+    health = health_of(unique_name, notice_s=0.0, limit_s=0.0)
+    closed: list[Any] = []
+    opened = asyncio.Event()
+
+    async def handler(scope: Any, receive: Any, send: Any) -> None:
+        await opened.wait()
+
+    async def refuses(message: Any) -> None:
+        raise error
+
+    async def closes(message: Any) -> None:
+        closed.append(message["code"])
+
+    async def receive() -> Any: ...
+
+    sockets = health.drain.sockets
+    tasks = [asyncio.create_task(sockets.serve(handler, {}, receive, send)) for send in (refuses, closes)]
+    while len(sockets) < 2:
+        await asyncio.sleep(0)
+    report = await health.drain.run()
+    assert (report.closed_websockets, closed) == (2, [1012])
+    opened.set()
+    await asyncio.gather(*tasks)

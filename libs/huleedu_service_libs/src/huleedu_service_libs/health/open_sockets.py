@@ -6,8 +6,10 @@ sees a failure. `gate` lets every WebSocket pass through here; `drain` says when
 
 import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
-from contextlib import suppress
 from typing import Any
+
+from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["SERVICE_RESTART", "OpenSockets"]
 
@@ -15,6 +17,8 @@ SERVICE_RESTART = 1012
 """Close code of WebSockets, registered with IANA."""
 
 _CLOSE_S = 2.0  # for one whose client does not read
+
+logger = create_service_logger("huleedu_service_libs.health")
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -63,8 +67,11 @@ class _Socket:
         if self._closed:
             return
         self._closed = True
-        with suppress(OSError, RuntimeError, TimeoutError):  # it has ended meanwhile, or its client reads nothing
+        message = {"type": "websocket.close", "code": SERVICE_RESTART, "reason": "the service is stopping"}
+        try:
             async with asyncio.timeout(_CLOSE_S):
-                await self._send(
-                    {"type": "websocket.close", "code": SERVICE_RESTART, "reason": "the service is stopping"}
-                )
+                await self._send(message)
+        except (OSError, RuntimeError, TimeoutError):
+            pass  # it has ended meanwhile, or its client reads nothing
+        except Exception as error:  # noqa: BLE001  # servers raise what they like; the drain of the others goes on
+            logger.warning("drain_websocket_not_closed", **error_fields(error))
