@@ -5,10 +5,13 @@ With ``CI=true`` a skipped test fails the run: nothing may be left out for want 
 
 import os
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
 
 settings.register_profile(
     "house",
@@ -22,6 +25,14 @@ settings.load_profile("house")
 _IN_CI = os.environ.get("CI", "").lower() == "true"
 _counts: Counter[tuple[str, str]] = Counter()
 _skipped: list[tuple[str, str]] = []
+
+
+@pytest.fixture(autouse=True)
+def _level_of_logs_is_put_back() -> Iterator[None]:
+    """A test that configures logging in its own process hides no line from the tests after it."""
+    earlier = threshold()
+    yield
+    set_threshold(earlier)
 
 
 def _area(nodeid: str) -> str:

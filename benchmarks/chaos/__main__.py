@@ -66,7 +66,7 @@ SABOTAGE = (
     Phase(
         name="a consumer that remembers nothing",
         role="consumer",
-        point=at.MID_OFFSET,
+        point=at.COMMITTED_BEFORE_CONFIRM,
         effects=True,
         sabotage="remembers nothing",
         sabotaged="consumer",

@@ -48,12 +48,14 @@ class OrderPlaced(BaseModel):
 class _NoStep:
     """What somebody writes who trusts the broker: a transaction for each delivery, and no memory of any."""
 
-    def __init__(self, sessions: async_sessionmaker[AsyncSession]) -> None:
+    def __init__(self, sessions: async_sessionmaker[AsyncSession], points: CrashPoints) -> None:
         self._sessions = sessions
+        self._points = points
 
     async def process(self, _: Delivery[Any], proceed: Proceed) -> None:
         async with self._sessions() as session, session.begin():
             await proceed(session=session)
+        self._points.reached(at.COMMITTED_BEFORE_CONFIRM)  # its offset cannot be committed yet
 
 
 async def consume(
@@ -104,7 +106,7 @@ def _remember_in_inbox(
     forgetful: bool,
 ) -> None:
     inbox = Inbox(sessions, InboxConfig(consumer="chaos.effects", fast_path_rest_s=1.0), redis=client)
-    step = _NoStep(sessions) if forgetful else InboxStep(inbox)
+    step = _NoStep(sessions, points) if forgetful else InboxStep(inbox)
 
     @consumer.on(EVENT_TYPE, model=OrderPlaced, steps=[step])
     async def handle(delivery: Delivery[OrderPlaced], session: AsyncSession) -> None:

@@ -213,7 +213,7 @@ async def test_one_group_has_members_of_both(
         return sent + 1
 
     sending = asyncio.create_task(keep_sending())
-    consumer = consumer_of(topic, unique_name, kafka_bootstrap_servers, new)
+    consumer = consumer_of(topic, unique_name, kafka_bootstrap_servers, new, options={"assignment": "roundrobin"})
     async with earlier_consumer(topic, unique_name, kafka_bootstrap_servers, old):
         await until(lambda: len(old) > 20)
         await consumer.start()
@@ -229,14 +229,15 @@ async def test_one_group_has_members_of_both(
     assert old.keys() | new.keys() == set(range(total))
 
 
+@pytest.mark.parametrize("assignment", ["sticky", "range"])
 async def test_a_group_that_shares_out_otherwise_is_named(
-    kafka_topic: Callable[..., str], kafka_bootstrap_servers: str, unique_name: str
+    assignment: str, kafka_topic: Callable[..., str], kafka_bootstrap_servers: str, unique_name: str
 ) -> None:
     """Where the members cannot agree on a way to share out partitions, the start fails and says what to do."""
     topic, seen = kafka_topic("otherwise"), Counter[int]()
-    consumer = consumer_of(topic, unique_name, kafka_bootstrap_servers, seen, options={"assignment": "range"})
+    consumer = consumer_of(topic, unique_name, kafka_bootstrap_servers, seen, options={"assignment": assignment})
     async with earlier_consumer(topic, unique_name, kafka_bootstrap_servers, seen):
-        with pytest.raises(ConsumerSetupError, match=rf"{unique_name}.*assignment='range': stop them first"):
+        with pytest.raises(ConsumerSetupError, match=rf"{unique_name}.*assignment='{assignment}': give all of them"):
             await consumer.start()
 
 

@@ -101,9 +101,9 @@ class ConsumerConfig:
             cancelled; ``None`` means as long as the longest handler may take.
         pause_after_s: Seconds without room after which a partition is paused at the driver.
         stuck_after_s: Age of a partition's oldest unfinished record from which status and log name it.
-        assignment: ``sticky`` keeps partitions where they are (and goes with members that have the driver's default,
-            which decides as long as there are any); ``range`` gives whoever has partition n of one
-            topic the partition n of all (for handlers that see one key in two topics).
+        assignment: ``sticky`` keeps partitions where they are; ``range`` gives whoever has partition n of one
+            topic the partition n of all (for handlers that see one key in two topics); ``roundrobin`` is what plain
+            aiokafka consumers have, for the time in which they are members as well. All members of a group have the same.
         session_timeout_s: Seconds without heartbeat after which the broker gives the partitions to others.
         max_poll_interval_s: Seconds without poll after which the member leaves; pausing keeps polling.
         isolation_level: Whether records of open and aborted transactions are seen.
@@ -136,7 +136,7 @@ class ConsumerConfig:
     drain_timeout_s: float | None = None
     pause_after_s: float = 1.0
     stuck_after_s: float = 60.0
-    assignment: Literal["sticky", "range"] = "sticky"
+    assignment: Literal["sticky", "range", "roundrobin"] = "sticky"
     session_timeout_s: float = 30.0
     max_poll_interval_s: float = 300.0
     isolation_level: Literal["read_committed", "read_uncommitted"] = "read_committed"

@@ -62,13 +62,6 @@ def create_consumer(
         drain_s: Seconds that a revocation may take on our side.
         listener: Is told of rebalances.
     """
-    assignors: tuple[Any, ...] = (RangePartitionAssignor,)
-    if config.assignment == "sticky":
-        # The driver's assignor keeps its state on the class: two consumers of one process would share it.
-        sticky = type("StickyAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
-        # The broker takes what all members know: the second, the driver's default, as long as one of them is a
-        # service's own loop, so that those can be replaced one by one.
-        assignors = (sticky, RoundRobinPartitionAssignor)
     consumer = AIOKafkaConsumer(
         bootstrap_servers=bootstrap_servers,
         group_id=config.group_id,
@@ -77,7 +70,7 @@ def create_consumer(
         enable_auto_commit=False,
         auto_offset_reset="earliest" if config.from_beginning else "latest",
         isolation_level=config.isolation_level,
-        partition_assignment_strategy=assignors,
+        partition_assignment_strategy=(_assignor(config.assignment),),
         session_timeout_ms=int(config.session_timeout_s * 1000),
         heartbeat_interval_ms=int(min(3.0, config.session_timeout_s / 5) * 1000),
         max_poll_interval_ms=int(config.max_poll_interval_s * 1000),
@@ -86,6 +79,19 @@ def create_consumer(
     )
     consumer.subscribe(list(topics), listener=listener)
     return consumer
+
+
+def _assignor(assignment: str) -> Any:
+    """One, never several: with each further one aiokafka 0.14 joins once more, and each join makes the others join again.
+
+    Two members that offer two ways each were seen to go on like that for more than half a minute.
+    """
+    if assignment == "range":
+        return RangePartitionAssignor
+    if assignment == "roundrobin":
+        return RoundRobinPartitionAssignor
+    # The driver's assignor keeps its state on the class: two consumers of one process would share it.
+    return type("StickyAssignor", (StickyPartitionAssignor,), {"member_assignment": None})
 
 
 @contextmanager
@@ -100,8 +106,8 @@ def joining(config: ConsumerConfig) -> Iterator[None]:
     except InconsistentGroupProtocolError as error:
         raise ConsumerSetupError(
             f"The group {config.group_id!r} has members that share out partitions in another way than"
-            f" assignment={config.assignment!r}: stop them first, or use assignment='sticky', which goes with the"
-            " default of aiokafka as well"
+            f" assignment={config.assignment!r}: give all of them the same (plain aiokafka consumers have 'roundrobin'"
+            " if nothing else is set), or stop them first"
         ) from error
 
 
