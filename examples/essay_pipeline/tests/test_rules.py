@@ -231,6 +231,7 @@ def _settings(name: str, servers: Servers, monkeypatch: pytest.MonkeyPatch, **mo
     values: dict[str, Any] = {
         "REDIS_URL": servers.redis.address,
         "KAFKA_BOOTSTRAP_SERVERS": servers.kafka.address,
+        "KAFKA_IDEMPOTENT_PRODUCER": servers.kafka.supports_idempotent_producer,
         "KAFKA_NAMESPACE": f"rules-{uuid4().hex[:8]}.",
     }
     return SERVICES[name][1](**values, **more)
