@@ -236,9 +236,10 @@ def test_config_names_what_is_wrong(settings: dict[str, Any], name: str) -> None
 
 
 @pytest.mark.integration
-async def test_ping_tells_whether_a_broker_answers(kafka_bootstrap_servers: str) -> None:
+async def test_ping_tells_whether_a_broker_answers(kafka_server: KafkaServer) -> None:
     """True on a started bus with a broker, False before the start and after the stop, never an error."""
-    bus = KafkaBus(client_id="ping", bootstrap_servers=kafka_bootstrap_servers)
+    config = KafkaBusConfig(enable_idempotence=kafka_server.supports_idempotent_producer)
+    bus = KafkaBus(client_id="ping", bootstrap_servers=kafka_server.address, config=config)
     assert not await bus.ping()
     await bus.start()
     assert await bus.ping()
