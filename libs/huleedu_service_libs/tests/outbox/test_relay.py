@@ -118,7 +118,7 @@ async def test_an_outage_parks_nothing(publisher_type: type[Publisher]) -> None:
         publisher.outage = publisher.error
     async with make_relay(repository, publisher):
         await asyncio.sleep(0.2)
-        assert repository.fetches < 12
+        assert repository.fetches < 40  # without a pause hundreds
         publisher.error = None
         if isinstance(publisher, BatchingPublisher):
             publisher.outage = None
