@@ -126,6 +126,10 @@ ONLY ?=
 chaos: setup ## kill processes and servers a thousand times and judge what is left (KILLS=200 ONLY=relay)
 	@PYTHONPATH=benchmarks $(BIN)/python -m chaos --kills $(KILLS) --only "$(ONLY)" --sabotage
 
+.PHONY: chaos-docs
+chaos-docs: setup ## put the results of make chaos into docs/concepts/chaos.md
+	@PYTHONPATH=benchmarks $(BIN)/python -m chaos.document
+
 .PHONY: clean
 clean: ## remove what these targets made
 	@rm -rf .venv .venv-bench .venv-lowest .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -13,12 +13,9 @@ from typing import Any
 from chaos import faults, phase, report
 from chaos import points as at
 from chaos.lab import Lab
-from chaos.report import Report
+from chaos.report import RESULTS, Report
 from chaos.world import Phase
 from huleedu_service_libs.testing.chaos.nursery import ChildError
-
-ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "chaos" / "results.json"
 
 POINTS = (
     *(Phase(name=name, role="producer") for name in at.PRODUCER_POINTS),
@@ -101,12 +98,24 @@ def main() -> int:
     """Run; 1 when something was lost, reordered, doubled or made up, or when a sabotage was not found out."""
     arguments = _parser().parse_args()
     logging.disable(logging.CRITICAL)
-    record = Report(arguments.json, ["make chaos", *sys.argv[1:]], merge=arguments.merge)
+    record = Report(arguments.json, _command(sys.argv[1:]), merge=arguments.merge)
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
         asyncio.run(_run(arguments, record, arguments.logs or Path(folder)))
     record.write()
     print("", *record.lines(), record.path, sep="\n")
     return 0 if record.good else 1
+
+
+def _command(given: Sequence[str]) -> list[str]:
+    """What was called, without folders, which are nobody else's."""
+    options = iter(given)
+    kept = []
+    for option in options:
+        if option in {"--json", "--logs"}:
+            next(options, None)
+        elif not option.startswith(("--json=", "--logs=")):
+            kept.append(option or "''")
+    return ["PYTHONPATH=benchmarks python -m chaos", *kept]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -11,7 +11,9 @@ from typing import Any
 from chaos.world import Result
 from huleedu_service_libs.testing.chaos.oracle import percentile
 
-__all__ = ["Report", "figures_of", "line", "title"]
+__all__ = ["RESULTS", "Report", "figures_of", "line", "title"]
+
+RESULTS = Path(__file__).parents[2] / "chaos" / "results.json"
 
 _COLUMNS = ("kills", "events", "lost", "reordered", "doubled", "phantoms", "dup max", "p50 s", "p99 s")
 _SUMS = ("kills", "events", "lost", "reordered", "doubled", "repeated", "phantoms", "wire_duplicates", "missed")
