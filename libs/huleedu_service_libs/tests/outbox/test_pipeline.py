@@ -265,6 +265,7 @@ async def test_keys_keep_their_order_whatever_fails(batch_size: int) -> None:
             super().__init__()
             self.arrived: defaultdict[bytes | None, list[int]] = defaultdict(list)
             self.turns = 0
+            self.refused: set[bytes] = set()  # each once: in step with the batches, one would be refused until it is parked
 
         async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
             await asyncio.sleep(0)
@@ -273,7 +274,8 @@ async def test_keys_keep_their_order_whatever_fails(batch_size: int) -> None:
                 self.turns += 1
                 if message.key in broken:
                     outcomes.append(DeliveryOutcome(error=RuntimeError("behind"), transient=True, attempted=False))
-                elif self.turns % 7 == 0:
+                elif self.turns % 7 == 0 and message.value not in self.refused:
+                    self.refused.add(message.value)
                     broken.add(message.key)
                     outcomes.append(DeliveryOutcome(error=TimeoutError("lost"), transient=self.turns % 2 == 0))
                 else:
