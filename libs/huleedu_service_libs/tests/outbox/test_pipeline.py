@@ -265,7 +265,7 @@ async def test_keys_keep_their_order_whatever_fails(batch_size: int) -> None:
             super().__init__()
             self.arrived: defaultdict[bytes | None, list[int]] = defaultdict(list)
             self.turns = 0
-            self.refused: set[bytes] = set()  # each once: in step with the batches, one would be refused until it is parked
+            self.refused: set[bytes] = set()  # each once: in step with the batches one would be refused until parked
 
         async def publish_batch(self, messages: Sequence[OutgoingMessage]) -> list[DeliveryOutcome]:
             await asyncio.sleep(0)
