@@ -20,7 +20,6 @@ from harness import in_short, versions_of, write_result
 ROUNDS = in_short(2, 1)  # an interpreter takes a second: more would not fit into two minutes
 LISTINGS = in_short(3, 1)
 ROOT = "huleedu_service_libs"
-OURS = (ROOT, "common_core")
 SHOWN = 10
 ENTRANCES = (
     "", "config", "database", "di", "error_handling", "event_utils", "health", "http_client", "idempotency_v2", "inbox",
@@ -30,17 +29,14 @@ ENTRANCES = (
 )  # fmt: skip
 
 _TIMED = """
-import time
+import sys, time
+before = set(sys.modules)
 begun = time.process_time_ns()
 {statements}
 print(time.process_time_ns() - begun)
-"""
-_FOUND = """
-import sys
-before = set(sys.modules)
-{statements}
 print(*[name for name in sys.modules if name not in before and name.partition(".")[0] not in {known!r}])
 """
+_NOT_OTHERS = {ROOT, "common_core", *sys.stdlib_module_names}
 # Some are made by their package, and cannot be imported by name.
 _EACH = """
 import importlib
@@ -60,32 +56,27 @@ def statement(name: str) -> str:
     return f"from {name} import *" if name.startswith(f"{ROOT}.") else f"import {name}"
 
 
-def loaded_by(name: str) -> list[str]:
-    """What importing ``name`` loads of others, in that order; also compiles it."""
-    known = {*OURS, *sys.stdlib_module_names}
-    return _python(_FOUND.format(statements=statement(name), known=known)).stdout.split()
-
-
-def timed(statements: str) -> float:
-    """Milliseconds of CPU that they take in a fresh interpreter."""
-    return int(_python(_TIMED.format(statements=statements)).stdout) / 1e6
+def timed(statements: str) -> tuple[float, list[str]]:
+    """Milliseconds of CPU that they take in a fresh interpreter, and what they load of others, in that order."""
+    spent, found = _python(_TIMED.format(statements=statements, known=_NOT_OTHERS)).stdout.splitlines()
+    return int(spent) / 1e6, found.split()
 
 
 def entrances() -> dict[str, dict[str, Any]]:
     """What services import, each beside what it loads of others."""
     names = [f"{ROOT}.{name}".rstrip(".") for name in ENTRANCES]
-    others = {name: _others(loaded_by(name)) for name in names}
     samples: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     for _ in range(ROUNDS):
         for name in names:
-            samples[name]["ours"].append(timed(statement(name)))
-            if others[name]:
-                samples[name]["ceiling: what it loads of others"].append(timed(others[name]))
+            spent, loaded = timed(statement(name))
+            samples[name]["ours"].append(spent)
+            if loaded:
+                samples[name]["ceiling: what it loads of others"].append(timed(_others(loaded))[0])
     return {name: {kind: _row(times) for kind, times in rows.items()} for name, rows in samples.items()}
 
 
 def _others(names: Sequence[str]) -> str:
-    return _EACH.format(names=list(names)) if names else ""
+    return _EACH.format(names=list(names))
 
 
 def modules() -> list[str]:
@@ -134,7 +125,8 @@ def _print(parts: dict[str, Any], own: dict[str, float]) -> None:
 
 def main() -> None:
     """Measure, print, write."""
-    parts, own = entrances(), each_module()
+    own = each_module()  # first: afterwards all are compiled, and their files in the page cache
+    parts = entrances()
     _print(parts, own)
     content = {"unit": "ms of CPU an import in a fresh interpreter (median)", "parts": parts, "modules": own}
     path = write_result(
