@@ -107,7 +107,7 @@ RETURNING: dict[int, Edit] = {
         "            await self._send_the_rest()\n",
         "            await self.fallback_handler.clear_queue()\n",
     ),
-    26: Edit("kafka/producer_host.py", "key_serializer=_key_bytes,", "key_serializer=None,"),
+    26: Edit("kafka/driver_producer.py", "key_serializer=_key_bytes,", "key_serializer=None,"),
     27: Edit("redis_client.py", "pubsub, self._pubsub = self._pubsub, None", "pubsub = self._pubsub"),
     28: Edit(
         "redis_client.py",

@@ -143,12 +143,7 @@ def redrive_(
     Output(as_json=json).done(
         f"Redriven {how}: {len(result.moved)}. No longer parked: {result.skipped}."
         f" Run {result.run}, recorded in {result.audited_in}.",
-        {
-            "run": str(result.run),
-            "moved": [str(one) for one in result.moved],
-            "skipped": result.skipped,
-            "audited_in": result.audited_in,
-        },
+        result.as_json(),
     )
 
 

@@ -1,7 +1,7 @@
 """Record batches as aiokafka takes them, and the sequence numbers that they use up.
 
-``delivery`` and ``coalescing`` use it. Every reach into aiokafka's insides that sending needs is in
-here; who is told of an outcome is not known.
+``delivery`` and ``publish_lane`` use it. Every reach into aiokafka's insides that sending needs is in
+here, what a producer's life needs in ``driver_producer``; who is told of an outcome is not known.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Owns the one live producer of a bus: builds it, starts it, replaces it, closes it.
+"""Owns the one live producer of a bus: starts it, replaces it, closes it.
 
-`KafkaBus` and the parts that send use it. It knows nothing of messages. An aiokafka
-producer belongs to one event loop, cannot be started twice, and is lost after
-a refused batch; all of that stays in here.
+`KafkaBus` and the parts that send use it. An aiokafka producer belongs to one event loop, cannot be
+started twice, and is lost after a refused batch; all of that stays in here. How one is made and broken off
+is ``driver_producer``'s; it knows nothing of messages.
 """
 
 import asyncio
@@ -11,23 +11,18 @@ from typing import Any
 from huleedu_service_libs import _clock
 from huleedu_service_libs._client_metrics import KAFKA_REBUILDS, KAFKA_SWALLOWED
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._json import dumps
 from huleedu_service_libs._redaction import error_text, mask_url_credentials
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
 from huleedu_service_libs.kafka.driver_errors import KafkaUnreachableError
-from huleedu_service_libs.kafka.partitioning import partition_for
+from huleedu_service_libs.kafka.driver_producer import break_off, build_producer
 from huleedu_service_libs.logging_utils import create_service_logger
 
 with requires_extra("kafka", module=__name__):
-    from aiokafka import AIOKafkaProducer
-    from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
+    from aiokafka.errors import KafkaError, ProducerClosed
 
 __all__ = ["ProducerHost"]
 
 logger = create_service_logger("huleedu_service_libs.kafka")
-
-_FORCED_CLOSE_S = 2.0
-_METADATA_RETRY_S = 0.25
 
 
 class ProducerHost:
@@ -134,23 +129,7 @@ class ProducerHost:
             await asyncio.gather(*closings)
 
     def _build(self) -> Any:
-        config = self._config
-        producer = AIOKafkaProducer(
-            client_id=self._client_id,
-            bootstrap_servers=self._bootstrap_servers,
-            acks="all",
-            enable_idempotence=config.enable_idempotence,
-            key_serializer=_key_bytes,
-            value_serializer=_value_bytes,
-            partitioner=partition_for,
-            request_timeout_ms=round(config.request_timeout_s * 1000),
-            max_request_size=config.max_request_size,
-            max_batch_size=config.batch_size,
-            linger_ms=config.linger_ms,
-            compression_type=config.compression,
-        )
-        _pace_metadata(producer.client, self._sleep)
-        return producer
+        return build_producer(self._client_id, self._bootstrap_servers, self._config, sleep=self._sleep)
 
     async def _connect(self, producer: Any) -> None:
         try:
@@ -175,7 +154,7 @@ class ProducerHost:
                 await producer.stop()
         except Exception as error:  # noqa: BLE001  # stop() promises to swallow, and the producer is given up anyway
             self._note_swallowed(operation, error)
-            await self._abandon(producer)
+            await break_off(producer, self._client_id)
 
     def _note_swallowed(self, operation: str, error: Exception) -> None:
         KAFKA_SWALLOWED.labels(client_id=self._client_id, operation=operation).inc()
@@ -185,68 +164,3 @@ class ProducerHost:
             operation=operation,
             error=error_text(error),
         )
-
-    async def _abandon(self, producer: Any) -> None:
-        """Break off what `stop` waits for.
-
-        An idempotent producer retries for as long as the broker is away, and ``stop()`` waits for
-        that. aiokafka offers no way out, hence the reach into its sender and accumulator.
-        """
-        try:
-            async with asyncio.timeout(_FORCED_CLOSE_S):
-                await producer._sender.close()  # noqa: SLF001  # no public way to break it off
-        except Exception as error:  # noqa: BLE001  # giving up: nothing is left to try on the sender
-            logger.debug("kafka_sender_broken_off", client_id=self._client_id, error=error_text(error))
-        try:
-            _fail_undelivered(producer)
-            async with asyncio.timeout(_FORCED_CLOSE_S):
-                await producer.client.close()
-        except Exception as error:  # noqa: BLE001  # as above
-            logger.debug("kafka_connections_broken_off", client_id=self._client_id, error=error_text(error))
-
-
-def _pace_metadata(client: Any, sleep: _clock.Sleep) -> None:
-    """Let time pass after a look-up that no broker answered.
-
-    When a leader is unknown, aiokafka's sender asks for metadata again at once: during an outage
-    several thousand times a second, each with two log lines. There is no setting for it.
-    """
-    look_up = client._metadata_update  # noqa: SLF001  # no public setting for the pace
-
-    async def paced(cluster: Any, topics: Any) -> Any:
-        updated = await look_up(cluster, topics)
-        if not updated:
-            await sleep(_METADATA_RETRY_S)
-        return updated
-
-    client._metadata_update = paced  # noqa: SLF001  # as above
-
-
-def _fail_undelivered(producer: Any) -> None:
-    accumulator = producer._message_accumulator  # noqa: SLF001  # no public way to the unsent batches
-    batches = [batch for queue in accumulator._batches.values() for batch in queue]  # noqa: SLF001  # as above
-    batches += accumulator._pending_batches  # noqa: SLF001  # as above
-    accumulator.fail_all(KafkaTimeoutError("The Kafka bus was stopped before the broker acknowledged"))
-    for batch in batches:
-        waiter = batch._drain_waiter  # noqa: SLF001  # as above
-        if waiter.done() and not waiter.cancelled():
-            waiter.exception()  # seen: or asyncio would report it
-
-
-def _key_bytes(key: Any) -> bytes | None:
-    if key is None or isinstance(key, bytes):
-        return key
-    if isinstance(key, bytearray | memoryview):
-        return bytes(key)
-    return str(key).encode("utf-8")
-
-
-def _value_bytes(value: Any) -> bytes | None:
-    """Text and bytes pass as they are: whoever hands them over has encoded them."""
-    if value is None or isinstance(value, bytes):
-        return value
-    if isinstance(value, bytearray | memoryview):
-        return bytes(value)
-    if isinstance(value, str):
-        return value.encode("utf-8")
-    return dumps(value)

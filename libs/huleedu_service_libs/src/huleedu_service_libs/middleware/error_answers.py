@@ -1,30 +1,26 @@
 """What the error handlers of Quart and FastAPI do alike: details for what was raised, answers, the log line.
 
-Each framework's module tells how it looks at a request and how it sends bytes.
-Knows neither.
+``frameworks/*_errors`` use it; each tells how its framework looks at a request and sends bytes. Knows neither.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
-from typing import Any, get_args
+from typing import Any
 from uuid import uuid4
 
 from opentelemetry import trace
-from pydantic_core.core_schema import ErrorType
 
 from common_core.error_enums import ErrorCode
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
-from huleedu_service_libs._json import dumps
-from huleedu_service_libs._plain import plain, secrets_within
-from huleedu_service_libs._redaction import MASK, is_sensitive_name
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext, sole_error
 from huleedu_service_libs.error_handling.http_mapping import Answer, answer
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.error_handling.logging_utils import log_error_once
 from huleedu_service_libs.logging_utils import create_service_logger
+from huleedu_service_libs.middleware.faults import shown_faults
 from huleedu_service_libs.observability import get_current_trace_id
 from huleedu_service_libs.observability.recording import record_exception_once
 
@@ -41,11 +37,6 @@ __all__ = [
 _logger = create_service_logger("huleedu_service_libs.error_handling")
 
 _UNEXPECTED = "An unexpected error occurred"
-_NEUTRAL = "The value is not valid"
-# Of these pydantic words the text itself, without the input; a validator's own text may repeat it.
-_HARMLESS_FAULTS = frozenset(get_args(ErrorType)) - {"value_error", "assertion_error", "union_tag_invalid"}
-_INPUT = 200  # characters of what was sent
-_FAULT_NODES = 1_500  # below what the encoder of answers takes, so that it cuts no fault in two
 _SPAN_ID = re.compile(r"[0-9a-f]{16}")
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
 _YIELDING = frozenset({"retry-after", "vary"})
@@ -141,7 +132,7 @@ def answer_invalid(error: Exception, faults: list[Any], request: RequestView) ->
 
     A list too long for an answer is cut behind a whole fault; ``validation_errors_in_all`` then tells how many there were.
     """
-    shown = _faults(faults)
+    shown = shown_faults(faults)
     first = shown[0].get("msg") if shown else None
     details: dict[str, Any] = {"validation_errors": shown}
     if len(shown) < len(faults):
@@ -205,47 +196,3 @@ def _detail(code: ErrorCodeType, message: str, request: RequestView, details: di
         details=details,
         trace_id=context.trace_id,
     )
-
-
-def _faults(given: list[Any]) -> list[dict[str, Any]]:
-    shown: list[dict[str, Any]] = []
-    left = _FAULT_NODES
-    for each in given:
-        fault = _fault(each)
-        left -= _size(fault)
-        if left < 0 and shown:
-            break
-        shown.append(fault)
-    return shown
-
-
-def _fault(given: Any) -> dict[str, Any]:
-    """One entry of pydantic's list; what was typed into a secret field is hidden, in the validator's own text too."""
-    fault: dict[str, Any] = plain(dict(given))
-    if any(is_sensitive_name(str(part), "text") for part in fault.get("loc") or ()):
-        fault |= {name: MASK for name in ("input", "ctx") if name in fault}
-        if fault.get("type") not in _HARMLESS_FAULTS:
-            fault["msg"] = _NEUTRAL
-    elif fault.get("type") not in _HARMLESS_FAULTS and _repeats_a_secret(given):  # a model's validator sees all fields
-        fault |= {"msg": _NEUTRAL} | {name: MASK for name in ("ctx",) if name in fault}
-    if "input" in fault:
-        fault["input"] = _short(fault["input"])
-    return fault
-
-
-def _repeats_a_secret(given: Any) -> bool:
-    said = f"{given.get('msg')} {given.get('ctx')}"
-    try:
-        return any(secret in said for secret in secrets_within(given.get("input")))
-    except Exception:  # noqa: BLE001  # an input's own code, or nested beyond measure: rather neutral than leaking
-        return True
-
-
-def _short(value: Any) -> Any:
-    text = value if isinstance(value, str) else dumps(value).decode()
-    return value if len(text) <= _INPUT else f"{text[:_INPUT]}… ({len(text)} characters)"
-
-
-def _size(value: Any) -> int:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return 1 + sum(_size(each) for each in inner)
