@@ -23,17 +23,20 @@ class PrimaryUnknownError(RedisConnectionError):
     Attributes:
         service: What it is called.
         told: What each Sentinel said.
+        answered: Whether one could be asked.
     """
 
-    def __init__(self, service: str, told: tuple[str, ...]) -> None:
+    def __init__(self, service: str, told: tuple[str, ...], *, answered: bool) -> None:
         super().__init__(service, told)
         self.service = service
         self.told = told
+        self.answered = answered
 
     def __str__(self) -> str:
-        return (
-            f"No Sentinel names a primary for the service {self.service!r} ({'; '.join(self.told)}). "
+        return f"No Sentinel names a primary for the service {self.service!r} ({'; '.join(self.told)}). " + (
             "Is a fail-over under way, or the service called otherwise?"
+            if self.answered
+            else "None could be asked: see that their addresses, credentials and certificates are right"
         )
 
 
@@ -61,17 +64,19 @@ class Sentinels:
             PrimaryUnknownError: None knows it.
         """
         told: list[str] = []
+        answered = False
         for host, port in tuple(self._hosts):
             try:
                 answer = await self._ask(host, port)
             except (RedisError, OSError) as error:
                 told.append(f"{host}:{port}: {error_text(error)}")
                 continue
+            answered = True
             if answer:
                 self._hosts.sort(key=lambda each: each != (host, port))  # sorted at once
                 return str(answer[0]), int(answer[1])
             told.append(f"{host}:{port} does not know it")
-        raise PrimaryUnknownError(self._service, tuple(told))
+        raise PrimaryUnknownError(self._service, tuple(told), answered=answered)
 
     async def _ask(self, host: str, port: int) -> Any:
         connection = self._make(host=host, port=port, decode_responses=True, **self._settings)

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
+from huleedu_service_libs._redis_cluster.keys import shared_slot
 from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, IdempotentStep
 from huleedu_service_libs.kafka.consumer import Delivery, RetryPolicy
 from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
+from huleedu_service_libs.testing.devstack import RedisNodesServer
 
 from .conftest import Numbered, until
 from .doubles import P0, P1, FakeDriver, Letters, consuming, record
@@ -77,6 +80,32 @@ async def test_many_events_are_claimed_and_confirmed_in_few_commands(redis: Coun
         assert redis.scripts < EVENTS // 4
     assert runs == Counter(range(EVENTS))
     assert await stored(redis, redis_prefix) == ["completed"] * EVENTS
+
+
+async def test_on_a_cluster_events_of_many_slots_are_claimed_together(
+    redis_cluster: RedisNodesServer, redis_prefix: str
+) -> None:
+    """Claims of one batch lie on three nodes: each event runs once although it comes twice, under its claim, confirmed."""
+    runs: Counter[int] = Counter()
+
+    async def handle(delivery: Delivery[Numbered]) -> None:
+        runs[delivery.data.number] += 1
+
+    driver, unprotected = many(), failed_open()
+    async with RedisClient(client_id="many", redis_url=redis_cluster.address) as redis:
+        async with consuming(driver, handle, steps=[step_on(redis, redis_prefix)]):
+            await until(lambda: driver.committed == {P0: EVENTS, P1: EVENTS})
+        slots = {shared_slot([key]) for key in await redis.scan_pattern(f"{redis_prefix}*")}
+        assert await stored(redis, redis_prefix) == ["completed"] * EVENTS
+    assert len(slots) > EVENTS // 2
+    assert runs == Counter(range(EVENTS))
+    assert failed_open() == unprotected
+
+
+def failed_open() -> float:
+    """How many handlers have run without a claim, in this process."""
+    samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name == "idempotency_fail_open_total")
 
 
 async def test_handlers_that_wait_run_at_the_same_time(redis: CountingClient, redis_prefix: str) -> None:

@@ -161,7 +161,8 @@ def test_command_says_in_one_line_what_is_wrong() -> None:
     assert done.returncode == 1
     assert (
         done.stderr
-        == "unknown services ['mongodb']: choose from postgres, redis, kafka, redis_cluster, redis_sentinel, redis_tls\n"
+        == "unknown services ['mongodb']: choose from postgres, redis, kafka, redis_cluster, redis_sentinel, "
+        "redis_tls, redis_cluster_tls, redis_sentinel_tls\n"
     )
 
 

@@ -10,9 +10,11 @@ from prometheus_client import REGISTRY
 from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
+from huleedu_service_libs._redis_cluster.keys import shared_slot
 from huleedu_service_libs.inbox import Inbox, InboxConfig, PayloadMismatchError
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
+from huleedu_service_libs.testing.devstack import RedisNodesServer
 from libs.huleedu_service_libs.tests.idempotency.fakes import FakeTime
 from libs.huleedu_service_libs.tests.inbox.events import add_effect, effects, event
 
@@ -64,6 +66,24 @@ async def test_a_known_event_asks_no_database(
     assert len([statement for statement in seen if "event_inbox" in statement]) == 1
     (key, *_) = await client.scan_pattern(f"{redis_prefix}*")
     assert 86_000 < await client.ttl(key) <= 86_400
+
+
+async def test_on_a_cluster_the_keys_of_a_batch_may_lie_anywhere(
+    sessions: Sessions, engine: AsyncEngine, redis_cluster: RedisNodesServer, redis_prefix: str
+) -> None:
+    """Events whose keys are on three nodes are remembered and known again without a statement, and without an error."""
+    events = [event(f"e{number}") for number in range(30)]
+    before = _errors()
+    async with RedisClient(client_id="inbox", redis_url=redis_cluster.address) as cluster:
+        inbox = Inbox(sessions, _config(redis_prefix), redis=cluster)
+        await inbox.process_many(events, add_effect)
+        slots = {shared_slot([key]) for key in await cluster.scan_pattern(f"{redis_prefix}*")}
+        with _statements(engine) as seen:
+            outcomes = await inbox.process_many(events, add_effect)
+            assert await inbox.process(events[0], lambda session: add_effect(events[0], session)) is None
+    assert (len(slots), seen, _errors()) == (30, [], before)
+    assert {outcome.status for outcome in outcomes} == {"duplicate"}
+    assert await effects(engine) == {f"e{number}": 1 for number in range(30)}
 
 
 async def test_nothing_is_known_before_the_commit(sessions: Sessions, client: RedisClient, redis_prefix: str) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError, WatchError
@@ -13,25 +14,29 @@ from huleedu_service_libs.queue_redis_client import QueueRedisClient
 from huleedu_service_libs.redis_access import RedisAccess, RedisTls
 from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig, RedisUnreachableError
 from huleedu_service_libs.redis_pubsub import FROM_START, Notification, NotificationHistory, PubSubConfig
-from huleedu_service_libs.testing.devstack import DevStack, RedisNodesServer, RedisTlsServer
+from huleedu_service_libs.testing.devstack import DevStack, RedisNodesServer, RedisTlsServer, Server
+from huleedu_service_libs.testing.devstack.certificates import Certificates
 
 pytestmark = pytest.mark.integration
 
 
-def _tls_config(server: RedisTlsServer) -> RedisClientConfig:
-    files = server.certificates
+SECURED = ["redis_tls", "redis_sentinel_tls", "redis_cluster_tls"]
+
+
+def _config(server: Server, **more: Any) -> RedisClientConfig:
+    """What a client of the server needs beside its URL."""
+    files = getattr(server, "certificates", None)
+    if files is None:
+        return RedisClientConfig(**more)
     tls = RedisTls(ca_file=files.authority, certificate_file=files.client, key_file=files.client_key)
-    return RedisClientConfig(access=RedisAccess(tls=tls))
+    return RedisClientConfig(access=RedisAccess(tls=tls), **more)
 
 
-@pytest.fixture(name="place", params=["single", "sentinel", "tls", "cluster"])
+@pytest.fixture(name="place", params=["redis_server", "redis_sentinel", "redis_cluster", *SECURED])
 def _place(request: pytest.FixtureRequest) -> tuple[str, RedisClientConfig]:
     """A URL, and the settings that go with it."""
-    if request.param == "tls":
-        server: RedisTlsServer = request.getfixturevalue("redis_tls")
-        return server.address, _tls_config(server)
-    fixture = {"single": "redis_server", "sentinel": "redis_sentinel", "cluster": "redis_cluster"}[request.param]
-    return request.getfixturevalue(fixture).address, RedisClientConfig()
+    server: Server = request.getfixturevalue(request.param)
+    return server.address, _config(server)
 
 
 @pytest.fixture(name="anywhere")
@@ -122,19 +127,23 @@ async def test_tls_by_the_url_alone(redis_tls: RedisTlsServer) -> None:
         assert await client.ping() is True
 
 
+@pytest.mark.parametrize("fixture", SECURED)
 @pytest.mark.parametrize("lacking", ["authority", "certificate"])
-async def test_tls_that_does_not_fit_is_refused(redis_tls: RedisTlsServer, lacking: str) -> None:
-    """An authority that is not trusted, or a client without a certificate: `start` says so."""
-    files = redis_tls.certificates
+async def test_tls_that_does_not_fit_is_refused(request: pytest.FixtureRequest, fixture: str, lacking: str) -> None:
+    """An authority that is not trusted, or a client without a certificate: `start` says so, whatever is behind the URL."""
+    server = request.getfixturevalue(fixture)
+    files: Certificates = server.certificates
     tls = (
         RedisTls(certificate_file=files.client, key_file=files.client_key)
         if lacking == "authority"
         else RedisTls(ca_file=files.authority)
     )
     config = RedisClientConfig(access=RedisAccess(tls=tls))
-    client = RedisClient(client_id="stranger", redis_url=redis_tls.address, config=config)
-    with pytest.raises(RedisUnreachableError, match="'stranger' reached no server at rediss://localhost"):
+    client = RedisClient(client_id="stranger", redis_url=server.address, config=config)
+    with pytest.raises(RedisUnreachableError, match="'stranger' reached no server at rediss") as caught:
         await client.start()
+    assert server.address.partition("/0")[0] in str(caught.value)
+    assert "fail-over" not in str(caught.value)
     await client.stop()
 
 
@@ -177,18 +186,18 @@ async def test_a_wrong_password_is_told_without_it(user: str, redis_url: str) ->
 # --- Sentinel
 
 
-@pytest.fixture(name="watched")
-def _watched() -> Iterator[RedisNodesServer]:
+@pytest.fixture(name="watched", params=["redis_sentinel", "redis_sentinel_tls"])
+def _watched(request: pytest.FixtureRequest) -> Iterator[RedisNodesServer]:
     """Sentinels of this test's own."""
-    with DevStack(["redis_sentinel"], environ={}) as stack:
-        server = stack.servers["redis_sentinel"]
+    with DevStack([request.param], environ={}) as stack:
+        server = stack.servers[request.param]
         assert isinstance(server, RedisNodesServer)
         yield server
 
 
 async def test_a_fail_over_is_followed(watched: RedisNodesServer, redis_prefix: str) -> None:
     """When the primary is killed, commands fail for as long as the fail-over takes, and then reach the new one."""
-    config = RedisClientConfig(socket_timeout_s=2, connect_timeout_s=2)
+    config = _config(watched, socket_timeout_s=2, connect_timeout_s=2)
     async with (
         RedisClient(client_id="followed", redis_url=watched.address, config=config) as client,
         QueueRedisClient(client_id="queue", redis_url=watched.address, config=config) as queue,
@@ -210,7 +219,7 @@ async def test_a_fail_over_is_followed(watched: RedisNodesServer, redis_prefix: 
 
 async def test_subscribers_follow_a_fail_over(watched: RedisNodesServer, redis_prefix: str) -> None:
     """A subscriber from before the fail-over gets what is published after it, and is told of the gap in between."""
-    config = RedisClientConfig(socket_timeout_s=2, connect_timeout_s=2)
+    config = _config(watched, socket_timeout_s=2, connect_timeout_s=2)
     async with (
         RedisClient(client_id="listening", redis_url=watched.address, config=config) as client,
         client.subscribe(redis_prefix) as pubsub,

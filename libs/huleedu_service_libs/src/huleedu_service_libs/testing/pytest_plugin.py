@@ -76,6 +76,18 @@ def _redis_tls(devstack: DevStack) -> RedisTlsServer:
     return cast("RedisTlsServer", _or_skip(lambda: devstack.provide("redis_tls")))
 
 
+@pytest.fixture(scope="session", name="redis_cluster_tls")
+def _redis_cluster_tls(devstack: DevStack) -> RedisNodesServer:
+    """As ``redis_cluster``, behind TLS that wants a client certificate; ``certificates`` has the files."""
+    return cast("RedisNodesServer", _or_skip(lambda: devstack.provide("redis_cluster_tls")))
+
+
+@pytest.fixture(scope="session", name="redis_sentinel_tls")
+def _redis_sentinel_tls(devstack: DevStack) -> RedisNodesServer:
+    """As ``redis_sentinel``, all five behind TLS that wants a client certificate; ``certificates`` has the files."""
+    return cast("RedisNodesServer", _or_skip(lambda: devstack.provide("redis_sentinel_tls")))
+
+
 @pytest.fixture(scope="session", name="kafka_server")
 def _kafka_server(devstack: DevStack) -> KafkaServer:
     """The session's Kafka, one node."""

@@ -4,8 +4,8 @@ For each service, in this order: an address from the environment
 (``HULEEDU_TEST_POSTGRES_URL``, ``HULEEDU_TEST_REDIS_URL``,
 ``HULEEDU_TEST_KAFKA_BOOTSTRAP``); Docker; a server started from packages on
 loopback ports; for Kafka at last the in-memory Tansu. ``redis_cluster``, ``redis_sentinel``
-and ``redis_tls`` are always started from packages. What it starts ends with
-the process that asked, also when that is killed.
+and ``redis_tls``, ``redis_cluster_tls``, ``redis_sentinel_tls`` are always started from packages.
+What it starts ends with the process that asked, also when that is killed.
 
 Used by the pytest fixtures, the demo and ``make services``
 (``python -m huleedu_service_libs.testing.devstack``).

@@ -119,6 +119,8 @@ RECIPES: Mapping[str, Callable[[RunContext], Server]] = {
             ("redis_cluster", start_redis_cluster),
             ("redis_sentinel", start_redis_sentinel),
             ("redis_tls", start_redis_tls),
+            ("redis_cluster_tls", partial(start_redis_cluster, tls=True)),
+            ("redis_sentinel_tls", partial(start_redis_sentinel, tls=True)),
         )
     },
 }

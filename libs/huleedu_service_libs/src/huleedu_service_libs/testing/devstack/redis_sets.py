@@ -1,19 +1,23 @@
 """Several Redis nodes that work together: a cluster of three, and a primary that Sentinels watch over.
 
-``choice`` calls these. The settings make servers that notice a dead node within seconds.
+``choice`` calls these, with TLS and without. The settings make servers that notice a dead node within seconds. With TLS every node stands
+behind a front and tells everybody the front's port as its own, so that what clients learn of the nodes leads there.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from huleedu_service_libs.testing.devstack.answers import redis_replies
+from huleedu_service_libs.testing.devstack.certificates import Certificates, make_certificates
 from huleedu_service_libs.testing.devstack.errors import ServerStartError, log_tail
 from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, free_ports
 from huleedu_service_libs.testing.devstack.redis_nodes import RedisNode, node_process
 from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.server import Kind
 from huleedu_service_libs.testing.devstack.servers import RedisNodesServer
+from huleedu_service_libs.testing.devstack.tls_fronts import TlsFront, front_process
 from huleedu_service_libs.testing.devstack.together import together
 
 __all__ = ["SENTINEL_SERVICE", "start_redis_cluster", "start_redis_sentinel"]
@@ -29,12 +33,21 @@ _FORM_LIMIT_S = 30.0
 _POLL_S = 0.05
 
 
-def start_redis_cluster(run: RunContext, program: Path) -> RedisNodesServer:
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a node listens, and the port under which others know it."""
+
+    port: int
+    known_as: int
+
+
+def start_redis_cluster(run: RunContext, program: Path, *, tls: bool = False) -> RedisNodesServer:
     """Start three primaries that share the slots evenly, without replicas.
 
     Args:
         run: The run.
         program: As ``find_redis_program()`` returns it.
+        tls: Whether clients connect with TLS and a certificate.
 
     Returns:
         The running cluster; its address is ``redis+cluster://host:port,host:port,host:port``.
@@ -42,28 +55,28 @@ def start_redis_cluster(run: RunContext, program: Path) -> RedisNodesServer:
     Raises:
         ServerStartError: A node does not come up, or they do not find each other.
     """
-    run.progress(f"redis_cluster: starting ({program.name}, {_NODES} nodes)")
-    taken = free_ports(2 * _NODES)
-    ports, bus_ports = taken[:_NODES], taken[_NODES:]
-    processes = [_cluster_node(run, program, port, bus) for port, bus in zip(ports, bus_ports, strict=True)]
+    name = "redis_cluster_tls" if tls else "redis_cluster"
+    run.progress(f"{name}: starting ({program.name}, {_NODES} nodes)")
+    taken = free_ports(3 * _NODES)
+    places, bus_ports = _places(taken[_NODES:], tls=tls), taken[:_NODES]
+    processes = [_cluster_node(run, program, place, bus) for place, bus in zip(places, bus_ports, strict=True)]
     together([process.start for process in processes])
+    ports = [place.port for place in places]
     _form_cluster(ports, bus_ports)
-    _await(lambda: all(_cluster_is_whole(port) for port in ports), "redis_cluster", ports, run)
-    return RedisNodesServer(
-        name="redis_cluster",
-        kind=Kind.LOCAL,
-        address="redis+cluster://" + _joined(ports),
-        label=f"{program.name}, {_NODES} nodes",
-        controls=processes,
-    )
+    _await(lambda: all(_cluster_is_whole(port) for port in ports), name, ports, run)
+    certificates = _certificates(run, name) if tls else None
+    if certificates is not None:
+        processes.append(_fronts(run, certificates, places))
+    return _server(name, "cluster", _joined(places), f"{program.name}, {_NODES} nodes", processes, certificates)
 
 
-def start_redis_sentinel(run: RunContext, program: Path) -> RedisNodesServer:
+def start_redis_sentinel(run: RunContext, program: Path, *, tls: bool = False) -> RedisNodesServer:
     """Start a primary, a replica, and three Sentinels that watch them.
 
     Args:
         run: The run.
         program: As ``find_redis_program()`` returns it.
+        tls: Whether clients connect to all five with TLS and a certificate.
 
     Returns:
         The running servers: node 0 is the first primary, node 1 the first replica, then the Sentinels; the
@@ -72,40 +85,82 @@ def start_redis_sentinel(run: RunContext, program: Path) -> RedisNodesServer:
     Raises:
         ServerStartError: One does not come up, or the Sentinels do not find the others.
     """
-    run.progress(f"redis_sentinel: starting ({program.name}, 2 nodes, {_NODES} Sentinels)")
-    primary, replica, *sentinels = free_ports(2 + _NODES)
-    nodes = [
-        RedisNode(name="redis primary", port=primary, options={"repl-diskless-sync-delay": "0"}),
-        RedisNode(
-            name="redis replica",
-            port=replica,
-            options={"replicaof": f"{LOOPBACK} {primary}"},
-            is_ready=lambda: "master_link_status:up" in redis_replies(LOOPBACK, replica, "INFO replication"),
-        ),
-        *(_sentinel(run, port, primary) for port in sentinels),
-    ]
+    name = "redis_sentinel_tls" if tls else "redis_sentinel"
+    run.progress(f"{name}: starting ({program.name}, 2 nodes, {_NODES} Sentinels)")
+    primary, replica, *sentinels = places = _places(free_ports(2 * (2 + _NODES)), tls=tls)
+    nodes = [*_pair(primary, replica), *(_sentinel(run, place.port, primary.known_as) for place in sentinels)]
     processes = [node_process(run, program, node) for node in nodes]
+    certificates = _certificates(run, name) if tls else None
+    if certificates is not None:  # the replica and the Sentinels come through it, too
+        processes.append(_fronts(run, certificates, places, plain_too=places[:2]))
     for process in processes[:2]:
         process.start()
-    together([process.start for process in processes[2:]])
-    _await(lambda: all(_sentinel_knows_all(port) for port in sentinels), "redis_sentinel", sentinels, run)
+    together([process.start for process in processes[2:5]])
+    ports = [place.port for place in sentinels]
+    _await(lambda: all(_sentinel_knows_all(port) for port in ports), name, ports, run)
+    label = f"{program.name}, 2 nodes, {_NODES} Sentinels"
+    return _server(name, "sentinel", f"{_joined(sentinels)}/{SENTINEL_SERVICE}", label, processes, certificates)
+
+
+def _places(ports: list[int], *, tls: bool) -> list[_Place]:
+    half = len(ports) // 2
+    return [_Place(port, front if tls else port) for port, front in zip(ports[:half], ports[half:], strict=True)]
+
+
+def _certificates(run: RunContext, name: str) -> Certificates:
+    return make_certificates(run.folder / f"certificates-{name}")
+
+
+def _fronts(
+    run: RunContext, certificates: Certificates, places: Sequence[_Place], plain_too: Sequence[_Place] = ()
+) -> LocalProcess:
+    fronts = [TlsFront(port=each.known_as, target=each.port, plain_too=each in plain_too) for each in places]
+    process = front_process(run, certificates, fronts)
+    process.start()
+    return process
+
+
+def _server(
+    name: str, kind: str, where: str, label: str, processes: list[LocalProcess], certificates: Certificates | None
+) -> RedisNodesServer:
+    scheme = "redis" if certificates is None else "rediss"
     return RedisNodesServer(
-        name="redis_sentinel",
+        name=name,
         kind=Kind.LOCAL,
-        address=f"redis+sentinel://{_joined(sentinels)}/{SENTINEL_SERVICE}",
-        label=f"{program.name}, 2 nodes, {_NODES} Sentinels",
+        address=f"{scheme}+{kind}://{where}",
+        label=label,
         controls=processes,
+        certificates=certificates,
     )
 
 
-def _cluster_node(run: RunContext, program: Path, port: int, bus_port: int) -> LocalProcess:
+def _cluster_node(run: RunContext, program: Path, place: _Place, bus_port: int) -> LocalProcess:
     options = {
         "cluster-enabled": "yes",
         "cluster-port": str(bus_port),
+        "cluster-announce-port": str(place.known_as),
         "cluster-node-timeout": "2000",
         "cluster-require-full-coverage": "no",
     }
-    return node_process(run, program, RedisNode(name=f"redis node {port}", port=port, options=options))
+    return node_process(run, program, RedisNode(name=f"redis node {place.port}", port=place.port, options=options))
+
+
+def _pair(primary: _Place, replica: _Place) -> list[RedisNode]:
+    """A primary and its replica; whoever is demoted announces itself as before."""
+    following = {"replicaof": f"{LOOPBACK} {primary.known_as}"}
+    return [
+        RedisNode(
+            name=f"redis primary {primary.port}",
+            port=primary.port,
+            options={"repl-diskless-sync-delay": "0", "replica-announce-port": str(primary.known_as)},
+        ),
+        RedisNode(
+            name=f"redis replica {replica.port}",
+            port=replica.port,
+            options={**following, "replica-announce-port": str(replica.known_as)},
+            is_ready=lambda: "master_link_status:up" in redis_replies(LOOPBACK, replica.port, "INFO replication"),
+        ),
+    ]
 
 
 def _form_cluster(ports: list[int], bus_ports: list[int]) -> None:
@@ -146,9 +201,10 @@ def _await(is_so: Callable[[], bool], name: str, ports: list[int], run: RunConte
     while not is_so():
         if time.monotonic() > deadline:
             log = log_tail(next(run.folder.glob("redis-*/redis.log")))
-            raise ServerStartError(name, _joined(ports), f"did not form within {_FORM_LIMIT_S:g} s", log)
+            where = ",".join(f"{LOOPBACK}:{port}" for port in ports)
+            raise ServerStartError(name, where, f"did not form within {_FORM_LIMIT_S:g} s", log)
         time.sleep(_POLL_S)
 
 
-def _joined(ports: list[int]) -> str:
-    return ",".join(f"{LOOPBACK}:{port}" for port in ports)
+def _joined(places: Sequence[_Place]) -> str:
+    return ",".join(f"{LOOPBACK}:{place.known_as}" for place in places)

@@ -1,23 +1,18 @@
 """A Redis behind TLS that wants a certificate of its client.
 
 Where the server program speaks TLS itself it does so. The wheel's Valkey is built without; there a TLS front
-in a process of its own (``python -m huleedu_service_libs.testing.devstack.tls_front``) ends the encryption and
-passes everything on to it: what the client sees is the same.
+in a process of its own ends the encryption and passes everything on to it: what the client sees is the same.
 """
 
-import sys
-from functools import partial
 from pathlib import Path
 
-from huleedu_service_libs.testing.devstack import tls_front
-from huleedu_service_libs.testing.devstack.answers import port_answers
 from huleedu_service_libs.testing.devstack.certificates import Certificates, make_certificates
-from huleedu_service_libs.testing.devstack.local import LOOPBACK, LocalProcess, LocalServer, free_ports
+from huleedu_service_libs.testing.devstack.local import free_ports
 from huleedu_service_libs.testing.devstack.redis_nodes import RedisNode, node_process
 from huleedu_service_libs.testing.devstack.run_context import RunContext
 from huleedu_service_libs.testing.devstack.server import Kind
 from huleedu_service_libs.testing.devstack.servers import RedisTlsServer
-from huleedu_service_libs.testing.devstack.supervision import Command
+from huleedu_service_libs.testing.devstack.tls_fronts import TlsFront, front_process
 
 __all__ = ["start_redis_tls"]
 
@@ -41,15 +36,10 @@ def start_redis_tls(run: RunContext, program: Path) -> RedisTlsServer:
     plain, secure = free_ports(2)
     speaks_tls = _OPENSSL in program.resolve().read_bytes()
     run.progress(f"redis_tls: starting ({program.name}{'' if speaks_tls else ' behind a TLS front'})")
-    ready = partial(port_answers, LOOPBACK, secure)
     options = _tls_options(certificates, secure) if speaks_tls else {}
     processes = [node_process(run, program, RedisNode(name="redis tls", port=plain, options=options))]
     if not speaks_tls:
-        argv = [sys.executable, "-I", "-S", tls_front.__file__, LOOPBACK, str(secure), str(plain)]
-        argv += [str(certificates.server), str(certificates.server_key), str(certificates.authority)]
-        command = Command(argv=argv, log=run.folder / "tls-front.log", cwd=run.folder)
-        front = LocalServer(name="tls front", address=f"{LOOPBACK}:{secure}", command=command, is_ready=ready)
-        processes.append(LocalProcess(front, run.supervisor))
+        processes.append(front_process(run, certificates, [TlsFront(port=secure, target=plain)]))
     for process in processes:
         process.start()
     return RedisTlsServer(

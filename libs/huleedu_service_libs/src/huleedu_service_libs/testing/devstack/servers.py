@@ -67,9 +67,17 @@ class RedisServer(Server):
 class RedisNodesServer(Nodes):
     """A Redis Cluster, or a primary and its replica with their Sentinels; the recipes say which node is which.
 
-    ``address`` is ``redis+cluster://host:port,...`` or ``redis+sentinel://host:port,.../service``.
-    Nodes keep nothing on disk but their place in the cluster.
+    ``address`` is ``redis+cluster://host:port,...`` or ``redis+sentinel://host:port,.../service``, with ``rediss``
+    where clients need TLS. Nodes keep nothing on disk but their place in the cluster.
+
+    Args:
+        certificates: What to connect with, where clients need TLS.
+        more: As for every server.
     """
+
+    def __init__(self, *, certificates: Certificates | None = None, **more: Any) -> None:
+        super().__init__(**more)
+        self.certificates = certificates
 
 
 class RedisTlsServer(RedisServer):
