@@ -57,6 +57,17 @@ async def test_a_request_is_counted_under_its_template(make: Make, rest: str, st
     assert REGISTRY.get_sample_value("http_server_active_requests", {"service": "svc"}) == 0
 
 
+async def test_a_method_that_the_route_does_not_have_is_counted_under_it(make: Make) -> None:
+    """A 405 is the answer of a route that is known, whichever method it has; of a path that nobody has it stays unmatched."""
+    app = set_up(make())
+    for path, method in (("/v1/essays/1", "DELETE"), ("/v1/essays/1/upload", "GET"), ("/nothing", "DELETE")):
+        await ask(app, path, method)
+    assert count(template(app), "405", method="DELETE") == 1
+    assert count(template(app, "/upload"), "405") == 1
+    assert count("__unmatched__", "404", method="DELETE") == 1
+    assert count("__unmatched__", "405", method="DELETE") == 0
+
+
 async def test_errors_without_handlers_count_as_500(make: Make) -> None:
     """The framework's own answer to an exception is a 500 like any other."""
     app = set_up(make(handlers=False))

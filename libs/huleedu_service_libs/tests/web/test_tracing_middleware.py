@@ -3,6 +3,7 @@
 import asyncio
 import time
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -16,7 +17,10 @@ from opentelemetry.trace import SpanKind, StatusCode, Tracer
 from prometheus_client import REGISTRY
 from quart import Quart, g
 
+from huleedu_service_libs.middleware.edge import Edge
 from huleedu_service_libs.middleware.frameworks import fastapi_middleware, quart_middleware
+from huleedu_service_libs.middleware.http_tracing import ServerSpans
+from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
 from huleedu_service_libs.observability import get_current_trace_id, trace_operation
 
 from .applications import Make, ask, http_scope, make_fastapi, make_quart, open_websocket, template
@@ -142,6 +146,20 @@ async def test_an_unknown_path_names_no_span(make: Make, tracer: Tracer, exporte
     assert [span.name for span in spans] == ["GET", "HTTP"]
     assert (spans[1].attributes or {})["http.request.method"] == "_OTHER"
     assert (spans[1].attributes or {})["http.request.method_original"] == "HACK"
+
+
+async def test_a_group_of_one_error_is_that_error(tracer: Tracer, exporter: InMemorySpanExporter) -> None:
+    """A framework that handles a request in a task group does not hide what went wrong."""
+
+    async def grouped(*_: Any) -> None:
+        raise ExceptionGroup("unhandled errors in a TaskGroup", [ExceptionGroup("inside", [KeyError("essay")])])
+
+    edge = Edge(spans=ServerSpans(tracer), on_error=lambda _scope, error: told.append(error))
+    told: list[Exception] = []
+    with pytest.raises(ExceptionGroup):
+        await RequestContextMiddleware(grouped, edge)(http_scope("/v1/essays/1"), AsyncMock(), AsyncMock())
+    assert (only(exporter).attributes or {})["error.type"] == "KeyError"
+    assert [type(error) for error in told] == [KeyError]
 
 
 @pytest.mark.parametrize("rest", ["/stream", "/breaks"])

@@ -136,7 +136,9 @@ class Exchange:
         self._receive = self._send = _over
 
     def ended_with(self, error: BaseException) -> None:
-        """``error`` leaves the application."""
+        """``error`` leaves the application, or a group of this one does: Quart 0.23 handles requests in a task group."""
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            (error,) = error.exceptions
         self.error = error
         if isinstance(error, asyncio.CancelledError):
             task = asyncio.current_task()

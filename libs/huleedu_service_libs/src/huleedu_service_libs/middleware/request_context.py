@@ -89,8 +89,8 @@ class RequestContextMiddleware:
             await self._app(scope, exchange.receive, exchange.send)
         except BaseException as error:
             exchange.ended_with(error)
-            if edge.on_error is not None and isinstance(error, Exception) and exchange.fault is not None:
-                edge.on_error(scope, error)
+            if edge.on_error is not None and isinstance(exchange.fault, Exception):
+                edge.on_error(scope, exchange.fault)
             raise
         finally:
             if method == "HEAD":

@@ -5,12 +5,14 @@ before and after the application has started serving: services set metrics up in
 """
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
 
 with requires_extra("quart", module=__name__):
     from quart import Quart, got_websocket_exception, request, websocket
+    from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from huleedu_service_libs.middleware.edge import Edge
 from huleedu_service_libs.middleware.exchange import EXCHANGE_KEY, Exchange
@@ -31,7 +33,7 @@ def edge_of(app: Quart) -> Edge:
     app.asgi_app = RequestContextMiddleware(app.asgi_app, edge)  # type: ignore[method-assign,assignment,arg-type]  # Quart's own way, but typed closely
     # Into the lists themselves: the decorators refuse once the application has served. First, since a hook of the
     # service may answer, and that answer has a route too.
-    app.before_request_funcs[None].insert(0, _on_request(edge))
+    app.before_request_funcs[None].insert(0, _on_request(app, edge))
     app.before_websocket_funcs[None].insert(0, _on_websocket)
     got_websocket_exception.connect(_on_websocket_error, app)
     return edge
@@ -51,12 +53,13 @@ def mark_failed(connection: Any) -> None:
         exchange.failed = True
 
 
-def _on_request(edge: Edge) -> Callable[[], Awaitable[None]]:
+def _on_request(app: Quart, edge: Edge) -> Callable[[], Awaitable[None]]:
     """One hook for all that is to be done: Quart looks at each of them anew, and at proxies at each access."""
 
     async def begin() -> None:
         current = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # as above
-        _tell_route(current)
+        refused = current.routing_exception
+        _tell_route(current, _rule_of_others(app, current, refused) if refused is not None else current.url_rule)
         if edge.show is not None:
             edge.show(current)
 
@@ -64,15 +67,28 @@ def _on_request(edge: Edge) -> Callable[[], Awaitable[None]]:
 
 
 async def _on_websocket() -> None:
-    _tell_route(websocket._get_current_object())  # type: ignore[attr-defined]  # noqa: SLF001  # as above
+    current = websocket._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001  # as above
+    _tell_route(current, current.url_rule)
 
 
 async def _on_websocket_error(_app: Quart, **_: Any) -> None:
     mark_failed(websocket)
 
 
-def _tell_route(connection: Any) -> None:
-    exchange, rule = exchange_of(connection), connection.url_rule
+def _rule_of_others(app: Quart, current: Any, refused: Exception) -> Any:
+    """The rule of the path when it is there for other methods only: that is known, and the answer is a 405."""
+    if not isinstance(refused, MethodNotAllowed) or not refused.valid_methods:
+        return None
+    adapter = app.create_url_adapter(current)
+    if adapter is None:
+        return None
+    with suppress(HTTPException):
+        return adapter.match(method=min(refused.valid_methods), return_rule=True)[0]
+    return None
+
+
+def _tell_route(connection: Any, rule: Any) -> None:
+    exchange = exchange_of(connection)
     if exchange is not None and rule is not None:
         prefix = connection.root_path.removeprefix(exchange.root_path)  # of a dispatcher in front of the application
         exchange.route = prefix + rule.rule
