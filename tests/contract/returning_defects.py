@@ -20,8 +20,8 @@ class Edit(NamedTuple):
 RETURNING: dict[int, Edit] = {
     1: Edit(
         "idempotency_v2/consumer.py",
-        "            await self._release(delivery)\n            raise\n",
-        "            await self._release(delivery)\n            return await run(confirm)\n",
+        "            await self._keeper.release(delivery)\n            raise\n",
+        "            await self._keeper.release(delivery)\n            return await run(confirm)\n",
     ),
     2: Edit(
         "idempotency_v2/claiming.py",

@@ -173,7 +173,7 @@ async def test_defect_06_programming_errors_surface(redis: FakeRedis, monkeypatc
     async def handler(_msg: Any, *, confirm_idempotency: Any) -> None:
         raise AssertionError("must not run")
 
-    monkeypatch.setattr("huleedu_service_libs.idempotency_v2.claim.Claim._text_of", lambda *_a, **_k: 1 / 0)
+    monkeypatch.setattr("huleedu_service_libs.idempotency_v2.claim.processing_text", lambda *_a, **_k: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         await _deliver(redis, handler)(EVENT)
 

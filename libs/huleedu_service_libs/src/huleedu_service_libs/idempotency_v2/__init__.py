@@ -13,18 +13,20 @@ from typing import Any, TypeVar
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.idempotency_v2.claim import DEFAULT_REDIS_TIMEOUT_SECONDS
-from huleedu_service_libs.idempotency_v2.consumer import Consumer
-from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
-from huleedu_service_libs.idempotency_v2.records import (
+from huleedu_service_libs.idempotency_v2.config import (
     DEFAULT_EVENT_TYPE_TTLS,
-    DEFAULT_PROCESSING_TTL_SECONDS,
     DEFAULT_TTL_SECONDS,
     DEFAULT_WAIT_TIMEOUT_SECONDS,
-    IDEMPOTENCY_STATUS_COMPLETED,
-    IDEMPOTENCY_STATUS_PROCESSING,
     IdempotencyConfig,
     InProgressPolicy,
     UnconfirmedPolicy,
+)
+from huleedu_service_libs.idempotency_v2.consumer import Consumer
+from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
+from huleedu_service_libs.idempotency_v2.records import (
+    DEFAULT_PROCESSING_TTL_SECONDS,
+    IDEMPOTENCY_STATUS_COMPLETED,
+    IDEMPOTENCY_STATUS_PROCESSING,
 )
 from huleedu_service_libs.idempotency_v2.step import IdempotentStep
 from huleedu_service_libs.protocols import RedisClientProtocol

@@ -1,6 +1,6 @@
 """One worker's claim on one event, kept in Redis.
 
-``idempotency_v2`` decides, this asks Redis. Of the client it needs the four
+``claiming`` and ``consumer`` decide, this asks Redis. Of the client it needs the four
 methods that test doubles have; a client whose own class can run Lua scripts
 claims in one round trip, compares the owner before it changes anything, can
 renew, and can be asked again when an answer got lost. Whatever the client is
@@ -8,24 +8,23 @@ like, a call of it ends within a limit of time.
 """
 
 import asyncio
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-import orjson
-
+from huleedu_service_libs.idempotency_v2.errors import StoreError
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity
 from huleedu_service_libs.idempotency_v2.leftovers import forget, leave, left_under
+from huleedu_service_libs.idempotency_v2.owner_scripts import Answer, OwnerScripts
 from huleedu_service_libs.idempotency_v2.records import (
     DEFAULT_PROCESSING_TTL_SECONDS,
-    IDEMPOTENCY_STATUS_COMPLETED,
-    IDEMPOTENCY_STATUS_PROCESSING,
+    completed_text,
+    processing_text,
 )
-from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM, RELEASE, RENEW, ManyScript, OwnerScripts
+from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM, RELEASE, RENEW, ManyScript
 from huleedu_service_libs.idempotency_v2.tokens import new_token
 from huleedu_service_libs.protocols import RedisClientProtocol
 
-__all__ = ["ATTEMPTS", "DEFAULT_REDIS_TIMEOUT_SECONDS", "Claim", "StoreError"]
+__all__ = ["ATTEMPTS", "DEFAULT_REDIS_TIMEOUT_SECONDS", "Claim"]
 
 DEFAULT_REDIS_TIMEOUT_SECONDS = 10.0
 """A client with limits of its own gives up before; one that hangs must not stop the consumer."""
@@ -36,18 +35,6 @@ ATTEMPTS = 2
 _FOREIGN_TYPE = -1
 
 _T = TypeVar("_T")
-
-
-class StoreError(Exception):
-    """Redis did not answer, or not with an answer of the expected kind.
-
-    Attributes:
-        operation: What was asked.
-    """
-
-    def __init__(self, operation: str, cause: object) -> None:
-        super().__init__(f"{operation}: {cause}")
-        self.operation = operation
 
 
 class Claim:
@@ -92,7 +79,7 @@ class Claim:
         self._timeout_seconds = timeout_seconds
         self._ttl_seconds = ttl_seconds
         self._started_at = now()
-        self._told: int | str | None = None
+        self._told: Answer = None
         self._about = {
             "processed_by": service_name,
             "event_id": identity.event_id,
@@ -130,7 +117,7 @@ class Claim:
         self.uncertain = True
         return self.token, self._processing_record(), self._ttl_seconds
 
-    def tell(self, answer: int | str | None) -> None:
+    def tell(self, answer: Answer) -> None:
         """What `CLAIM` said of this one: the next `open` returns it. Without it, `open` asks."""
         if answer is not None and answer != _FOREIGN_TYPE:
             self._told, self.uncertain = answer, False
@@ -162,7 +149,7 @@ class Claim:
         )
         return bool(taken)
 
-    async def _claim_by_script(self) -> int | str | None:
+    async def _claim_by_script(self) -> Answer:
         record = self._processing_record()
         try:
             return await self._run("claim", CLAIM, self.token, record, self._ttl_seconds)
@@ -223,7 +210,7 @@ class Claim:
             return False
         return True
 
-    async def _run(self, operation: str, script: ManyScript, *args: str | int) -> int | str | None:
+    async def _run(self, operation: str, script: ManyScript, *args: str | int) -> Answer:
         """Run a script, once more if its answer got lost: each of them recognises its own work by the token."""
         for left in range(ATTEMPTS - 1, -1, -1):
             try:
@@ -248,25 +235,13 @@ class Claim:
             raise StoreError(operation, cause) from cause
 
     def _processing_record(self) -> str:
-        record = {"status": IDEMPOTENCY_STATUS_PROCESSING, "started_at": self._now(), **self._about}
-        if self._scripts.available:  # only scripts can ask for it; the format stays the services' otherwise
-            record["owner"] = self.token
-        return self._text_of(record)
+        owner = self.token if self._scripts.available else None
+        return processing_text(self._about, started_at=self._now(), owner=owner)
 
     def _completed_record(self) -> str:
-        return self._text_of(
-            {
-                "status": IDEMPOTENCY_STATUS_COMPLETED,
-                "started_at": self._started_at,
-                **self._about,
-                "completed_at": self._now(),
-            }
+        return completed_text(
+            self._about,
+            started_at=self._started_at,
+            completed_at=self._now(),
+            compact=self._scripts.available,
         )
-
-    def _text_of(self, record: dict[str, Any]) -> str:
-        if self._scripts.available:
-            try:
-                return orjson.dumps(record).decode()
-            except orjson.JSONEncodeError:  # stricter: a lone surrogate in an id from a body
-                pass
-        return json.dumps(record)  # with the spaces that doubles of services may look for

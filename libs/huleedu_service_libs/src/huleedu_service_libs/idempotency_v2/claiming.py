@@ -6,10 +6,10 @@
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
-from huleedu_service_libs.idempotency_v2.claim import StoreError
+from huleedu_service_libs.idempotency_v2.config import IdempotencyConfig
 from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally
-from huleedu_service_libs.idempotency_v2.errors import EventInProgressError
-from huleedu_service_libs.idempotency_v2.records import IdempotencyConfig, Standing, Verdict, judge
+from huleedu_service_libs.idempotency_v2.errors import EventInProgressError, StoreError
+from huleedu_service_libs.idempotency_v2.records import Standing, Verdict, judge
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Claimer"]

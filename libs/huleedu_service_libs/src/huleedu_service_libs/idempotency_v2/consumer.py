@@ -1,24 +1,24 @@
 """The course of one delivery: identify, claim, run, confirm or release.
 
-``idempotency_v2`` is the way in. Whether an event is ours is decided in
-``claiming``, what is asked of Redis stands in ``claim``.
+``idempotent_consumer`` and ``many`` use it. Whether an event is ours is decided in ``claiming``, its claim is kept and
+ended in ``keeping``; what is asked of Redis stands in ``claim``.
 """
 
 import asyncio
-import functools
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs.error_handling.context import operation_scope
-from huleedu_service_libs.idempotency_v2.claim import ATTEMPTS, Claim, StoreError
+from huleedu_service_libs.idempotency_v2.claim import ATTEMPTS, Claim
 from huleedu_service_libs.idempotency_v2.claiming import Claimer
+from huleedu_service_libs.idempotency_v2.config import IdempotencyConfig
 from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, context_of, coordinates, position
+from huleedu_service_libs.idempotency_v2.errors import StoreError
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity, header_texts, identify
-from huleedu_service_libs.idempotency_v2.records import IdempotencyConfig
-from huleedu_service_libs.idempotency_v2.renewal import Renewals
-from huleedu_service_libs.idempotency_v2.scripts import OwnerScripts
+from huleedu_service_libs.idempotency_v2.keeping import ClaimKeeper
+from huleedu_service_libs.idempotency_v2.owner_scripts import OwnerScripts
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import use_trace_context
 from huleedu_service_libs.protocols import RedisClientProtocol
@@ -31,9 +31,6 @@ _T = TypeVar("_T")
 Confirm = Callable[[], Awaitable[None]]
 Run = Callable[[Confirm], Awaitable[_T]]
 """Calls the handler with what it confirms with."""
-
-_SETTLE_SECONDS = 1.0
-"""How long the end of a delivery may be held up to settle a claim of which nobody knows whether it exists."""
 
 logger = create_service_logger("huleedu_service_libs.idempotency_v2")
 
@@ -72,7 +69,7 @@ class Consumer:
         self._claimer = Claimer(config, self._tally, now=now, clock=clock, sleep=sleep)
         self._now = now
         self._clock = clock
-        self._renewals = Renewals(sleep, ttl_seconds=config.processing_ttl)
+        self._keeper = ClaimKeeper(config, self._tally, sleep=sleep)
 
     def _epoch(self) -> float:
         return self._now().timestamp()
@@ -138,7 +135,7 @@ class Consumer:
         except asyncio.CancelledError:
             # The handler has not begun: whoever gets the event next need not wait for a claim of nobody.
             delivery.claim.uncertain = True
-            await self._settle(delivery, processed=False)
+            await self._keeper.settle(delivery, processed=False)
             raise
         failure = error_fields(down.__cause__ or down)
         policy = self._config.store_down
@@ -148,19 +145,10 @@ class Consumer:
             return None
         self._tally.outcome("store_down")
         logger.error("REDIS_ERROR: not processed", **delivery.fields(policy, **failure))
-        await self._settle(delivery, processed=False)
+        await self._keeper.settle(delivery, processed=False)
         raise StoreDownError(
             store="redis", operation=down.operation, policy=policy, reason=failure["error"]
         ) from down.__cause__
-
-    async def _settle(self, delivery: Delivery, *, processed: bool) -> None:
-        """Confirm or release a claim of which it is unknown whether it exists, if Redis answers at once."""
-        ttl_seconds = self._config.get_ttl_for_event_type(delivery.identity.event_type)
-        settled = await delivery.claim.settle(
-            processed=processed, ttl_seconds=ttl_seconds, limit_seconds=_SETTLE_SECONDS
-        )
-        if not settled:  # the line about Redis is written already
-            self._tally.error("unsettled")
 
     # --- running
 
@@ -169,24 +157,21 @@ class Consumer:
 
         async def confirm() -> None:
             if not delivery.claim.confirmed:
-                await self._settle(delivery, processed=True)
+                await self._keeper.settle(delivery, processed=True)
 
         try:
             return await run(confirm)
         except Exception:
             if not delivery.claim.confirmed:
-                await self._settle(delivery, processed=False)
+                await self._keeper.settle(delivery, processed=False)
             raise
 
     async def _run_claimed(self, delivery: Delivery, run: Run[_T], *, to_be_concluded: bool = False) -> _T:
-        claim = delivery.claim
-        if claim.renewable:
-            self._renewals.hold(claim.token, functools.partial(self._renew, delivery))
+        self._keeper.hold(delivery)
         started, returned = self._clock(), False
 
         async def confirm() -> None:
-            self._renewals.drop(claim.token)
-            await self._confirm(delivery)
+            await self._keeper.confirm(delivery)
 
         try:
             result = await run(confirm)
@@ -199,13 +184,13 @@ class Consumer:
                 "PROCESSING_FAILED: handler raised",
                 **delivery.fields("release", processing_duration_ms=self._since(started), **error_fields(error)),
             )
-            await self._release(delivery)
+            await self._keeper.release(delivery)
             raise
         else:
             returned = True
         finally:
             if not (returned and to_be_concluded):
-                self._renewals.drop(claim.token)
+                self._keeper.let_go(delivery)
         if not to_be_concluded:
             await self._finish(delivery, started)
         return result
@@ -214,7 +199,7 @@ class Consumer:
         confirmed = delivery.claim.confirmed
         self._tally.outcome("completed" if confirmed else "unconfirmed")
         if not confirmed and self._config.unconfirmed == "release":
-            await self._release(delivery)
+            await self._keeper.release(delivery)
         if self._config.enable_debug_logging:
             logger.debug(
                 "PROCESSING_COMPLETE",
@@ -223,53 +208,3 @@ class Consumer:
 
     def _since(self, started: float) -> float:
         return round((self._clock() - started) * 1000, 3)
-
-    async def _renew(self, delivery: Delivery) -> bool:
-        """Renew the claim once; ``False`` when it is lost."""
-        try:
-            if await delivery.claim.renew():
-                return True
-        except StoreError as error:  # the next renewal comes while the claim still lives
-            self._tally.error("renewal_failed")
-            logger.warning(
-                "REDIS_ERROR: claim not renewed", **delivery.fields("retry", **error_fields(error.__cause__ or error))
-            )
-            return True
-        if not self._renewals.holds(delivery.claim.token):
-            return False  # confirmed or given back meanwhile
-        self._tally.error("claim_lost")
-        logger.warning("CLAIM_LOST: another worker may process the event too", **delivery.fields("none"))
-        return False
-
-    async def _confirm(self, delivery: Delivery) -> None:
-        if delivery.claim.confirmed:
-            return
-        ttl_seconds = self._config.get_ttl_for_event_type(delivery.identity.event_type)
-        failure = {"error": "the claim is another worker's by now", "error_type": "ClaimLost"}
-        try:
-            written = await delivery.claim.confirm(ttl_seconds)
-        except StoreError as error:
-            written, failure = False, error_fields(error.__cause__ or error)
-        if not written:
-            self._tally.error("confirmation_failed")
-            logger.error(
-                "CONFIRMATION_FAILED: a redelivery may repeat the event",
-                **delivery.fields("none", ttl_seconds=ttl_seconds, **failure),
-            )
-        elif self._config.enable_debug_logging:
-            logger.debug("IDEMPOTENCY_CONFIRMED", **delivery.fields("none", ttl_seconds=ttl_seconds))
-
-    async def _release(self, delivery: Delivery) -> None:
-        self._renewals.drop(delivery.claim.token)
-        if delivery.claim.confirmed:
-            return  # the handler's effect is committed: giving the event back would repeat it
-        failure = {"error": "the claim is another worker's by now", "error_type": "ClaimLost"}
-        try:
-            released = await delivery.claim.release()
-        except StoreError as error:
-            released, failure = False, error_fields(error.__cause__ or error)
-        if not released:
-            self._tally.error("release_failed")
-            logger.error("CLEANUP_FAILED: the event was not given back", **delivery.fields("none", **failure))
-        elif self._config.enable_debug_logging:
-            logger.debug("CLEANUP_SUCCESS", **delivery.fields("none"))

@@ -1,10 +1,10 @@
-"""What a consumer is told instead of a result."""
+"""What a consumer is told instead of a result, and what the parts tell each other when Redis does not answer."""
 
 from typing import Any
 
 from huleedu_service_libs.store_policy import DeferredError
 
-__all__ = ["EventInProgressError"]
+__all__ = ["EventInProgressError", "StoreError"]
 
 
 class EventInProgressError(DeferredError):
@@ -34,3 +34,15 @@ class EventInProgressError(DeferredError):
 
 def _rebuild_error(event_id: str | None, key: str, owner: str | None) -> EventInProgressError:
     return EventInProgressError(event_id=event_id, key=key, owner=owner)
+
+
+class StoreError(Exception):
+    """Redis did not answer, or not with an answer of the expected kind.
+
+    Attributes:
+        operation: What was asked.
+    """
+
+    def __init__(self, operation: str, cause: object) -> None:
+        super().__init__(f"{operation}: {cause}")
+        self.operation = operation

@@ -12,7 +12,8 @@ from typing import Any
 from huleedu_service_libs.error_handling.context import operation_scope
 from huleedu_service_libs.idempotency_v2.consumer import Consumer, Run
 from huleedu_service_libs.idempotency_v2.delivery import Delivery, coordinates
-from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM, Answer
+from huleedu_service_libs.idempotency_v2.owner_scripts import Answer
+from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM
 
 __all__ = ["ManyConsumer", "Passage"]
 
@@ -82,10 +83,10 @@ class ManyConsumer(Consumer):
         claimed = [p.delivery for p in passages if p.delivery is not None and p.claimed]
         open_ = [delivery for delivery in claimed if not delivery.claim.confirmed]
         for delivery in open_:
-            self._renewals.drop(delivery.claim.token)
+            self._keeper.let_go(delivery)
         for delivery, answer in zip(open_, await self._confirm_together(open_), strict=True):
             delivery.claim.confirmed = answer == 1
-        await asyncio.gather(*(self._confirm(delivery) for delivery in open_ if not delivery.claim.confirmed))
+        await asyncio.gather(*(self._keeper.confirm(delivery) for delivery in open_ if not delivery.claim.confirmed))
         for passage in passages:
             if passage.delivery is not None and passage.claimed is not False:
                 await self._end(passage, passage.delivery)
@@ -95,13 +96,13 @@ class ManyConsumer(Consumer):
         delivery = passage.delivery
         if delivery is not None and passage.claimed is False:
             delivery.claim.uncertain = True
-            await self._settle(delivery, processed=False)
+            await self._keeper.settle(delivery, processed=False)
 
     async def _end(self, passage: Passage, delivery: Delivery) -> None:
         if passage.claimed:
             await self._finish(delivery, passage.began_s)
         elif not delivery.claim.confirmed:
-            await self._settle(delivery, processed=True)
+            await self._keeper.settle(delivery, processed=True)
 
     async def _confirm_together(self, deliveries: Sequence[Delivery]) -> Sequence[Answer]:
         ttl_seconds = self._config.get_ttl_for_event_type

@@ -1,139 +1,32 @@
-"""What idempotency keeps in Redis: key, records, times to live, and how a stored text is judged.
+"""The records that idempotency keeps in Redis: how they are written, and how a stored text is judged.
 
-Pure: no Redis, no clock. Live keys of running services have these formats, so
-they change only by additions that older readers ignore.
+``claim`` writes them, ``claiming`` has them judged. Pure: no Redis, no clock. Live keys of running services have
+these formats, so they change only by additions that older readers ignore.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Literal
+from typing import Any
 
-from huleedu_service_libs._checks import positive
-from huleedu_service_libs.store_policy import StoreDownPolicy, check_store_down_policy
+import orjson
 
 __all__ = [
-    "DEFAULT_EVENT_TYPE_TTLS",
     "DEFAULT_PROCESSING_TTL_SECONDS",
-    "DEFAULT_TTL_SECONDS",
-    "DEFAULT_WAIT_TIMEOUT_SECONDS",
     "IDEMPOTENCY_STATUS_COMPLETED",
     "IDEMPOTENCY_STATUS_PROCESSING",
-    "IdempotencyConfig",
-    "InProgressPolicy",
     "Standing",
-    "UnconfirmedPolicy",
     "Verdict",
+    "completed_text",
     "judge",
+    "processing_text",
 ]
 
-DEFAULT_TTL_SECONDS = 86400
 DEFAULT_PROCESSING_TTL_SECONDS = 300
-DEFAULT_WAIT_TIMEOUT_SECONDS = 60.0
+"""Age from which a claim counts as left by a dead worker, and life of one that nobody renews."""
 IDEMPOTENCY_STATUS_PROCESSING = "processing"
 IDEMPOTENCY_STATUS_COMPLETED = "completed"
-
-_HOUR = 3600
-DEFAULT_EVENT_TYPE_TTLS: dict[str, int] = {
-    "huleedu.essay.spellcheck.requested.v1": _HOUR,
-    "huleedu.essay.spellcheck.completed.v1": _HOUR,
-    "huleedu.file.essay.content.provisioned.v1": _HOUR,
-    "huleedu.file.essay.validation.failed.v1": _HOUR,
-    "huleedu.batch.essays.registered.v1": 12 * _HOUR,
-    "huleedu.els.batch.essays.ready.v1": 12 * _HOUR,
-    "huleedu.els.batch.phase.outcome.v1": 12 * _HOUR,
-    "huleedu.cj_assessment.completed.v1": 24 * _HOUR,
-    "huleedu.batch.cj_assessment.initiate.command.v1": 24 * _HOUR,
-    "huleedu.batch.spellcheck.initiate.command.v1": 24 * _HOUR,
-    "huleedu.result_aggregator.batch.completed.v1": 72 * _HOUR,
-    "huleedu.result_aggregator.class.summary.updated.v1": 72 * _HOUR,
-}
-"""Seconds for which a processed event is remembered, for each event type."""
-
-InProgressPolicy = Literal["skip", "wait", "raise"]
-_POLICIES = ("skip", "wait", "raise")
-
-UnconfirmedPolicy = Literal["keep", "release"]
-_UNCONFIRMED = ("keep", "release")
-_SHORTEST_PROCESSING_TTL = 2
-
-
-class IdempotencyConfig:
-    """How one service recognises events that it has processed.
-
-    Args:
-        service_name: Part of every key: services process the same event independently.
-        event_type_ttls: Seconds for which a processed event is remembered, by event type;
-            replaces the default table as a whole.
-        default_ttl: Seconds for all other event types.
-        key_prefix: First part of every key.
-        enable_debug_logging: Log the undisturbed course of each event as well, at debug.
-        in_progress: What becomes of an event that another worker is processing. ``skip`` returns
-            ``None``, as for a duplicate: if the other then dies, the event is lost once the
-            offset is committed. ``wait`` waits for the other's outcome, and ``raise`` raises
-            `EventInProgressError` at once, so that the consumer does not commit.
-        wait_timeout_seconds: How long ``wait`` waits before it raises `EventInProgressError`.
-        store_down: What becomes of an event while Redis does not answer. ``process`` runs the handler
-            unprotected; ``pause`` and ``dead-letter`` raise `StoreDownError`, and the handler does not run.
-        unconfirmed: What becomes of the claim of a handler that returns without confirming. ``keep``
-            leaves it for ``processing_ttl``, ``release`` gives the event back at once, so that the next delivery runs.
-        processing_ttl: Seconds after which the claim of a worker that has died is free: so long its event waits.
-            Three times in it the claim of a running handler is renewed; a process whose event loop stands still for
-            longer loses its claims. Clients that cannot run scripts cannot renew: with them it is 300 s.
-
-    Raises:
-        ValueError: Unknown ``in_progress``, ``store_down`` or ``unconfirmed``, a time that is not positive, or a
-            ``processing_ttl`` that is no whole number from 2 to 300.
-    """
-
-    def __init__(
-        self,
-        service_name: str,
-        event_type_ttls: dict[str, int] | None = None,
-        default_ttl: int = DEFAULT_TTL_SECONDS,
-        key_prefix: str = "huleedu:idempotency:v2",
-        enable_debug_logging: bool = False,  # noqa: FBT001, FBT002  # the services' signature
-        *,
-        in_progress: InProgressPolicy = "skip",
-        wait_timeout_seconds: float = DEFAULT_WAIT_TIMEOUT_SECONDS,
-        store_down: StoreDownPolicy = "process",
-        unconfirmed: UnconfirmedPolicy = "keep",
-        processing_ttl: int = DEFAULT_PROCESSING_TTL_SECONDS,
-    ) -> None:
-        if in_progress not in _POLICIES:
-            raise ValueError(f"in_progress must be one of {', '.join(_POLICIES)}, got {in_progress!r}")
-        check_store_down_policy(store_down)
-        if unconfirmed not in _UNCONFIRMED:
-            raise ValueError(f"unconfirmed must be one of {', '.join(_UNCONFIRMED)}, got {unconfirmed!r}")
-        positive(wait_timeout_seconds=wait_timeout_seconds)
-        if not isinstance(processing_ttl, int):  # Redis would refuse it, and every event run unprotected
-            raise ValueError(f"processing_ttl must be whole seconds, got {processing_ttl!r}")  # noqa: TRY004  # as for all values
-        if not _SHORTEST_PROCESSING_TTL <= processing_ttl <= DEFAULT_PROCESSING_TTL_SECONDS:
-            raise ValueError(
-                f"processing_ttl must be from {_SHORTEST_PROCESSING_TTL} to {DEFAULT_PROCESSING_TTL_SECONDS} s, got "
-                f"{processing_ttl!r}: readers of other releases take a claim of {DEFAULT_PROCESSING_TTL_SECONDS} s for dead"
-            )
-        self.service_name = service_name
-        self.event_type_ttls = event_type_ttls or dict(DEFAULT_EVENT_TYPE_TTLS)
-        self.default_ttl = default_ttl
-        self.key_prefix = key_prefix
-        self.enable_debug_logging = enable_debug_logging
-        self.in_progress: InProgressPolicy = in_progress
-        self.wait_timeout_seconds = wait_timeout_seconds
-        self.store_down: StoreDownPolicy = store_down
-        self.unconfirmed: UnconfirmedPolicy = unconfirmed
-        self.processing_ttl = processing_ttl
-
-    def get_ttl_for_event_type(self, event_type: str) -> int:
-        """Seconds for which a processed event of this type is remembered."""
-        return self.event_type_ttls.get(event_type, self.default_ttl)
-
-    def generate_redis_key(self, event_type: str, event_id: str, deterministic_hash: str) -> str:  # noqa: ARG002  # the services' signature
-        """The key of an event; ``event_id`` has no influence, the hash stands for it."""
-        return f"{self.key_prefix}:{self.service_name}:{event_type.replace('.', '_')}:{deterministic_hash}"
-
-    def __repr__(self) -> str:
-        return f"IdempotencyConfig(service_name={self.service_name!r}, in_progress={self.in_progress!r})"
 
 
 class Standing(Enum):
@@ -205,3 +98,37 @@ def _text(value: object) -> str | None:
 def _seconds(value: object) -> float:
     # A claim that does not say since when counts as old: a repetition is better than a loss.
     return float(value) if isinstance(value, int | float) else 0.0
+
+
+def processing_text(about: Mapping[str, Any], *, started_at: float, owner: str | None) -> str:
+    """The record of an event that is claimed.
+
+    Args:
+        about: The event and its processor.
+        started_at: Since when, seconds since the epoch.
+        owner: The claim's token, where scripts ask for it; the format is the earlier one without.
+    """
+    record = {"status": IDEMPOTENCY_STATUS_PROCESSING, "started_at": started_at, **about}
+    return _spaced(record) if owner is None else _compact({**record, "owner": owner})
+
+
+def completed_text(about: Mapping[str, Any], *, started_at: float, completed_at: float, compact: bool) -> str:
+    """The record of an event that is processed; ``compact`` where scripts write it."""
+    record = {
+        "status": IDEMPOTENCY_STATUS_COMPLETED,
+        "started_at": started_at,
+        **about,
+        "completed_at": completed_at,
+    }
+    return _compact(record) if compact else _spaced(record)
+
+
+def _compact(record: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(record).decode()
+    except orjson.JSONEncodeError:  # stricter: a lone surrogate in an id from a body
+        return _spaced(record)
+
+
+def _spaced(record: dict[str, Any]) -> str:
+    return json.dumps(record)  # with the spaces that doubles of services may look for

@@ -1,6 +1,6 @@
 """Keeps claims alive for as long as their handlers run.
 
-``consumer`` has one for all its deliveries: all claims under way are renewed in the
+``keeping`` has one for all deliveries of a handler: all claims under way are renewed in the
 same moment, so that they travel in one command, and a short handler costs no task.
 Knows neither Redis nor events, only when to renew.
 """

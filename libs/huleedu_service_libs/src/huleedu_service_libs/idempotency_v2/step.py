@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.idempotency_v2.claim import DEFAULT_REDIS_TIMEOUT_SECONDS
+from huleedu_service_libs.idempotency_v2.config import IdempotencyConfig
 from huleedu_service_libs.idempotency_v2.many import ManyConsumer, Passage
-from huleedu_service_libs.idempotency_v2.records import IdempotencyConfig
 from huleedu_service_libs.protocols import RedisClientProtocol
 
 __all__ = ["IdempotentStep"]

@@ -13,7 +13,7 @@ from typing import Literal
 
 from huleedu_service_libs import _metrics
 from huleedu_service_libs._redaction import error_fields
-from huleedu_service_libs.idempotency_v2.records import IdempotencyConfig
+from huleedu_service_libs.idempotency_v2.config import IdempotencyConfig
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = [

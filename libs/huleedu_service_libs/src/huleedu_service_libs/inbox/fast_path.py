@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
-from huleedu_service_libs.idempotency_v2.scripts import OwnerScripts, for_each_key
+from huleedu_service_libs.idempotency_v2.owner_scripts import OwnerScripts
+from huleedu_service_libs.idempotency_v2.scripts import for_each_key
 from huleedu_service_libs.inbox.config import InboxConfig
 from huleedu_service_libs.inbox.events import InboxEvent
 from huleedu_service_libs.inbox.metrics import FAST_PATH_ERRORS
