@@ -1,30 +1,28 @@
 """Sends the messages of one partition in order, whatever happens to them on the way.
 
-``batching`` hands it the lanes of a batch, ``coalescing`` what failed together with others. It
-finds the message that the broker refuses by halving, replaces a producer that is out of step, and
-remembers what nobody waits for any longer. Knows one partition at a time and no envelope.
+``batching`` hands it the lanes of a batch, ``coalescing`` what failed together with others. It replaces a producer that
+is out of step, and remembers what nobody waits for any longer; who is to blame for a failure is found by ``halving``.
+Knows one partition at a time and no envelope.
 """
 
 import asyncio
-from collections import defaultdict, deque
+from collections import defaultdict
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.kafka.driver_batches import SequenceNumbers, closed_batch, failure_of
 from huleedu_service_libs.kafka.driver_errors import (
     PublishTimeoutError,
     is_content_refusal,
     is_sequence_error,
-    is_transient,
     needs_new_producer,
 )
-from huleedu_service_libs.kafka.outgoing import ACKNOWLEDGED, Blocked, Item
+from huleedu_service_libs.kafka.halving import FailedAttempt, Halving
+from huleedu_service_libs.kafka.outgoing import ACKNOWLEDGED, Item
 from huleedu_service_libs.kafka.producer_host import ProducerHost
 from huleedu_service_libs.kafka.turns import Turn
-from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import OutgoingMessage
 
 with requires_extra("kafka", module=__name__):
@@ -32,8 +30,6 @@ with requires_extra("kafka", module=__name__):
     from aiokafka.errors import KafkaTimeoutError, ProducerClosed
 
 __all__ = ["Delivery", "FailedAttempt", "InDoubt"]
-
-logger = create_service_logger("huleedu_service_libs.kafka")
 
 
 @dataclass(slots=True, eq=False)
@@ -43,14 +39,6 @@ class InDoubt:
     producer: Any
     future: asyncio.Future[Any]
     messages: list[OutgoingMessage]
-
-
-@dataclass(frozen=True, slots=True)
-class FailedAttempt:
-    """What became of a batch that was tried already."""
-
-    producer: Any
-    error: Exception
 
 
 class Delivery:
@@ -103,7 +91,7 @@ class Delivery:
             for item in open_items:
                 item.hold_back(failure)
             return
-        await _Course(self, lane, independent=independent).run(open_items, failed)
+        await Halving(self, lane, independent=independent).run(open_items, failed)
 
     def note_refusal(self, lane: TopicPartition, *, given_back: bool) -> None:
         """A batch is about to be sent, or was refused and its sequence numbers were given back."""
@@ -187,71 +175,3 @@ class Delivery:
         error = failure_of(future)
         if error is not None and is_content_refusal(error) and numbers is not None and numbers.give_back(count):
             self.note_refusal(lane, given_back=True)
-
-
-class _Course:
-    """One list of messages through one partition."""
-
-    def __init__(self, delivery: Delivery, lane: TopicPartition, *, independent: bool) -> None:
-        self._delivery = delivery
-        self._lane = lane
-        self._independent = independent
-        self._blocked = Blocked()
-        self._work: deque[list[Item]] = deque()
-
-    async def run(self, items: list[Item], failed: FailedAttempt | None) -> None:
-        self._work.append(items)
-        if failed is not None:
-            error, again = await self._delivery.mend(self._lane, failed.producer, failed.error)
-            if not again:
-                self._take_apart(self._work.popleft(), error)
-        while self._work:
-            chunk = self._blocked.let_through(self._work.popleft())
-            if chunk:
-                await self._send(chunk)
-
-    async def _send(self, chunk: list[Item]) -> None:
-        taken, failure, again = await self._delivery.attempt(self._lane, chunk)
-        if again:  # once, on a fresh producer
-            taken, failure, _ = await self._delivery.attempt(self._lane, chunk)
-        if len(taken) < len(chunk):
-            self._work.appendleft(chunk[len(taken) :])
-        if failure is not None:
-            self._take_apart(taken, failure)
-            return
-        for item in taken:
-            item.outcome = ACKNOWLEDGED
-
-    def _take_apart(self, taken: list[Item], failure: Exception) -> None:
-        if is_transient(failure):
-            self._break_off(taken, failure)
-        elif len(taken) == 1:
-            self._refuse(taken[0], failure)
-        else:  # somewhere in here is the culprit: halve until it stands alone
-            middle = len(taken) // 2
-            self._work.appendleft(taken[middle:])
-            self._work.appendleft(taken[:middle])
-
-    def _refuse(self, item: Item, failure: Exception) -> None:
-        item.fail(failure)
-        if not self._independent:
-            self._blocked.add(item, failure)
-            logger.error("kafka_message_refused", topic=self._lane.topic, error=error_text(failure))
-
-    def _break_off(self, taken: list[Item], failure: Exception) -> None:
-        held_back = [item for chunk in self._work for item in chunk]
-        self._work.clear()
-        for item in taken:
-            item.fail(failure)
-        for item in held_back:
-            item.hold_back(failure)
-        if self._independent:
-            return
-        logger.error(
-            "kafka_batch_unacknowledged",
-            topic=self._lane.topic,
-            partition=self._lane.partition,
-            error=error_text(failure),
-            messages=len(taken),
-            held_back=len(held_back),
-        )
