@@ -19,6 +19,7 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text, redact_within
+from huleedu_service_libs._redaction.neighbours import values_named_secret, without_secret_second
 
 __all__ = ["flat_entries", "flat_entry", "plain", "plain_text", "redacted_field", "secrets_within"]
 
@@ -27,8 +28,6 @@ _NODES = 2_000  # of one value, in all
 _TEXT = 8_192  # characters
 _TEXTS = 65_536  # characters of all texts of one value
 _LOG_TEXT = 65_536
-_NAMES_OF_NAMES = ("name", "key", "field", "header")
-_PAIR = 2
 _SAFE_INTEGER = 2**63
 
 
@@ -58,7 +57,7 @@ def flat_entry(name: Any, value: Any) -> tuple[str, str | bool | int | float]:
 
 def flat_entries(entries: Mapping[str, Any]) -> dict[str, str | bool | int | float]:
     """`flat_entry` of each, 65536 characters in all; where one names another (``field``, ``value``), both count."""
-    masked = _named_value(entries)
+    masked = values_named_secret(entries)
     result: dict[str, str | bool | int | float] = {}
     left = _TEXTS
     for name, value in entries.items():
@@ -179,7 +178,7 @@ class _Walk:
         if depth >= _DEPTH:
             return f"<{len(value)} entries, nested too deeply>"
         result: dict[str, Any] = {}
-        masked = _named_value(value)
+        masked = values_named_secret(value)
         for key, item in list(islice(value.items(), max(0, self._left) + 1)):  # a list: it may change meanwhile
             if self._left <= 0:
                 result["…"] = f"{len(value)} entries in all"
@@ -194,7 +193,7 @@ class _Walk:
         if depth >= _DEPTH:
             return f"<{len(items)} items, nested too deeply>"
         if isinstance(value, tuple) or (items and isinstance(items[0], bytes)):
-            items = _pair(items)
+            items = without_secret_second(items)
         result = []
         for item in items:
             if self._left <= 0:
@@ -213,35 +212,6 @@ def _by_name(value: Any) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return dict(zip(value._fields, value, strict=False))
     return value
-
-
-def _pair(items: list[Any]) -> list[Any]:
-    """A header, for instance: what stands behind a name that tells a secret is hidden."""
-    if len(items) != _PAIR or not isinstance(items[0], str | bytes):
-        return items
-    return [items[0], MASK] if is_sensitive_name(_name(items[0]), items[1]) else items
-
-
-def _named_value(entries: Mapping[Any, Any]) -> tuple[str, ...]:
-    """The keys of ``entries`` whose values another one names: ``{"field": "password", "value": "x"}``."""
-    try:
-        if "value" in entries:
-            names = (entries[each] for each in _NAMES_OF_NAMES if each in entries)
-            is_secret = any(_tells(name, entries["value"]) for name in names)
-            return ("value",) if is_secret else ()
-        if "loc" in entries and "input" in entries:  # an error of pydantic
-            return ("input",) if any(_tells(name, entries["input"]) for name in entries["loc"]) else ()
-    except Exception:  # noqa: BLE001  # a mapping's own code
-        return ()
-    return ()
-
-
-def _tells(name: Any, value: Any) -> bool:
-    return isinstance(name, str | bytes) and is_sensitive_name(_name(name), value)
-
-
-def _name(name: str | bytes) -> str:
-    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
 
 
 def _number(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 The one place that knows what a secret looks like. Settings and drivers mask
 their URLs and tell their errors with it; logs, spans, error details and error answers pass through
-it. `names` tells by the name of a field, `urls` and `texts` by what is written, `policy` is what a
+it. `names` tells by the name of a field (`neighbours` by a value that is one), `urls` and `texts` by what is written, `policy` is what a
 service hides beyond that.
 """
 
