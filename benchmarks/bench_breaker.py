@@ -74,10 +74,10 @@ def _full() -> CircuitBreaker:
         listeners=[lambda _change: None],
         policy=BreakerPolicy(
             window=TimeWindow(seconds=10, failure_rate=0.5, slow_rate=0.5, minimum_calls=20),
-            slow_call_seconds=1,
-            call_timeout_seconds=5,
+            slow_call_s=1,
+            call_timeout_s=5,
             half_open_permits=3,
-            half_open_seconds=60,
+            half_open_limit_s=60,
             ramp=Ramp(seconds=30),
             open_growth=2,
             open_jitter=0.2,

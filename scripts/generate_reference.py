@@ -1,8 +1,8 @@
-"""Write the reference of log lines and of metrics: docs/reference/log-events.md and docs/reference/metrics.md.
+"""Write the reference of log lines, metrics and settings: log-events.md, metrics.md and settings.md in docs/reference.
 
 Run by ``make generate``; ``--check`` writes nothing and fails when a page is not what would be written. Log
 lines are read from the code and described in docs/reference/log-events.toml; metrics tell themselves, once every module is
-imported and a service called ``SERVICE`` has set everything up.
+imported and a service called ``SERVICE`` has set everything up; ``settings_page`` makes the third.
 """
 
 import importlib
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 
+import settings_page
 from log_events import Found, find
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import Metric
@@ -61,12 +62,17 @@ def faults() -> list[str]:
         *(f"{each!r} is logged: describe it in {DESCRIPTIONS.name}" for each in sorted(events - described)),
         *(f"{each!r} is described, but nothing logs it" for each in sorted(described - events)),
         *(f"metric {each.name}: {fault}" for each in metrics() for fault in _metric_faults(each)),
+        *settings_page.faults(),
     ]
 
 
 def outputs() -> dict[Path, str]:
-    """Both pages."""
-    return {REFERENCE / "log-events.md": events_page(find(PACKAGE)), REFERENCE / "metrics.md": metrics_page(metrics())}
+    """All pages."""
+    return {
+        REFERENCE / "log-events.md": events_page(find(PACKAGE)),
+        REFERENCE / "metrics.md": metrics_page(metrics()),
+        settings_page.PATH: settings_page.page(),
+    }
 
 
 def _is_name(event: str) -> bool:
@@ -165,7 +171,7 @@ def metrics_page(found: Iterable[Metric]) -> str:
 
 
 def main() -> int:
-    """Write both pages, or say what is wrong."""
+    """Write the pages, or say what is wrong."""
     wrong = faults()
     stale = [path for path, text in outputs().items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:

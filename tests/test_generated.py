@@ -18,8 +18,8 @@ def test_factories_exports_and_catalogue_page_are_current() -> None:
     assert [str(path.relative_to(ROOT)) for path in script.stale()] == []
 
 
-def test_every_log_line_and_metric_has_its_place_in_the_reference() -> None:
-    """Each event is named in the one style and described, each metric named alike, and both pages are current."""
+def test_every_log_line_metric_and_setting_has_its_place_in_the_reference() -> None:
+    """Each event is named in the one style and described, each metric named alike, each setting and variable told, and the pages are current."""
     command = [sys.executable, "-W", "error", str(ROOT / "scripts/generate_reference.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=100)  # noqa: S603  # our own
     assert (done.returncode, done.stderr) == (0, "")

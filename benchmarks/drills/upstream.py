@@ -69,7 +69,7 @@ def _breaker(series: Series) -> CircuitBreaker:
             half_open_permits=3,
             ramp=Ramp(seconds=0.5, initial=0.2),
             open_growth=1.2,
-            open_seconds_max=1,
+            longest_open_s=1,
         ),
     )
 

@@ -41,9 +41,9 @@ class RedisClientConfig:
         spans: Whether commands inside a recorded OpenTelemetry span have spans of their own.
         health_interval_s: Seconds that a connection may be idle before it is asked whether it lives.
         connect_attempts: How often a connection is tried to be made; once made, it repeats nothing by itself.
-        connect_backoff_s: The longest pause before the second attempt, in seconds; doubles with each. A pause is a
+        connect_first_delay_s: The longest pause before the second attempt, in seconds; doubles with each. A pause is a
             random share of it.
-        connect_backoff_cap_s: The longest pause between attempts at all, in seconds.
+        connect_longest_delay_s: The longest pause between attempts at all, in seconds.
         access: Credentials and TLS.
 
     Raises:
@@ -61,8 +61,8 @@ class RedisClientConfig:
     spans: bool = True
     health_interval_s: float = 30.0
     connect_attempts: int = 3
-    connect_backoff_s: float = 0.05
-    connect_backoff_cap_s: float = 1.0
+    connect_first_delay_s: float = 0.05
+    connect_longest_delay_s: float = 1.0
     access: RedisAccess = field(default_factory=RedisAccess)
 
     def __post_init__(self) -> None:
@@ -84,6 +84,8 @@ class RedisClientConfig:
             ValueError: The URL cannot be read, or does not fit `access`.
         """
         patience = Patience(
-            attempts=self.connect_attempts, backoff_s=self.connect_backoff_s, cap_s=self.connect_backoff_cap_s
+            attempts=self.connect_attempts,
+            first_delay_s=self.connect_first_delay_s,
+            longest_delay_s=self.connect_longest_delay_s,
         )
         return Endpoint(read_address(redis_url), self.access, patience, connect_timeout_s=self.connect_timeout_s)

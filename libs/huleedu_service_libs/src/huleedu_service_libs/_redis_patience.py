@@ -25,15 +25,15 @@ class Patience:
 
     Attributes:
         attempts: In all.
-        backoff_s: The longest pause before the second attempt, seconds; doubles with each.
-        cap_s: The longest pause at all, seconds.
+        first_delay_s: The longest pause before the second attempt, seconds; doubles with each.
+        longest_delay_s: The longest pause at all, seconds.
         sleep: Waits.
         draw: A random number below 1. A pause is that share of the longest.
     """
 
     attempts: int
-    backoff_s: float
-    cap_s: float
+    first_delay_s: float
+    longest_delay_s: float
     sleep: Sleep = real_sleep
     draw: Callable[[], float] = random.random
 
@@ -47,6 +47,6 @@ class Patience:
             except (OSError, TimeoutError, RedisConnectionError):
                 if attempt == self.attempts:
                     raise
-            longest = grown(attempt, first=self.backoff_s, longest=self.cap_s)
+            longest = grown(attempt, first=self.first_delay_s, longest=self.longest_delay_s)
             await self.sleep(spread(longest, self.draw(), FULL_JITTER))
         return None

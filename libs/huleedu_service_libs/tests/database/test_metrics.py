@@ -223,9 +223,9 @@ def test_many_threads_on_one_engine(tmp_path: Path, service: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("slow_statement_seconds", -1),
-        ("slow_log_interval_seconds", float("nan")),
-        ("explain_timeout_seconds", 0),
+        ("slow_statement_s", -1),
+        ("slow_log_interval_s", float("nan")),
+        ("explain_timeout_s", 0),
         ("max_tables", 0),
     ],
 )

@@ -29,7 +29,7 @@ from .figures import sample
 
 pytestmark = pytest.mark.integration
 
-SLOW = DatabaseMonitoringConfig(slow_statement_seconds=0.1, explain_slow_statements=True, explain_interval_seconds=0)
+SLOW = DatabaseMonitoringConfig(slow_statement_s=0.1, explain_slow_statements=True, explain_interval_s=0)
 
 
 def _errors(service: str, operation: str, condition: str) -> float:
@@ -217,7 +217,7 @@ async def test_one_line_for_many_slow_statements(
     engine: AsyncEngine, service: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The same statement with other values is told once in the interval, and each is counted."""
-    config = DatabaseMonitoringConfig(slow_statement_seconds=0)
+    config = DatabaseMonitoringConfig(slow_statement_s=0)
     setup_database_monitoring(engine, service, config=config)
     async with engine.connect() as connection:
         for number in range(20):

@@ -131,7 +131,7 @@ async def test_a_redis_that_goes_and_comes(redis_server: RedisServer, unique_nam
     """A stopped Redis degrades the service, as Redis and as the memory of processed events; it recovers by itself."""
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(RedisClient(client_id="health-test", redis_url=redis_server.address))
-        watch = await stack.enter_async_context(StoreWatch(client, service_name=unique_name, interval_seconds=0.1))
+        watch = await stack.enter_async_context(StoreWatch(client, service_name=unique_name, interval_s=0.1))
         health = ServiceHealth(unique_name)
         health.watch(quick(redis_probe(client)), quick(dedupe_store_probe(watch)))
         await stack.enter_async_context(health)

@@ -167,7 +167,7 @@ async def test_it_looks_at_intervals(redis: Observable) -> None:
         looked.release()
         await asyncio.sleep(0.001)
 
-    watch = StoreWatch(redis.port(), service_name="svc", interval_seconds=7, sleep=sleep)
+    watch = StoreWatch(redis.port(), service_name="svc", interval_s=7, sleep=sleep)
     async with watch:
         await watch.start()
         for _ in range(3):
@@ -177,7 +177,7 @@ async def test_it_looks_at_intervals(redis: Observable) -> None:
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-@pytest.mark.parametrize("wrong", ["interval_seconds", "timeout_seconds"])
+@pytest.mark.parametrize("wrong", ["interval_s", "timeout_s"])
 def test_settings_are_checked(redis: Observable, wrong: str) -> None:
     """A time that is not positive is refused by name."""
     with pytest.raises(ValueError, match=f"{wrong} must be positive, got 0"):

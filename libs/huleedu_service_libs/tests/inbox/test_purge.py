@@ -28,14 +28,14 @@ async def test_purge_deletes_what_is_old_enough(engine: AsyncEngine) -> None:
     """All batches of one purge together delete every old row and no young one."""
     await _fill(engine, 250, "8 days")
     await _fill(engine, 30, "6 days")
-    assert await InboxPurger(engine, batch_rows=100).purge() == 250
+    assert await InboxPurger(engine, batch_size=100).purge() == 250
     assert await rows(engine) == 30
 
 
 async def test_many_purgers_share_the_work(engine: AsyncEngine) -> None:
     """Purgers at the same time skip each other's rows: each row is deleted once, and nobody waits or fails."""
     await _fill(engine, 900, "8 days")
-    purged = await asyncio.gather(*(InboxPurger(engine, batch_rows=40).purge() for _ in range(5)))
+    purged = await asyncio.gather(*(InboxPurger(engine, batch_size=40).purge() for _ in range(5)))
     await InboxPurger(engine).purge()
     assert await rows(engine) == 0
     assert sum(purged) <= 900
@@ -81,7 +81,7 @@ async def test_a_failing_purge_is_counted_and_repeated() -> None:
     await engine.dispose()
 
 
-@pytest.mark.parametrize("wrong", ["retention_s", "batch_rows", "interval_s"])
+@pytest.mark.parametrize("wrong", ["retention_s", "batch_size", "interval_s"])
 def test_settings_are_checked(wrong: str) -> None:
     """A value that is not positive is refused by name."""
     engine = create_async_engine("postgresql+asyncpg://nobody@127.0.0.1:1/none")

@@ -99,7 +99,7 @@ import logging, time
 logging.basicConfig()
 from huleedu_service_libs.observability import TracingSettings, init_tracing, shutdown_tracing
 before = time.perf_counter()
-tracer = init_tracing("svc", TracingSettings(endpoint="NOWHERE", flush_seconds=0.5, export_timeout_seconds=1))
+tracer = init_tracing("svc", TracingSettings(endpoint="NOWHERE", flush_timeout_s=0.5, export_timeout_s=1))
 for _ in range(3000):
     with tracer.start_as_current_span("work"):
         pass
@@ -119,7 +119,7 @@ def test_leaving_takes_no_longer_than_set() -> None:
     """A process that forgets to shut down still sends what waits, and without a collector does not hang at exit."""
     code = """
 from huleedu_service_libs.observability import TracingSettings, init_tracing
-with init_tracing("svc", TracingSettings(flush_seconds=1)).start_as_current_span("last"):
+with init_tracing("svc", TracingSettings(flush_timeout_s=1)).start_as_current_span("last"):
     pass
 """
     before = time.perf_counter()
@@ -138,7 +138,7 @@ def test_spans_travel_over_tls(tmp_path: Path) -> None:
     code = """
 from prometheus_client import REGISTRY
 from huleedu_service_libs.observability import *
-settings = TracingSettings(certificate_file="FILE", flush_seconds=SECONDS, export_timeout_seconds=2)
+settings = TracingSettings(certificate_file="FILE", flush_timeout_s=SECONDS, export_timeout_s=2)
 with init_tracing("svc", settings).start_as_current_span("work"):
     pass
 print("flushed", flush_tracing(SECONDS))
@@ -195,7 +195,7 @@ def test_flushing_and_leaving_take_no_longer_than_said() -> None:
     code = """
 import time
 from huleedu_service_libs.observability import *
-tracer = init_tracing("svc", TracingSettings(flush_seconds=1, export_timeout_seconds=30))
+tracer = init_tracing("svc", TracingSettings(flush_timeout_s=1, export_timeout_s=30))
 with tracer.start_as_current_span("work"):
     pass
 before = time.perf_counter()
@@ -303,7 +303,7 @@ shutdown_tracing()
         ({"batch_size": 5000}, r"batch_size must be 1 to queue_size \(2048\), is 5000"),
         ({"insecure": True, "certificate_file": "ca.pem"}, "insecure=True contradicts certificate_file"),
         ({"insecure": True, "endpoint": "https://c:4317"}, "insecure=True contradicts .* an endpoint of https://"),
-        ({"flush_seconds": 0}, "flush_seconds must be positive, got 0"),
+        ({"flush_timeout_s": 0}, "flush_timeout_s must be positive, got 0"),
     ],
 )
 def test_settings_check_themselves(wrong: dict[str, Any], says: str) -> None:

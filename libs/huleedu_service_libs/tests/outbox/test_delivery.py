@@ -156,7 +156,7 @@ async def test_a_batch_that_takes_too_long_is_made_smaller_until_it_is_done() ->
             await asyncio.sleep(0.05 * len(messages))
             return await super().publish_batch(messages)
 
-    sender = BatchSender(Slow(), "svc", timeout_seconds=0.3)
+    sender = BatchSender(Slow(), "svc", timeout_s=0.3)
     events = [Event(event_key=f"k{number}") for number in range(16)]
     sizes = []
     while True:

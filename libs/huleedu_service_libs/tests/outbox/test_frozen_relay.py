@@ -31,7 +31,7 @@ from huleedu_service_libs.protocols import DeliveryOutcome
 
 class Repository(PostgreSQLOutboxRepository):
     def batch_store(self, **_):
-        return PostgreSQLBatchStore(self.engine, service_name="svc", max_error_length=1000, idle_limit_seconds=2.0)
+        return PostgreSQLBatchStore(self.engine, service_name="svc", max_error_length=1000, idle_limit_s=2.0)
 
 class Publisher:
     async def publish(self, **_): ...

@@ -244,7 +244,7 @@ async def test_the_server_takes_the_lanes_of_a_relay_that_says_nothing(
         "service_name": "svc",
         "max_error_length": 1000,
         "clock": lambda: clock[0],
-        "idle_limit_seconds": 1.5,
+        "idle_limit_s": 1.5,
     }
     silent, other = PostgreSQLBatchStore(engine, **limit), PostgreSQLBatchStore(engine, **limit)
     (event,) = await _fetch(silent, clock)

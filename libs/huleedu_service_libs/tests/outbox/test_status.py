@@ -47,7 +47,7 @@ async def test_an_empty_outbox_is_healthy(engine: AsyncEngine) -> None:
     """Nothing waits, so that nobody need be there to take it."""
     status = await _status(engine)
     assert (status.status, status.problems, status.waiting, status.parked) == ("healthy", (), 0, 0)
-    assert (status.relays, status.lanes_owned, status.lanes, status.oldest_age_seconds) == (0, 0, 64, 0.0)
+    assert (status.relays, status.lanes_owned, status.lanes, status.oldest_age_s) == (0, 0, 64, 0.0)
     assert json.loads(json.dumps(status.as_json()))["status"] == "healthy"
 
 
@@ -82,7 +82,7 @@ async def test_the_oldest_waiting_event_and_the_parked_ones_are_told(engine: Asy
     await _add(engine)
     status = await _status(engine)
     assert (status.status, status.waiting, status.parked, status.counted_all) == ("warning", 2, 1, True)
-    assert 119 < status.oldest_age_seconds < 150
+    assert 119 < status.oldest_age_s < 150
     old, parked = status.problems
     assert "the oldest of 2 waiting events is 12" in old
     assert "parked events: 1" in parked
@@ -90,7 +90,7 @@ async def test_the_oldest_waiting_event_and_the_parked_ones_are_told(engine: Asy
     assert _gauge("outbox_parked_events") == 1
     assert _gauge("outbox_lanes_owned") == 64
     assert _gauge("outbox_relays") == 1
-    assert _gauge("outbox_oldest_unpublished_age_seconds") == status.oldest_age_seconds
+    assert _gauge("outbox_oldest_unpublished_age_seconds") == status.oldest_age_s
     await store.close()
 
 
@@ -103,8 +103,8 @@ async def test_a_long_writer_is_a_problem_where_order_is_strict(engine: AsyncEng
         await repository.add_event(
             aggregate_id="k", aggregate_type="x", event_type="e", event_data={}, topic="t", session=session
         )
-        strict = await _status(engine, strict_order=True, writer_age_seconds=0.0)
-        usual = await _status(engine, writer_age_seconds=0.0)
+        strict = await _status(engine, strict_order=True, writer_age_s=0.0)
+        usual = await _status(engine, writer_age_s=0.0)
     await named.dispose()
     assert strict.status == "warning"
     assert f"pid {pid} (application 'night-import', idle in transaction), running for" in strict.problems[0]
@@ -132,7 +132,7 @@ async def test_what_the_numbers_leave_out_is_told(engine: AsyncEngine, monkeypat
 def test_a_writer_whose_start_is_unknown_is_named_by_what_waits_behind_it(pid: int | None, told: str) -> None:
     """A prepared transaction, or one whose start this role may not see, has no age; that of the oldest event stands in."""
     writer = Writer(transaction="3/17", pid=pid, application="", state="", started=None, age_seconds=None)
-    limits = StatusLimits(strict_order=True, writer_age_seconds=10.0)
+    limits = StatusLimits(strict_order=True, writer_age_s=10.0)
     assert _problems(limits, age=11.0, writer=writer) == [ANY]
     assert told in _problems(limits, age=11.0, writer=writer)[0]
     assert _problems(limits, age=9.0, writer=writer) == []
@@ -198,8 +198,8 @@ async def test_who_keeps_vacuum_from_its_work_is_named(engine: AsyncEngine) -> N
     async with named.connect() as plain:
         connection = await plain.execution_options(isolation_level="REPEATABLE READ")
         pid = await connection.scalar(text("SELECT pg_backend_pid() FROM event_outbox RIGHT JOIN (SELECT 1) ON true"))
-        found = (await check_bloat(engine, holder_age_seconds=0.0)).holders
-        young = (await check_bloat(engine, holder_age_seconds=60.0)).holders
+        found = (await check_bloat(engine, holder_age_s=0.0)).holders
+        young = (await check_bloat(engine, holder_age_s=60.0)).holders
     await named.dispose()
     (holder,) = [one for one in found if one.pid == pid]
     assert (holder.kind, holder.name, holder.state) == ("session", "report", "idle in transaction")

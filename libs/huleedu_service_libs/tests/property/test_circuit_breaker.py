@@ -77,7 +77,7 @@ class BreakerMachine(RuleBasedStateMachine):
             recovery_timeout=timedelta(seconds=OPEN_SECONDS),
             success_threshold=SUCCESSES,
             expected_exception=ValueError,
-            policy=BreakerPolicy(half_open_permits=permits, open_growth=growth, open_seconds_max=60),
+            policy=BreakerPolicy(half_open_permits=permits, open_growth=growth, longest_open_s=60),
             clock=self.time,
             now=self.time.now,
         )

@@ -36,6 +36,6 @@ async def _proxy(redis_url: str, raw: Redis) -> AsyncIterator[FaultProxy]:
 @pytest.fixture(name="far")
 async def _far(proxy: FaultProxy) -> AsyncIterator[RedisClient]:
     """A client whose network can be broken."""
-    config = RedisClientConfig(socket_timeout_s=1.0, pipelining=PipeliningConfig(backoff_s=0.01))
+    config = RedisClientConfig(socket_timeout_s=1.0, pipelining=PipeliningConfig(first_delay_s=0.01))
     async with RedisClient(client_id="far", redis_url=proxy.url, config=config) as client:
         yield client

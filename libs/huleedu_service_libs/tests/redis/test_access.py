@@ -17,7 +17,7 @@ def test_the_defaults_are_these() -> None:
     assert (config.connect_timeout_s, config.socket_timeout_s) == (5.0, 5.0)
     assert (config.start_timeout_s, config.stop_timeout_s) == (10.0, 5.0)
     assert (config.blocking_slice_s, config.health_interval_s) == (20.0, 30.0)
-    assert (config.connect_attempts, config.connect_backoff_s, config.connect_backoff_cap_s) == (3, 0.05, 1.0)
+    assert (config.connect_attempts, config.connect_first_delay_s, config.connect_longest_delay_s) == (3, 0.05, 1.0)
     assert config.access == RedisAccess()
 
 

@@ -83,7 +83,7 @@ async def test_a_failed_subscription_is_logged_once_and_raised(error: Exception)
 async def test_a_subscription_that_nobody_confirms_fails() -> None:
     """No word from the server is an error, not a subscription that misses messages; its connection is given back."""
     client, connection = _silent()
-    pubsub = RedisPubSub(client, "p", config=PubSubConfig(confirm_s=0.05, clean_up_s=0.05))
+    pubsub = RedisPubSub(client, "p", config=PubSubConfig(confirm_timeout_s=0.05, clean_up_timeout_s=0.05))
     with pytest.raises(RedisTimeoutError, match="did not confirm"):
         async with pubsub.subscribe("c"):
             raise AssertionError("not reached")
@@ -95,7 +95,7 @@ async def test_leaving_a_channel_is_bounded() -> None:
     """A server that does not confirm the farewell holds nobody, and that is counted."""
     client, _ = _silent(confirms=1)
     async with asyncio.timeout(15):
-        async with RedisPubSub(client, "hanging", config=PubSubConfig(clean_up_s=0.05)).subscribe("c"):
+        async with RedisPubSub(client, "hanging", config=PubSubConfig(clean_up_timeout_s=0.05)).subscribe("c"):
             pass
     assert _swallowed("hanging", "unsubscribe") == 1
 

@@ -26,7 +26,7 @@ def _patience(pauses: list[float], *, attempts: int = 5, draw: float = 0.5) -> P
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    return Patience(attempts=attempts, backoff_s=0.1, cap_s=0.3, sleep=sleep, draw=lambda: draw)
+    return Patience(attempts=attempts, first_delay_s=0.1, longest_delay_s=0.3, sleep=sleep, draw=lambda: draw)
 
 
 async def test_pauses_double_up_to_the_cap_and_are_drawn() -> None:

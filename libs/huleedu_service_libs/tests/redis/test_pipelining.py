@@ -128,7 +128,7 @@ async def test_large_values_leave_in_writes_of_bounded_size(redis_url: str, redi
 
 async def test_a_full_queue_refuses_and_says_why(redis_url: str, redis_prefix: str) -> None:
     """Commands beyond the bound of the queue fail at once; those within it are served."""
-    pipelining = PipeliningConfig(waiting=50)
+    pipelining = PipeliningConfig(queue_size=50)
     async with RedisClient(
         client_id="full", redis_url=redis_url, config=RedisClientConfig(pipelining=pipelining)
     ) as client:

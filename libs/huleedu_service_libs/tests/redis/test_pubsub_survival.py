@@ -35,7 +35,7 @@ async def _proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
 @pytest.fixture(name="far")
 async def _far(proxy: FaultProxy, unique_name: str) -> AsyncIterator[RedisClient]:
     """A client behind the proxy that notices a silence quickly."""
-    config = PubSubConfig(silence_s=0.3, answer_s=0.3)
+    config = PubSubConfig(health_interval_s=0.3, answer_timeout_s=0.3)
     async with RedisClient(client_id=unique_name, redis_url=proxy.url, pubsub_config=config) as client:
         yield client
 
@@ -279,7 +279,7 @@ async def test_a_client_that_does_not_decode_gets_bytes(redis_url: str, redis_pr
     """Data comes as the driver's client would give it; RESP2 and RESP3 both work."""
     for protocol in (2, 3):
         async with Redis.from_url(redis_url, protocol=protocol) as raw:
-            pubsub = RedisPubSub(raw, "raw", config=PubSubConfig(silence_s=0.05))
+            pubsub = RedisPubSub(raw, "raw", config=PubSubConfig(health_interval_s=0.05))
             async with pubsub.subscribe(f"{redis_prefix}c") as subscription:
                 await asyncio.sleep(0.2)  # a PING or two
                 await pubsub.publish(f"{redis_prefix}c", "x")

@@ -161,7 +161,7 @@ async def test_dropping_is_counted_and_logged_once_in_a_row() -> None:
     assert [(entry["event"], entry["reason"]) for entry in logs] == [("redis_pubsub_dropped", "drop_oldest")]
 
 
-@pytest.mark.parametrize("name", ["queue_size", "confirm_s", "silence_s", "longest_retry_s"])
+@pytest.mark.parametrize("name", ["queue_size", "confirm_timeout_s", "health_interval_s", "longest_delay_s"])
 def test_bounds_must_be_positive(name: str) -> None:
     """A bound of nothing is refused, by name and value."""
     nothing: dict[str, Any] = {name: 0}

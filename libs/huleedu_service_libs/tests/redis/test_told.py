@@ -98,7 +98,9 @@ async def test_spans_can_be_switched_off(redis_url: str, spans: InMemorySpanExpo
 
 async def test_a_dead_idle_connection_is_replaced_before_it_is_needed(redis_url: str, redis_prefix: str) -> None:
     """An idle connection is asked now and then; one that does not answer is cut, and the next command meets a new one."""
-    config = RedisClientConfig(health_interval_s=0.1, socket_timeout_s=0.3, pipelining=PipeliningConfig(backoff_s=0.01))
+    config = RedisClientConfig(
+        health_interval_s=0.1, socket_timeout_s=0.3, pipelining=PipeliningConfig(first_delay_s=0.01)
+    )
     async with (
         FaultProxy(redis_url) as proxy,
         RedisClient(client_id="idle", redis_url=proxy.url, config=config) as client,

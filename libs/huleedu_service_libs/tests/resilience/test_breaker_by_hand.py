@@ -85,7 +85,7 @@ async def test_a_slow_call_under_a_hold_opens_nothing() -> None:
     """Forced closed stays closed, whatever a window of slow calls would say."""
     time = Time()
     window = CountWindow(size=2, minimum_calls=1, slow_rate=0.5)
-    policy = BreakerPolicy(window=window, slow_call_seconds=1)
+    policy = BreakerPolicy(window=window, slow_call_s=1)
     breaker = CircuitBreaker(clock=time, now=time.now, policy=policy)
     breaker.force_closed()
     for _ in range(5):

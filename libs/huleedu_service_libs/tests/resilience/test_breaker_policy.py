@@ -110,7 +110,7 @@ async def test_results_of_an_earlier_state_do_not_count(then: Callable[[], Await
 async def test_an_undecided_half_open_opens_again() -> None:
     """A trial that never comes back does not block the circuit for good."""
     time = Time()
-    breaker = make(time, policy=BreakerPolicy(half_open_permits=1, half_open_seconds=30))
+    breaker = make(time, policy=BreakerPolicy(half_open_permits=1, half_open_limit_s=30))
     breaker.state = HALF_OPEN
     _, tasks, _ = await _waiting_calls(breaker, 1)
     time.passes(30)
@@ -151,7 +151,7 @@ async def test_ramp_lets_a_growing_share_through() -> None:
 async def test_open_time_grows_to_its_limit_and_a_recovery_ends_it() -> None:
     """Each opening without a recovery between lasts longer; a recovery starts from the beginning."""
     time = Time()
-    breaker = make(time, success_threshold=1, policy=BreakerPolicy(open_growth=2, open_seconds_max=50))
+    breaker = make(time, success_threshold=1, policy=BreakerPolicy(open_growth=2, longest_open_s=50))
     await fails(breaker, 3)
     seen = [opened_for(breaker)]
     for _ in range(4):
@@ -236,7 +236,7 @@ async def test_a_predicate_that_raises_leaves_no_trial_taken() -> None:
 async def test_call_timeout_is_a_failure_whatever_is_expected() -> None:
     """Calls beyond the limit end with a time-out that counts; quick ones are left alone."""
     breaker = make(
-        Time(), failure_threshold=4, expected_exception=ValueError, policy=BreakerPolicy(call_timeout_seconds=0.02)
+        Time(), failure_threshold=4, expected_exception=ValueError, policy=BreakerPolicy(call_timeout_s=0.02)
     )
     forever = asyncio.Event()
     results = await asyncio.gather(
@@ -255,7 +255,7 @@ async def test_call_timeout_is_a_failure_whatever_is_expected() -> None:
 
 async def test_what_swallows_the_time_limit_leaves_no_cancellation_behind() -> None:
     """A call that makes a result or another error of it ends as it likes; the task is not left half cancelled."""
-    breaker = make(Time(), policy=BreakerPolicy(call_timeout_seconds=0.02))
+    breaker = make(Time(), policy=BreakerPolicy(call_timeout_s=0.02))
 
     async def swallow(answer: Exception | str) -> str:
         try:
@@ -273,7 +273,7 @@ async def test_what_swallows_the_time_limit_leaves_no_cancellation_behind() -> N
 
 async def test_a_cancellation_from_outside_is_no_timeout() -> None:
     """Somebody else's cancellation passes as what it is."""
-    breaker = make(Time(), policy=BreakerPolicy(call_timeout_seconds=60))
+    breaker = make(Time(), policy=BreakerPolicy(call_timeout_s=60))
     _, tasks, _ = await _waiting_calls(breaker, 1)
     tasks[0].cancel()
     (result,) = await asyncio.gather(*tasks, return_exceptions=True)
@@ -283,7 +283,7 @@ async def test_a_cancellation_from_outside_is_no_timeout() -> None:
 
 def test_one_breaker_in_one_loop_after_another() -> None:
     """A breaker with a time limit, made outside, serves several loops in turn."""
-    breaker = make(Time(), policy=BreakerPolicy(call_timeout_seconds=0.02))
+    breaker = make(Time(), policy=BreakerPolicy(call_timeout_s=0.02))
 
     async def late() -> None:
         with pytest.raises(CallTimeoutError):
@@ -317,7 +317,7 @@ async def test_a_thousand_tasks_at_once() -> None:
         lambda: TimeWindow(seconds=0),
         lambda: TimeWindow(minimum_calls=0),
         lambda: Ramp(seconds=1, initial=0),
-        lambda: BreakerPolicy(slow_call_seconds=0),
+        lambda: BreakerPolicy(slow_call_s=0),
         lambda: BreakerPolicy(open_growth=0.5),
     ],
     ids=range(7),

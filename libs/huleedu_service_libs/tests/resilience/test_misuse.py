@@ -43,12 +43,12 @@ def test_a_breaker_refuses_arguments_that_would_fail_in_an_outage(options: dict[
     ("make", "complaint"),
     [
         (lambda: Retry(0), "attempts must be at least 1, got 0"),
-        (lambda: Retry(wait_factor=0.5), "wait_factor must be at least 1, got 0.5"),
-        (lambda: Retry(first_wait=-1), "first_wait must not be negative, got -1"),
+        (lambda: Retry(factor=0.5), "factor must be at least 1, got 0.5"),
+        (lambda: Retry(first_delay_s=-1), "first_delay_s must not be negative, got -1"),
         (lambda: Retry(jitter=2), r"jitter must lie in \[0, 1\], got 2"),
         (lambda: Bulkhead(0), "limit must be at least 1, got 0"),
-        (lambda: Bulkhead(1, queue=-1), "queue must not be negative, got -1"),
-        (lambda: Bulkhead(1, longest_wait=float("nan")), "longest_wait must be positive, got nan"),
+        (lambda: Bulkhead(1, queue_size=-1), "queue_size must not be negative, got -1"),
+        (lambda: Bulkhead(1, wait_s=float("nan")), "wait_s must be positive, got nan"),
         (lambda: TimeLimit(0), "seconds must be positive, got 0"),
     ],
 )
@@ -76,7 +76,7 @@ async def test_an_attribute_of_somebody_else_does_not_stop_a_retry(retry_after: 
         raise error
 
     with pytest.raises(OddError):
-        await Retry(3, first_wait=0.1, jitter=0, sleep=time.sleep).call(odd)
+        await Retry(3, first_delay_s=0.1, jitter=0, sleep=time.sleep).call(odd)
     assert calls == 3
     assert time.slept == pytest.approx([0.1, 0.2])
 
@@ -85,14 +85,14 @@ async def test_thousands_of_attempts_wait_no_longer_than_the_longest() -> None:
     """Growth that no float can hold is the longest wait, not an error in place of the call's."""
     time = Time()
     with pytest.raises(ConnectionError, match="own"):
-        await Retry(1200, first_wait=0.1, longest_wait=5, jitter=0, sleep=time.sleep).call(failing)
+        await Retry(1200, first_delay_s=0.1, longest_delay_s=5, jitter=0, sleep=time.sleep).call(failing)
     assert (len(time.slept), max(time.slept)) == (1199, 5)
 
 
 async def test_an_open_time_grows_to_its_limit_whatever_the_factor() -> None:
     """A circuit that never recovers opens for the longest time; the failing call's own error is raised."""
     time = Time()
-    policy = BreakerPolicy(open_growth=1e9, open_seconds_max=300)
+    policy = BreakerPolicy(open_growth=1e9, longest_open_s=300)
     breaker = CircuitBreaker(1, timedelta(seconds=1), policy=policy, clock=time, now=time.now)
     for _ in range(80):
         time.passes(301)

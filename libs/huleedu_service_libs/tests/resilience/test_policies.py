@@ -50,7 +50,7 @@ async def never() -> None:
 async def test_retry_waits_longer_each_time_and_ends_with_the_answer() -> None:
     """Waits grow by the factor up to the longest, without jitter exactly."""
     time, flaky = Time(), Flaky(4)
-    retry = Retry(5, first_wait=1, wait_factor=3, longest_wait=10, jitter=0, sleep=time.sleep)
+    retry = Retry(5, first_delay_s=1, factor=3, longest_delay_s=10, jitter=0, sleep=time.sleep)
     assert await retry.call(flaky) == "answer"
     assert (flaky.calls, time.slept) == (5, [1, 3, 9, 10])
 
@@ -68,7 +68,7 @@ async def test_retry_raises_the_last_error_unchanged() -> None:
 async def test_jitter_spreads_the_wait() -> None:
     """Full jitter takes any part of it away."""
     time = Time()
-    await Retry(2, first_wait=8, sleep=time.sleep, chance=lambda: 0.25).call(Flaky(1))
+    await Retry(2, first_delay_s=8, sleep=time.sleep, chance=lambda: 0.25).call(Flaky(1))
     assert time.slept == [2]
 
 
@@ -115,7 +115,7 @@ async def test_a_retry_does_not_wait_past_the_deadline() -> None:
     """When the wait would outlast it, the error is raised at once."""
     time, flaky = Time(), Flaky(5)
     with deadline(1), pytest.raises(ConnectionError):
-        await Retry(5, first_wait=0.6, wait_factor=2, jitter=0, sleep=time.sleep).call(flaky)
+        await Retry(5, first_delay_s=0.6, factor=2, jitter=0, sleep=time.sleep).call(flaky)
     assert (flaky.calls, time.slept) == (2, [0.6])
 
 
@@ -145,7 +145,7 @@ async def test_time_limit_keeps_the_deadline_of_the_request() -> None:
 
 async def test_bulkhead_bounds_refuses_and_serves_in_order() -> None:
     """Two run, two wait in turn, the rest is refused."""
-    bulkhead = Bulkhead(2, queue=2, longest_wait=60)
+    bulkhead = Bulkhead(2, queue_size=2, wait_s=60)
     gates = [asyncio.Event() for _ in range(4)]
     order: list[int] = []
 
@@ -171,7 +171,7 @@ async def test_bulkhead_bounds_refuses_and_serves_in_order() -> None:
 
 async def test_a_place_given_in_the_moment_of_cancellation_is_passed_on() -> None:
     """No place is ever lost."""
-    bulkhead = Bulkhead(1, queue=5, longest_wait=60)
+    bulkhead = Bulkhead(1, queue_size=5, wait_s=60)
     async with bulkhead:
         tasks = [asyncio.create_task(bulkhead.call(Flaky(0))) for _ in range(3)]
         await asyncio.sleep(0)
@@ -184,7 +184,7 @@ async def test_a_place_given_in_the_moment_of_cancellation_is_passed_on() -> Non
 
 async def test_waiting_for_a_place_ends() -> None:
     """A place that does not come in time is a refusal."""
-    bulkhead = Bulkhead(1, queue=1, longest_wait=0.02)
+    bulkhead = Bulkhead(1, queue_size=1, wait_s=0.02)
     async with bulkhead:
         with pytest.raises(BulkheadFullError):
             await bulkhead.call(never)
@@ -212,7 +212,7 @@ async def test_all_together_in_their_order() -> None:
     bulkhead = Bulkhead(1)
     pipeline = Pipeline(
         fallback=Fallback(lambda error: type(error).__name__),
-        retry=Retry(10, first_wait=0.1, jitter=0, sleep=time.sleep),
+        retry=Retry(10, first_delay_s=0.1, jitter=0, sleep=time.sleep),
         breaker=breaker,
         bulkhead=bulkhead,
         time_limit=TimeLimit(60),

@@ -45,7 +45,7 @@ async def test_time_window_needs_calls_and_forgets_with_time() -> None:
 async def test_slow_calls_are_failures() -> None:
     """A success that takes too long counts as a failure."""
     time = Time()
-    breaker = make(time, failure_threshold=2, policy=BreakerPolicy(slow_call_seconds=1))
+    breaker = make(time, failure_threshold=2, policy=BreakerPolicy(slow_call_s=1))
 
     async def slow() -> str:
         time.passes(1.5)
@@ -61,7 +61,7 @@ async def test_slow_rate_of_a_window() -> None:
     """With a rate of its own, slowness opens apart from failures."""
     time = Time()
     window = CountWindow(size=4, minimum_calls=4, failure_rate=1, slow_rate=0.5)
-    breaker = make(time, policy=BreakerPolicy(window=window, slow_call_seconds=1))
+    breaker = make(time, policy=BreakerPolicy(window=window, slow_call_s=1))
 
     async def take(seconds: float) -> None:
         time.passes(seconds)

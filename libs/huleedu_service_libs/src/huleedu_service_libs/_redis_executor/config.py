@@ -15,9 +15,9 @@ class PipeliningConfig:
         batch_commands: Commands in one write.
         batch_bytes: Bytes in one write; a single command may be larger.
         unanswered: Commands that may be under way; the others wait for replies.
-        waiting: Commands that may wait; more are refused with `RedisOverloadedError`.
-        repeats: How often a command whose reply got lost is sent again, if repeating it is safe.
-        backoff_s: Seconds before the second attempt to connect for commands to be repeated; doubles with each, and
+        queue_size: Commands that may wait; more are refused with `RedisOverloadedError`.
+        attempts: How often a command is sent in all, when its reply got lost and repeating it is safe; 1 repeats nothing.
+        first_delay_s: Seconds before the second attempt to connect for commands to be repeated; doubles with each, and
             up to half is taken off at random.
 
     Raises:
@@ -27,10 +27,10 @@ class PipeliningConfig:
     batch_commands: int = 1_000
     batch_bytes: int = 256 * 1024
     unanswered: int = 4_000
-    waiting: int = 100_000
-    repeats: int = 3
-    backoff_s: float = 0.05
+    queue_size: int = 100_000
+    attempts: int = 4
+    first_delay_s: float = 0.05
 
     def __post_init__(self) -> None:
-        positive(**values_of(self, "batch_commands", "batch_bytes", "unanswered", "waiting"))
-        not_negative(**values_of(self, "repeats", "backoff_s"))
+        positive(**values_of(self, "batch_commands", "batch_bytes", "unanswered", "queue_size", "attempts"))
+        not_negative(first_delay_s=self.first_delay_s)

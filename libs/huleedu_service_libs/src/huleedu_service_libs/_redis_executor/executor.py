@@ -121,8 +121,8 @@ class Executor:
         await self.submit(PING)
 
     def _queue(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:
-        if len(self._waiting) >= self._config.waiting:
-            raise RedisOverloadedError(call.command.name, f"{self._config.waiting} commands wait already")
+        if len(self._waiting) >= self._config.queue_size:
+            raise RedisOverloadedError(call.command.name, f"{self._config.queue_size} commands wait already")
         self._waiting.append(call)
         if not self._flush_due:
             self._flush_due = True
@@ -208,7 +208,7 @@ class Executor:
     def _repeats(self, call: Call, error: Exception | None) -> bool:
         # A server that is silent is not helped by asking it again, and a stopped client asks nobody
         hopeless = isinstance(error, ReplyLateError | GivenUpError)
-        return call.command.repeatable and call.sent <= self._config.repeats and not hopeless
+        return call.command.repeatable and call.sent < self._config.attempts and not hopeless
 
     # --- connecting
 
@@ -219,7 +219,7 @@ class Executor:
     async def _connect(self) -> None:
         """Open a line for those who wait; when that fails they get the error, except those being repeated."""
         try:
-            wait_s = self._config.backoff_s
+            wait_s = self._config.first_delay_s
             while self._waiting:
                 try:
                     opened = await self._open_connection()
@@ -251,7 +251,7 @@ class Executor:
         for call in self._waiting:
             if call.reply.done():
                 continue
-            if 0 < call.sent <= self._config.repeats:
+            if 0 < call.sent < self._config.attempts:
                 call.sent += 1
                 kept.append(call)
             else:

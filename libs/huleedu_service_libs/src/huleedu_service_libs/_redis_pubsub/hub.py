@@ -172,7 +172,7 @@ class Hub:
                 self._session.changed(seat.channel)
 
     async def _confirmation(self, seat: Seat) -> None:
-        limit_s = self._config.confirm_s
+        limit_s = self._config.confirm_timeout_s
         await asyncio.wait({seat.ready}, timeout=limit_s)
         if not seat.ready.done():
             raise RedisTimeoutError(f"Redis did not confirm the subscription within {limit_s:g} s")
@@ -182,7 +182,7 @@ class Hub:
         if self._session is None:
             return
         try:
-            await self._session.gone(channel, self._config.clean_up_s)
+            await self._session.gone(channel, self._config.clean_up_timeout_s)
         except TimeoutError as error:
             note_redis_swallowed(self._client_id, "unsubscribe", error, channel=channel)
 
@@ -190,7 +190,7 @@ class Hub:
         runner, self._runner, self._session = self._runner, None, None
         if runner is not None:
             try:
-                async with asyncio.timeout(self._config.clean_up_s):
+                async with asyncio.timeout(self._config.clean_up_timeout_s):
                     await end({runner})
             except TimeoutError as error:
                 note_redis_swallowed(self._client_id, "retire", error)
@@ -202,7 +202,7 @@ class Hub:
         while True:
             session: Session | None = None
             try:
-                feed = await Feed.open(self._pool(), self._config.connect_s)
+                feed = await Feed.open(self._pool(), self._config.connect_timeout_s)
                 try:
                     session = self._begin(feed)
                     await session.run()
@@ -254,7 +254,7 @@ class Hub:
             self._away_since = session.heard_at
 
     def _pause(self, failures: int) -> float:
-        longest = grown(failures, first=self._config.first_retry_s, longest=self._config.longest_retry_s)
+        longest = grown(failures, first=self._config.first_delay_s, longest=self._config.longest_delay_s)
         return spread(longest, self._jitter())
 
     # --- what it brings ---

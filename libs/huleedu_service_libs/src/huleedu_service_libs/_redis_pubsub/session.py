@@ -147,7 +147,9 @@ class Session:
         run = 0
         asked_for_a_word = False
         while True:
-            heard = await self._feed.read(self._config.answer_s if asked_for_a_word else self._config.silence_s)
+            heard = await self._feed.read(
+                self._config.answer_timeout_s if asked_for_a_word else self._config.health_interval_s
+            )
             if heard is None:
                 if asked_for_a_word:
                     silent_s = self._clock() - self.heard_at

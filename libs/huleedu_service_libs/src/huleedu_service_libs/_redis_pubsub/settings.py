@@ -29,13 +29,13 @@ class PubSubConfig:
     Attributes:
         queue_size: Messages that wait for one subscriber.
         overflow: What happens beyond that.
-        connect_s: Seconds in which a connection is made.
-        confirm_s: Seconds in which the server confirms a subscription, or `subscribe` fails.
-        silence_s: After so many seconds without a word the server is asked for one.
-        answer_s: Seconds for its answer; then the connection counts as lost.
-        clean_up_s: Seconds in which leaving a channel is confirmed; then it is left to the server.
-        first_retry_s: Pause after the first failed connection; it doubles from one to the next, with jitter.
-        longest_retry_s: Longest pause between two attempts. They go on for as long as anybody subscribes.
+        connect_timeout_s: Seconds in which a connection is made.
+        confirm_timeout_s: Seconds in which the server confirms a subscription, or `subscribe` fails.
+        health_interval_s: After so many seconds without a word the server is asked for one.
+        answer_timeout_s: Seconds for its answer; then the connection counts as lost.
+        clean_up_timeout_s: Seconds in which leaving a channel is confirmed; then it is left to the server.
+        first_delay_s: Pause after the first failed connection; it doubles from one to the next, with jitter.
+        longest_delay_s: Longest pause between two attempts. They go on for as long as anybody subscribes.
         history: Keeps users' notifications, so that readers who were away get them; ``None`` keeps nothing.
 
     Raises:
@@ -44,13 +44,13 @@ class PubSubConfig:
 
     queue_size: int = 1000
     overflow: Overflow = Overflow.DROP_OLDEST
-    connect_s: float = 5.0
-    confirm_s: float = 5.0
-    silence_s: float = 5.0
-    answer_s: float = 5.0
-    clean_up_s: float = 2.0
-    first_retry_s: float = 0.05
-    longest_retry_s: float = 2.0
+    connect_timeout_s: float = 5.0
+    confirm_timeout_s: float = 5.0
+    health_interval_s: float = 5.0
+    answer_timeout_s: float = 5.0
+    clean_up_timeout_s: float = 2.0
+    first_delay_s: float = 0.05
+    longest_delay_s: float = 2.0
     history: NotificationHistory | None = None
 
     def __post_init__(self) -> None:

@@ -51,13 +51,13 @@ class AdminClient:
     Args:
         url: Where the console is mounted.
         token_file: Holds its token; else the environment's ``HULEEDU_ADMIN_TOKEN``, else none is sent.
-        timeout_seconds: For each request.
+        timeout_s: For each request.
 
     Raises:
         CliError: The address makes no sense, or the file cannot be read.
     """
 
-    def __init__(self, url: str, token_file: Path | None, timeout_seconds: float) -> None:
+    def __init__(self, url: str, token_file: Path | None, timeout_s: float) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
             raise CliError(
@@ -67,7 +67,7 @@ class AdminClient:
             raise CliError(f"--url must hold no user and password: use {TOKEN_VARIABLE}", ExitCode.USAGE)
         self._url = url.rstrip("/")
         self._token = _token(token_file)
-        self._timeout_seconds = timeout_seconds
+        self._timeout_s = timeout_s
         self._opener = _opener(parts.hostname)
 
     def read(self, section: str) -> Any:
@@ -95,7 +95,7 @@ class AdminClient:
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self._url}/api/{section}", data=data, headers=headers, method=method)  # noqa: S310  # http(s) only, see above
         try:
-            with self._opener.open(request, timeout=self._timeout_seconds) as answer:
+            with self._opener.open(request, timeout=self._timeout_s) as answer:
                 return _decoded(answer.read(LARGEST_ANSWER + 1), self._url)
         except HTTPError as error:
             with error:

@@ -57,13 +57,13 @@ def status(
     json: JsonOption = False,
 ) -> None:
     """What waits, what is parked, who works on it. Exit code 6 when there is a problem."""
-    limits = StatusLimits(oldest_age_seconds=oldest, strict_order=strict)
+    limits = StatusLimits(oldest_age_s=oldest, strict_order=strict)
     found = _on(url, lambda engine: read_status(engine, service_name=service, max_retries=max_retries, limits=limits))
     shown = found.as_json()
     if not json:
         shown["problems"] = "; ".join(found.problems)
         shown["oldest_writer"] = None if found.oldest_writer is None else str(found.oldest_writer)
-        shown["oldest_age_seconds"] = round(found.oldest_age_seconds, 1)
+        shown["oldest_age_seconds"] = round(found.oldest_age_s, 1)
     Output(as_json=json).record(shown)
     _end_with_findings(bool(found.problems))
 
@@ -186,7 +186,7 @@ def bloat(
     json: JsonOption = False,
 ) -> None:
     """Does vacuum keep up, what is to be set, and who is in its way? Exit code 6 when there is something."""
-    report = _on(url, lambda engine: check_bloat(engine, holder_age_seconds=holder_age))
+    report = _on(url, lambda engine: check_bloat(engine, holder_age_s=holder_age))
     shown = report.as_json()
     if not json:
         shown["holders"] = "; ".join(f"{one.kind} {one.pid or ''} {one.name!r}: {one.fix}" for one in report.holders)

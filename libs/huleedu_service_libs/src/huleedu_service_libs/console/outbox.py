@@ -70,11 +70,9 @@ class OutboxSection:
             service_name=self._service_name,
             max_retries=self._max_retries,
             limits=self._limits,
-            timeout_seconds=TIMEOUT_SECONDS,
+            timeout_s=TIMEOUT_SECONDS,
         )
-        parked = await list_parked(
-            self._engine, max_retries=self._max_retries, limit=SHOWN, timeout_seconds=TIMEOUT_SECONDS
-        )
+        parked = await list_parked(self._engine, max_retries=self._max_retries, limit=SHOWN, timeout_s=TIMEOUT_SECONDS)
         return Reading(
             data={"status": status.as_json(), "parked": [one.as_json() for one in parked]},
             summary=" ".join(f"{one}." for one in status.problems) or f"Healthy; waiting events: {status.waiting}.",
@@ -117,7 +115,7 @@ def _state(status: OutboxStatus) -> Table:
     values = {
         "Waiting": f"{status.waiting}{more}",
         "Parked": f"{status.parked}{more}",
-        "Oldest waiting": f"{status.oldest_age_seconds:.1f} s",
+        "Oldest waiting": f"{status.oldest_age_s:.1f} s",
         "Relays": f"{status.relays}, with {status.lanes_owned} of {status.lanes} lanes",
         "Oldest running writer": str(status.oldest_writer) if status.oldest_writer else "none",
     }

@@ -113,7 +113,7 @@ class SlowQueryLog:
         """How many lines of this shape were left out, or None when this one is left out as well."""
         now = self._clock()
         last, left_out = self._lines.get(name, (float("-inf"), 0))
-        due = now - last >= self._config.slow_log_interval_seconds
+        due = now - last >= self._config.slow_log_interval_s
         self._lines[name] = (now, 0) if due else (last, left_out + 1)
         self._lines.move_to_end(name)
         if len(self._lines) > _SHAPES:
@@ -124,7 +124,7 @@ class SlowQueryLog:
         engine = self._engine()
         now = self._clock()
         busy = self._explaining is not None and not self._explaining.done()
-        if engine is None or busy or now - self._explained < self._config.explain_interval_seconds:
+        if engine is None or busy or now - self._explained < self._config.explain_interval_s:
             return
         if not engine.dialect.is_async or engine.dialect.name != "postgresql":
             return
@@ -137,14 +137,14 @@ class SlowQueryLog:
 
     async def _explain(self, engine: AsyncEngine, slow: SlowQuery, statement: str, parameters: Any) -> None:
         async def work(connection: AsyncConnection) -> list[str]:
-            limit = int(self._config.explain_timeout_seconds * 1000)
+            limit = int(self._config.explain_timeout_s * 1000)
             await connection.exec_driver_sql("SET TRANSACTION READ ONLY")
             await connection.exec_driver_sql(f"SET LOCAL statement_timeout = {limit}")
             result = await connection.exec_driver_sql(f"EXPLAIN {statement}", parameters)
             return [str(line) for line in result.scalars()]
 
         try:
-            lines = await probe(engine, work, self._config.explain_timeout_seconds)
+            lines = await probe(engine, work, self._config.explain_timeout_s)
         except Exception as error:  # noqa: BLE001  # whatever it is, the statement itself went well
             note_survived("explain", error)
             return

@@ -132,7 +132,7 @@ class _StatementWatch:
             metrics.observe_statement(shape, seconds, "success" if error is None else "error")
         if error is not None:
             self._count_error(shape.operation, error)
-        if seconds >= self.config.slow_statement_seconds:
+        if seconds >= self.config.slow_statement_s:
             self._slow.note(statement, shape, seconds, parameters)
             for metrics in self.metrics.values():
                 metrics.count_slow(shape)

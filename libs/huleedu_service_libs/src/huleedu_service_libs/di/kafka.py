@@ -22,7 +22,17 @@ __all__ = ["KafkaProvider", "KafkaSettings"]
 
 
 class KafkaSettings(Protocol):
-    """What `KafkaProvider` reads; ``PRODUCER_CLIENT_ID`` is used when it is there, too."""
+    """What `KafkaProvider` reads of a service's settings. What stands under Attributes is read where it is there.
+
+    Attributes:
+        PRODUCER_CLIENT_ID: The client's id.
+        CIRCUIT_BREAKER_ENABLED: Whether a `ResilientKafkaPublisher` stands around the bus.
+        KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD: Failures in a row that open its breaker. More than a breaker's own
+            default, since one lost broker fails a whole batch of publishes at once.
+        KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT: Seconds for which it stays open, or a ``timedelta``.
+        KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD: Successful trial calls that close it.
+        KAFKA_FALLBACK_QUEUE_SIZE: Messages that wait for the broker at most.
+    """
 
     @property
     def SERVICE_NAME(self) -> str:  # noqa: N802  # the services' name
@@ -39,9 +49,7 @@ class KafkaProvider(Provider):
     """One started publisher for the application, as `KafkaPublisherProtocol`.
 
     With ``settings.CIRCUIT_BREAKER_ENABLED`` it is a `ResilientKafkaPublisher` around the bus, whose
-    breaker stands in the registry as ``kafka_producer``; else it is the bus itself. Read when they
-    are there: ``KAFKA_CIRCUIT_BREAKER_FAILURE_THRESHOLD`` (10), ``KAFKA_CIRCUIT_BREAKER_RECOVERY_TIMEOUT``
-    (30 s), ``KAFKA_CIRCUIT_BREAKER_SUCCESS_THRESHOLD`` (3) and ``KAFKA_FALLBACK_QUEUE_SIZE`` (1000).
+    breaker stands in the registry as ``kafka_producer``; else it is the bus itself. `KafkaSettings` has all the names.
 
     Args:
         settings: The service's settings.

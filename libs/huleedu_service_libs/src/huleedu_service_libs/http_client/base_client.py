@@ -64,8 +64,8 @@ class BaseHttpClient:
         self._transport = Transport(session, self.config.max_response_bytes)
         self._pool = Bulkhead(
             self.config.connection_pool_size,
-            queue=100 * self.config.connection_pool_size,
-            longest_wait=self.config.connection_wait_seconds,
+            queue_size=100 * self.config.connection_pool_size,
+            wait_s=self.config.connection_wait_seconds,
             name=f"{service_name} HTTP connections",
         )
         self._repeat_all = self._make_retry(self._may_repeat, budget, sleep)
@@ -211,9 +211,9 @@ class BaseHttpClient:
         config = self.config
         return Retry(
             config.max_retries + 1,
-            first_wait=config.retry_base_delay,
-            wait_factor=config.retry_exponential_base,
-            longest_wait=config.retry_max_delay,
+            first_delay_s=config.retry_base_delay,
+            factor=config.retry_exponential_base,
+            longest_delay_s=config.retry_max_delay,
             jitter=config.retry_jitter,
             on=AttemptFailedError,
             retry_if=judge,

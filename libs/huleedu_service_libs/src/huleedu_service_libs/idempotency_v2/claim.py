@@ -47,7 +47,7 @@ class Claim:
         service_name: Who claims.
         identity: The event.
         now: Seconds since the epoch.
-        timeout_seconds: How long one call of Redis may take.
+        timeout_s: How long one call of Redis may take.
         ttl_seconds: Life of the claim without renewal, where it can be renewed.
 
     Attributes:
@@ -66,7 +66,7 @@ class Claim:
         service_name: str,
         identity: EventIdentity,
         now: Callable[[], float],
-        timeout_seconds: float,
+        timeout_s: float,
         ttl_seconds: int = DEFAULT_PROCESSING_TTL_SECONDS,
     ) -> None:
         self.key = key
@@ -76,7 +76,7 @@ class Claim:
         self._redis = redis
         self._scripts = scripts
         self._now = now
-        self._timeout_seconds = timeout_seconds
+        self._timeout_s = timeout_s
         self._ttl_seconds = ttl_seconds
         self._started_at = now()
         self._told: Answer = None
@@ -225,13 +225,13 @@ class Claim:
         raise AssertionError  # the last attempt returns or raises
 
     async def _ask(self, operation: str, call: Callable[..., Awaitable[_T]], *args: Any, **kwargs: Any) -> _T:
-        limit = asyncio.timeout(self._timeout_seconds)
+        limit = asyncio.timeout(self._timeout_s)
         # Nothing but the client's call stands in this block: errors of our own must surface.
         try:
             async with limit:
                 return await call(*args, **kwargs)
         except Exception as error:  # noqa: BLE001  # raised below, as what the client or the limit says
-            cause = TimeoutError(f"no answer within {self._timeout_seconds:g} s") if limit.expired() else error
+            cause = TimeoutError(f"no answer within {self._timeout_s:g} s") if limit.expired() else error
             raise StoreError(operation, cause) from cause
 
     def _processing_record(self) -> str:

@@ -64,7 +64,7 @@ class Consumer:
         self._redis = redis
         self._config = config
         self._redis_timeout_seconds = redis_timeout_seconds
-        self._scripts = OwnerScripts(redis, timeout_seconds=redis_timeout_seconds / ATTEMPTS)
+        self._scripts = OwnerScripts(redis, timeout_s=redis_timeout_seconds / ATTEMPTS)
         self._tally = Tally(config.service_name)
         self._claimer = Claimer(config, self._tally, now=now, clock=clock, sleep=sleep)
         self._now = now
@@ -119,7 +119,7 @@ class Consumer:
             service_name=config.service_name,
             identity=identity,
             now=self._epoch,
-            timeout_seconds=self._redis_timeout_seconds,
+            timeout_s=self._redis_timeout_seconds,
             ttl_seconds=config.processing_ttl,
         )
         return Delivery(msg=msg, identity=identity, claim=claim, service=config.service_name)

@@ -49,8 +49,8 @@ class StoreWatch(StartStop):
     Args:
         redis: The client that idempotency uses.
         service_name: Whose watch: label of the metrics and part of the key.
-        interval_seconds: Between two looks.
-        timeout_seconds: How long a look may take before Redis counts as unreachable.
+        interval_s: Between two looks.
+        timeout_s: How long a look may take before Redis counts as unreachable.
         key_prefix: First part of the key.
         now: Time of day.
         sleep: Waits.
@@ -64,18 +64,18 @@ class StoreWatch(StartStop):
         redis: RedisClientProtocol,
         *,
         service_name: str,
-        interval_seconds: float = 15.0,
-        timeout_seconds: float = 5.0,
+        interval_s: float = 15.0,
+        timeout_s: float = 5.0,
         key_prefix: str = "huleedu:idempotency:watch",
         now: _clock.Now = _clock.utc_now,
         sleep: _clock.Sleep = _clock.sleep,
     ) -> None:
-        positive(interval_seconds=interval_seconds, timeout_seconds=timeout_seconds)
+        positive(interval_s=interval_s, timeout_s=timeout_s)
         self._redis = redis
         self._info = concrete_capability(redis, "server_info")
         self._service = service_name
-        self._interval_seconds = interval_seconds
-        self._timeout_seconds = timeout_seconds
+        self._interval_s = interval_s
+        self._timeout_s = timeout_s
         self._key = f"{key_prefix}:{service_name}"
         self._now = now
         self._sleep = sleep
@@ -117,14 +117,14 @@ class StoreWatch(StartStop):
 
     async def _run(self) -> None:
         while True:
-            await self._sleep(self._interval_seconds)
+            await self._sleep(self._interval_s)
             await self.check()
 
     # --- asking
 
     async def _look(self) -> StoreFacts:
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._timeout_s):
                 marker = await self._redis.get(self._key)
         except Exception as error:  # noqa: BLE001  # that is what is to be found out
             self._failure = error_fields(error)
@@ -135,7 +135,7 @@ class StoreWatch(StartStop):
         if self._info is None:
             return {}
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._timeout_s):
                 info = await self._info()
         except Exception as error:  # noqa: BLE001  # as above
             self._failure = error_fields(error)
@@ -145,7 +145,7 @@ class StoreWatch(StartStop):
     async def _mark(self) -> None:
         mark = uuid4().hex
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(self._timeout_s):
                 await self._redis.set_if_not_exists(self._key, mark, ttl_seconds=_MARKER_TTL_SECONDS)
                 self._marker = await self._redis.get(self._key)  # another process may have been first
         except Exception as error:  # noqa: BLE001  # the next look tries again, and says so if it cannot

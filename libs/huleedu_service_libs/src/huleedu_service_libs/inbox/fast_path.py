@@ -41,7 +41,7 @@ class FastPath:
         self._redis = redis
         self._config = config
         self._clock = clock
-        self._scripts = OwnerScripts(redis, timeout_seconds=config.fast_path_timeout_s)
+        self._scripts = OwnerScripts(redis, timeout_s=config.fast_path_timeout_s)
         self._resting_until = float("-inf")
 
     def _key(self, event: InboxEvent) -> str:

@@ -39,7 +39,7 @@ class InboxPurger(StartStop):
         retention_s: Seconds for which events are remembered. At least as long as the topics keep them,
             plus retry delays and the age up to which dead letters are sent again: what comes after that
             is processed a second time.
-        batch_rows: Rows deleted in one transaction.
+        batch_size: Rows deleted in one transaction.
         interval_s: Seconds between two purges.
         sleep: Waits.
 
@@ -52,14 +52,14 @@ class InboxPurger(StartStop):
         engine: AsyncEngine,
         *,
         retention_s: float = DEFAULT_RETENTION_SECONDS,
-        batch_rows: int = 1_000,
+        batch_size: int = 1_000,
         interval_s: float = 60.0,
         sleep: _clock.Sleep = _clock.sleep,
     ) -> None:
-        positive(retention_s=retention_s, batch_rows=batch_rows, interval_s=interval_s)
+        positive(retention_s=retention_s, batch_size=batch_size, interval_s=interval_s)
         self._engine = engine
         self._retention_s = retention_s
-        self._batch_rows = batch_rows
+        self._batch_size = batch_size
         self._interval_s = interval_s
         self._sleep = sleep
         self._task: asyncio.Task[None] | None = None
@@ -85,12 +85,12 @@ class InboxPurger(StartStop):
         while True:
             count = await self._purge_batch()
             purged += count
-            if count < self._batch_rows:
+            if count < self._batch_size:
                 return purged
 
     async def _purge_batch(self) -> int:
         async with self._engine.begin() as connection:
-            result = await connection.execute(_DELETE, {"age": self._retention_s, "rows": self._batch_rows})
+            result = await connection.execute(_DELETE, {"age": self._retention_s, "rows": self._batch_size})
         PURGED.inc(result.rowcount)
         return result.rowcount
 

@@ -25,12 +25,12 @@ class DeadlineMiddleware:
 
     Args:
         app: The application to wrap.
-        default_seconds: For requests without the header; ``None`` gives them all the time in the world.
+        default_s: For requests without the header; ``None`` gives them all the time in the world.
     """
 
-    def __init__(self, app: Application, default_seconds: float | None = None) -> None:
+    def __init__(self, app: Application, default_s: float | None = None) -> None:
         self._app = app
-        self._default_seconds = default_seconds
+        self._default_s = default_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
@@ -39,7 +39,7 @@ class DeadlineMiddleware:
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope.get("headers", [])}
         given = seconds_of(headers)
-        seconds = self._default_seconds if given is None else given
+        seconds = self._default_s if given is None else given
         if seconds == 0:
             await send(
                 {

@@ -52,7 +52,7 @@ def exporter_of(settings: TracingSettings) -> SpanExporter:
     logger = logging.getLogger(_EXPORTER_LOGGER)  # noqa: TID251  # OpenTelemetry's own
     if not any(isinstance(each, _Seldom) for each in logger.filters):
         logger.addFilter(_Seldom())
-    options: dict[str, Any] = {"timeout": settings.export_timeout_seconds}
+    options: dict[str, Any] = {"timeout": settings.export_timeout_s}
     endpoint = settings.endpoint or _endpoint_of(os.environ, settings)
     if endpoint is not None:
         options["endpoint"] = endpoint

@@ -90,7 +90,7 @@ class Recording:
         self._switch.inner = None
         self._stop_now.set()
         if self._stopper is not None:
-            self._stopper.join(self._settings.flush_seconds)
+            self._stopper.join(self._settings.flush_timeout_s)
 
 
 def _shutdown_when(told: threading.Event, processor: BatchSpanProcessor) -> None:

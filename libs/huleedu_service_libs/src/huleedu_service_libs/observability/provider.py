@@ -54,10 +54,13 @@ def init_tracing(service_name: str, settings: TracingSettings | None = None) -> 
     return trace.get_tracer(service_name)
 
 
-def flush_tracing(timeout_seconds: float = 5.0) -> bool:
+def flush_tracing(timeout_s: float = 5.0) -> bool:
     """Send what waits, and say whether all of it went out in time. Blocks: call it in a thread from a coroutine.
 
     Returns in time also where the SDK would not: its processors wait as long as the exporter tries.
+
+    Args:
+        timeout_s: How long it may take.
     """
     flush = getattr(trace.get_tracer_provider(), "force_flush", None)
     if flush is None:
@@ -65,11 +68,11 @@ def flush_tracing(timeout_seconds: float = 5.0) -> bool:
     answers: list[bool] = []
 
     def ask() -> None:
-        answers.append(bool(flush(int(timeout_seconds * 1000))))
+        answers.append(bool(flush(int(timeout_s * 1000))))
 
     thread = threading.Thread(target=ask, name="trace-flush", daemon=True)
     thread.start()
-    thread.join(timeout_seconds)
+    thread.join(timeout_s)
     return answers == [True]
 
 

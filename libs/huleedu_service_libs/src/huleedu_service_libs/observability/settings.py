@@ -21,10 +21,10 @@ class TracingSettings:
         insecure: Without TLS. By default what the endpoint's scheme says.
         certificate_file: Of the authority that signed the collector's certificate, PEM.
         headers: Sent to the collector, such as an API key. By default ``OTEL_EXPORTER_OTLP_HEADERS``.
-        export_timeout_seconds: For one attempt to export.
+        export_timeout_s: For one attempt to export.
         queue_size: Spans that wait for export at most; what comes beyond is dropped and counted.
         batch_size: Spans in one export at most.
-        flush_seconds: How long `shutdown_tracing` may take to send what waits.
+        flush_timeout_s: How long `shutdown_tracing` may take to send what waits.
     """
 
     endpoint: str | None = None
@@ -32,10 +32,10 @@ class TracingSettings:
     insecure: bool | None = None
     certificate_file: str | None = None
     headers: Mapping[str, str] | None = field(default=None, repr=False)
-    export_timeout_seconds: float = 10.0
+    export_timeout_s: float = 10.0
     queue_size: int = 2048
     batch_size: int = 512
-    flush_seconds: float = 5.0
+    flush_timeout_s: float = 5.0
 
     def __post_init__(self) -> None:
         if self.sample_ratio is not None and not 0 <= self.sample_ratio <= 1:
@@ -48,4 +48,4 @@ class TracingSettings:
             )
         if not 0 < self.batch_size <= self.queue_size:
             raise ValueError(f"batch_size must be 1 to queue_size ({self.queue_size}), is {self.batch_size}")
-        positive(export_timeout_seconds=self.export_timeout_seconds, flush_seconds=self.flush_seconds)
+        positive(export_timeout_s=self.export_timeout_s, flush_timeout_s=self.flush_timeout_s)

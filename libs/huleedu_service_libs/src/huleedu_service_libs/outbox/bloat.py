@@ -118,23 +118,21 @@ class BloatReport:
         return {**asdict(self), "last_autovacuum": moment, "holders": [asdict(one) for one in self.holders]}
 
 
-async def check_bloat(
-    engine: AsyncEngine, *, holder_age_seconds: float = 60.0, timeout_seconds: float = 10.0
-) -> BloatReport:
+async def check_bloat(engine: AsyncEngine, *, holder_age_s: float = 60.0, timeout_s: float = 10.0) -> BloatReport:
     """Read the statistics and say what to set. Changes nothing.
 
     Args:
         engine: Where the table is. Sessions of other roles are only seen with ``pg_read_all_stats``.
-        holder_age_seconds: From which age on a transaction is named.
-        timeout_seconds: For each statement.
+        holder_age_s: From which age on a transaction is named.
+        timeout_s: For each statement.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It is out of reach, or there is no such table.
     """
-    async with bounded(engine, timeout_seconds) as connection:
+    async with bounded(engine, timeout_s) as connection:
         row = (await connection.execute(_TABLE)).one()
-        holders = await _holders(connection, holder_age_seconds)
+        holders = await _holders(connection, holder_age_s)
     live, dead, rows, table_bytes, index_bytes, cleaned, scale, threshold, enabled, running = row
     starts_at = round(threshold + scale * rows)
     problems, statements = _advice(dead, starts_at, scale, enabled=enabled, running=running)

@@ -77,17 +77,17 @@ class BatchSender:
     Args:
         publisher: Takes the batches.
         service_name: Stands in for a missing ``source_service``.
-        timeout_seconds: What one batch may take.
+        timeout_s: What one batch may take.
     """
 
     notes_outages = False
 
     def __init__(
-        self, publisher: BatchPublisher, service_name: str, *, timeout_seconds: float = PUBLISH_TIMEOUT_SECONDS
+        self, publisher: BatchPublisher, service_name: str, *, timeout_s: float = PUBLISH_TIMEOUT_SECONDS
     ) -> None:
         self._publisher = publisher
         self._service_name = service_name
-        self._timeout = timeout_seconds
+        self._timeout = timeout_s
         self._most = MOST_EVENTS
 
     @property

@@ -48,7 +48,7 @@ class LaneSession:
         metrics: Counts what is swallowed.
         clock: Monotonic seconds.
         sleep: Waits between heartbeats.
-        idle_limit_seconds: After so long without a statement the server ends the session.
+        idle_limit_s: After so long without a statement the server ends the session.
 
     Attributes:
         lanes: Those that are read from.
@@ -62,13 +62,13 @@ class LaneSession:
         *,
         clock: _clock.Clock = _clock.monotonic,
         sleep: _clock.Sleep = _clock.sleep,
-        idle_limit_seconds: float = IDLE_LIMIT_SECONDS,
+        idle_limit_s: float = IDLE_LIMIT_SECONDS,
     ) -> None:
         self._engine = engine
         self._metrics = metrics
         self._clock = clock
         self._sleep = sleep
-        self._idle_limit = idle_limit_seconds
+        self._idle_limit = idle_limit_s
         self._connection: AsyncConnection | None = None
         self._turn = asyncio.Lock()
         self._heart: asyncio.Task[None] | None = None
@@ -206,7 +206,7 @@ class LaneSession:
                 return
 
 
-def _settings(idle_limit_seconds: float) -> dict[str, str]:
+def _settings(idle_limit_s: float) -> dict[str, str]:
     return {
         # The planner takes a share of the lanes for a few rows and would rather sort the whole backlog at every
         # batch than walk the index in order. This session runs nothing else, so it may be told.
@@ -214,7 +214,7 @@ def _settings(idle_limit_seconds: float) -> dict[str, str]:
         # Ids in flight are looked up in a hash table only where the planner knows them.
         "plan_cache_mode": "force_custom_plan",
         # A relay that is frozen while its host answers.
-        "idle_session_timeout": str(round(idle_limit_seconds * 1000)),
+        "idle_session_timeout": str(round(idle_limit_s * 1000)),
         # A host that has vanished is noticed within half a minute; by default after two hours.
         "tcp_keepalives_idle": "10",
         "tcp_keepalives_interval": "5",

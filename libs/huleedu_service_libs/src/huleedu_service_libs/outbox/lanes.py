@@ -46,7 +46,7 @@ class PostgreSQLBatchStore:
         max_error_length: Characters of an error that are stored.
         gate: Where order is strict: says how far may be read.
         clock: Monotonic seconds.
-        idle_limit_seconds: After so long without a sign of the relay the server takes its lanes away.
+        idle_limit_s: After so long without a sign of the relay the server takes its lanes away.
     """
 
     def __init__(
@@ -57,12 +57,10 @@ class PostgreSQLBatchStore:
         max_error_length: int,
         gate: WriterGate | None = None,
         clock: _clock.Clock = _clock.monotonic,
-        idle_limit_seconds: float = IDLE_LIMIT_SECONDS,
+        idle_limit_s: float = IDLE_LIMIT_SECONDS,
     ) -> None:
         self._max_error_length = max_error_length
-        self._session = LaneSession(
-            engine, OutboxMetrics(service_name), clock=clock, idle_limit_seconds=idle_limit_seconds
-        )
+        self._session = LaneSession(engine, OutboxMetrics(service_name), clock=clock, idle_limit_s=idle_limit_s)
         self._gate = gate
         self._fetches = {
             held: statements.fetch_statement(before_cutoff=gate is not None, topics_held=held) for held in (False, True)

@@ -130,7 +130,7 @@ async def list_parked(
     *,
     max_retries: int = 5,
     limit: int = 100,
-    timeout_seconds: float = 10.0,
+    timeout_s: float = 10.0,
 ) -> list[ParkedEvent]:
     """Parked events, the oldest first.
 
@@ -139,14 +139,14 @@ async def list_parked(
         selection: Which; by default all.
         max_retries: As in the relay's settings.
         limit: At most so many.
-        timeout_seconds: For the statement.
+        timeout_s: For the statement.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It is out of reach, or the table is unfit.
     """
     chosen = selection or Selection(everything=True)
-    async with bounded(engine, timeout_seconds) as connection:
+    async with bounded(engine, timeout_s) as connection:
         return await read_parked(connection, chosen, max_retries=max_retries, limit=limit)
 
 

@@ -46,7 +46,7 @@ class PurgeLimits:
         pages_per_batch: Pages of 8 kB that one transaction reads, from 1 to 10 000.
         events_per_batch: Most that it deletes, from 1 to 10 000.
         batches_per_second: More than 0, 1 000 at most.
-        timeout_seconds: For each statement.
+        timeout_s: For each statement.
 
     Raises:
         ValueError: A value is out of its range.
@@ -55,14 +55,14 @@ class PurgeLimits:
     pages_per_batch: int = 128
     events_per_batch: int = 1000
     batches_per_second: float = 20.0
-    timeout_seconds: float = 10.0
+    timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
         ranges = {
             "pages_per_batch": (1, 10_000),
             "events_per_batch": (1, 10_000),
             "batches_per_second": (0.01, 1000.0),
-            "timeout_seconds": (0.1, 600.0),
+            "timeout_s": (0.1, 600.0),
         }
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
@@ -112,13 +112,13 @@ async def purge(
         raise ValueError(f"retention_seconds must be 0 or more, is {retention_seconds!r}")
     bounds = limits or PurgeLimits()
     metrics = OutboxTableMetrics(service_name)
-    async with bounded(engine, bounds.timeout_seconds) as connection:
+    async with bounded(engine, bounds.timeout_s) as connection:
         space, pages = await _extent(connection)
     deleted, page = 0, 0
     while page < pages:
         if page or deleted:
             await sleep(1.0 / bounds.batches_per_second)
-        async with bounded(engine, bounds.timeout_seconds) as connection:
+        async with bounded(engine, bounds.timeout_s) as connection:
             if not await connection.scalar(_ALONE, {"space": space, "purging": _PURGING}):
                 return PurgeResult(deleted=deleted, complete=False)
             count = await _delete(connection, page, bounds, retention_seconds)

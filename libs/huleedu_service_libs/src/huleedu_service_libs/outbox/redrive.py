@@ -111,7 +111,7 @@ async def redrive(
     metrics = OutboxTableMetrics(service_name)
     complete = False
     try:
-        async with bounded(engine, bounds.timeout_seconds) as connection:
+        async with bounded(engine, bounds.timeout_s) as connection:
             run.audited = await audit_table_exists(connection)
             events = await read_parked(connection, selection, max_retries=max_retries, limit=bounds.most_events)
         for start in range(0, len(events), bounds.batch_size):
@@ -147,7 +147,7 @@ class _Run:
 
     async def batch(self, ids: Sequence[UUID]) -> int:
         """Move those of ``ids`` that are still parked, and free; how many."""
-        async with bounded(self._engine, self._bounds.timeout_seconds) as connection:
+        async with bounded(self._engine, self._bounds.timeout_s) as connection:
             found = await connection.execute(_LOCK, {"ids": list(ids), "max_retries": self._max_retries})
             moved: list[UUID] = list(found.scalars())
             if moved:

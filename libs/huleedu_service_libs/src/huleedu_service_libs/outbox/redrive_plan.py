@@ -41,7 +41,7 @@ class RedriveLimits:
         most_events: Of one run, the oldest; 10 000 at most.
         batch_size: Events of one transaction; 1 000 at most.
         batches_per_second: From 0.01 to 50: what was parked may fail again, and the broker is in use.
-        timeout_seconds: For each statement.
+        timeout_s: For each statement.
 
     Raises:
         ValueError: A value is out of its range.
@@ -50,14 +50,14 @@ class RedriveLimits:
     most_events: int = _MOST_EVENTS
     batch_size: int = 100
     batches_per_second: float = 5.0
-    timeout_seconds: float = 30.0
+    timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
         ranges = {
             "most_events": (1, _MOST_EVENTS),
             "batch_size": (1, _MOST_BATCH),
             "batches_per_second": (0.01, _MOST_RATE),
-            "timeout_seconds": (0.1, 600.0),
+            "timeout_s": (0.1, 600.0),
         }
         for name, (least, most) in ranges.items():
             value = getattr(self, name)
@@ -121,7 +121,7 @@ async def plan_redrive(
         sqlalchemy.exc.SQLAlchemyError: The database is out of reach, or a statement took too long.
     """
     bounds = limits or RedriveLimits()
-    async with bounded(engine, bounds.timeout_seconds) as connection:
+    async with bounded(engine, bounds.timeout_s) as connection:
         events = await read_parked(connection, selection, max_retries=max_retries, limit=bounds.most_events + 1)
         more, events = len(events) > bounds.most_events, events[: bounds.most_events]
         overtaken = await _overtaken(connection, events)

@@ -93,28 +93,32 @@ class OutboxSchemaError(RuntimeError):
         self.report = report
 
 
-async def check_schema(engine: AsyncEngine, *, timeout_seconds: float = 10.0) -> SchemaReport:
+async def check_schema(engine: AsyncEngine, *, timeout_s: float = 10.0) -> SchemaReport:
     """Compare the table with what the outbox needs.
 
     Args:
         engine: Where the table is; connect with the options (role, search path, time zone) that the service uses.
-        timeout_seconds: For all queries together.
+        timeout_s: For all queries together.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It is out of reach.
     """
-    async with asyncio.timeout(timeout_seconds), engine.connect() as connection:
+    async with asyncio.timeout(timeout_s), engine.connect() as connection:
         return _judge(await read_table_facts(connection))
 
 
-async def require_schema(engine: AsyncEngine, *, timeout_seconds: float = 10.0) -> SchemaReport:
+async def require_schema(engine: AsyncEngine, *, timeout_s: float = 10.0) -> SchemaReport:
     """`check_schema`, for a start-up that must not go on with an unfit table; advice is logged.
+
+    Args:
+        engine: As for `check_schema`.
+        timeout_s: For all queries together.
 
     Raises:
         OutboxSchemaError: There is a fault; the text names each, with its fix.
     """
-    report = await check_schema(engine, timeout_seconds=timeout_seconds)
+    report = await check_schema(engine, timeout_s=timeout_s)
     if not report.fit:
         raise OutboxSchemaError(report)
     log_findings(report)

@@ -63,7 +63,7 @@ class OutboxHandover(OutboxSpill):
         repository: Where to.
         aggregate_type: Of the rows.
         max_retries: The relay's: a row that has failed so often is parked, and nobody waits for it.
-        timeout_seconds: For each statement.
+        timeout_s: For each statement.
     """
 
     def __init__(
@@ -72,16 +72,16 @@ class OutboxHandover(OutboxSpill):
         aggregate_type: str = "spilled_message",
         *,
         max_retries: int = 5,
-        timeout_seconds: float = 5.0,
+        timeout_s: float = 5.0,
     ) -> None:
         super().__init__(repository, aggregate_type)
         self._max_retries = max_retries
-        self._timeout_seconds = timeout_seconds
+        self._timeout_s = timeout_s
         self._last: dict[tuple[str, str], UUID] = {}  # the last row of each key that may be waiting, oldest first
 
     async def load(self) -> list[QueuedMessage[Any]]:
         """Nothing: the relay sends the rows. Remembered is which keys of an earlier life wait."""
-        async with asyncio.timeout(self._timeout_seconds):
+        async with asyncio.timeout(self._timeout_s):
             waiting = await self._repository.get_unpublished_events(_MOST_REMEMBERED)
         for event in waiting:
             if event.aggregate_type == self._aggregate_type and event.event_key:
@@ -91,7 +91,7 @@ class OutboxHandover(OutboxSpill):
     async def take(self, message: QueuedMessage[Any]) -> None:
         """Add the row."""
         await self._forget_the_oldest()
-        async with asyncio.timeout(self._timeout_seconds):
+        async with asyncio.timeout(self._timeout_s):
             number = await self._add(message)
         if message.order is not None:
             self._last.pop(message.order, None)
@@ -104,7 +104,7 @@ class OutboxHandover(OutboxSpill):
         number = self._last.get((topic, key))
         if number is None:
             return False
-        async with asyncio.timeout(self._timeout_seconds):
+        async with asyncio.timeout(self._timeout_s):
             event = await self._repository.get_event_by_id(number)
         if event is not None and event.published_at is None and event.retry_count < self._max_retries:
             return True

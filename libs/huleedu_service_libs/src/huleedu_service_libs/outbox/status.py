@@ -40,13 +40,13 @@ class StatusLimits:
     """From when on something is worth telling.
 
     Attributes:
-        oldest_age_seconds: Age of the oldest waiting event.
-        writer_age_seconds: Age of a transaction that has written the outbox and still runs.
+        oldest_age_s: Age of the oldest waiting event.
+        writer_age_s: Age of a transaction that has written the outbox and still runs.
         strict_order: Whether such a writer holds events back (see `OutboxSettings.strict_order`).
     """
 
-    oldest_age_seconds: float = 60.0
-    writer_age_seconds: float = 10.0
+    oldest_age_s: float = 60.0
+    writer_age_s: float = 10.0
     strict_order: bool = False
 
 
@@ -61,7 +61,7 @@ class OutboxStatus:
         waiting: Events that are neither published nor parked.
         parked: Events that were given up.
         counted_all: False when more than 100 000 are unpublished: the two numbers are of the oldest of them.
-        oldest_age_seconds: Age of the oldest waiting event, 0 when none waits.
+        oldest_age_s: Age of the oldest waiting event, 0 when none waits.
         relays: How many relays are alive.
         lanes_owned: Lanes that some relay owns.
         lanes: How many there are.
@@ -74,7 +74,7 @@ class OutboxStatus:
     waiting: int
     parked: int
     counted_all: bool
-    oldest_age_seconds: float
+    oldest_age_s: float
     relays: int
     lanes_owned: int
     lanes: int
@@ -96,7 +96,7 @@ async def read_status(
     service_name: str,
     max_retries: int = 5,
     limits: StatusLimits | None = None,
-    timeout_seconds: float = 5.0,
+    timeout_s: float = 5.0,
 ) -> OutboxStatus:
     """Look at the table and its locks.
 
@@ -105,14 +105,14 @@ async def read_status(
         service_name: Whose outbox it is.
         max_retries: As in the relay's settings; it says what is parked.
         limits: From when on something is worth telling.
-        timeout_seconds: For each statement.
+        timeout_s: For each statement.
 
     Raises:
         TimeoutError: The database did not answer in time.
         sqlalchemy.exc.SQLAlchemyError: It is out of reach, or the table is unfit.
     """
     bounds = limits or StatusLimits()
-    async with bounded(engine, timeout_seconds) as connection:
+    async with bounded(engine, timeout_s) as connection:
         waiting, parked, counted, age = (
             await connection.execute(_UNPUBLISHED, {"max_retries": max(1, max_retries), "most": MOST_COUNTED + 1})
         ).one()
@@ -136,7 +136,7 @@ async def read_status(
         waiting=waiting,
         parked=parked,
         counted_all=counted <= MOST_COUNTED,
-        oldest_age_seconds=age,
+        oldest_age_s=age,
         relays=relays,
         lanes_owned=owned,
         lanes=LANES,
@@ -148,7 +148,7 @@ def measure_status(status: OutboxStatus) -> None:
     """Set the gauges of the table."""
     metrics = OutboxTableMetrics(status.service)
     metrics.set_parked(status.parked)
-    metrics.set_oldest_age(status.oldest_age_seconds)
+    metrics.set_oldest_age(status.oldest_age_s)
     metrics.set_owners(lanes=status.lanes_owned, relays=status.relays)
 
 
@@ -172,9 +172,9 @@ def _problems(
         told.append(
             f"waiting events: {waiting}, and no relay is alive: start EventRelayWorker in the service's lifecycle"
         )
-    elif waiting and age > limits.oldest_age_seconds:
+    elif waiting and age > limits.oldest_age_s:
         told.append(
-            f"the oldest of {waiting} waiting events is {age:.0f} s old (limit {limits.oldest_age_seconds:.0f} s):"
+            f"the oldest of {waiting} waiting events is {age:.0f} s old (limit {limits.oldest_age_s:.0f} s):"
             " see outbox_broker_outage, outbox_partition_outage and outbox_event_failed in the relay's log"
         )
     if parked:
@@ -185,7 +185,7 @@ def _problems(
             " CREATE INDEX CONCURRENTLY ix_event_outbox_ready ON event_outbox (published_at, created_at)"
             f" WHERE published_at IS NULL AND coalesce(retry_count, 0) < {max_retries}; once it is there this is no trouble"
         )
-    if limits.strict_order and writer is not None and _held_for(writer, age) > limits.writer_age_seconds:
+    if limits.strict_order and writer is not None and _held_for(writer, age) > limits.writer_age_s:
         told.append(f"strict order: nothing younger leaves before this has ended: {writer}")
     return told
 

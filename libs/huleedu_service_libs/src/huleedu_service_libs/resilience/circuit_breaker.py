@@ -95,12 +95,12 @@ class CircuitBreaker(CallSteps):
         self._in_real_time = clock is _clock.monotonic
         # Failures in a row need neither time nor result of a success.
         self._judges_successes = not (
-            policy.window is None and policy.slow_call_seconds is None and policy.is_failure_result is None
+            policy.window is None and policy.slow_call_s is None and policy.is_failure_result is None
         )
         self._limit = (
             None
-            if policy.call_timeout_seconds is None
-            else SharedTimeLimit(f"Circuit breaker {self.name!r}", policy.call_timeout_seconds)
+            if policy.call_timeout_s is None
+            else SharedTimeLimit(f"Circuit breaker {self.name!r}", policy.call_timeout_s)
         )
         self._listeners = tuple(listeners)
         self.metrics = metrics
@@ -137,7 +137,7 @@ class CircuitBreaker(CallSteps):
 
         Raises:
             CircuitBreakerError: The circuit let nothing through; ``func`` was not called.
-            CallTimeoutError: ``func`` took longer than ``policy.call_timeout_seconds``.
+            CallTimeoutError: ``func`` took longer than ``policy.call_timeout_s``.
             Exception: Whatever ``func`` raises, unchanged.
         """
         machine, spans, limit = self._machine, self._spans, self._limit

@@ -72,18 +72,18 @@ class Bulkhead:
 
     Args:
         limit: Calls at once.
-        queue: Calls that may wait for room.
-        longest_wait: Seconds that one of them waits.
+        queue_size: Calls that may wait for room.
+        wait_s: Seconds that one of them waits.
         name: Goes into the error.
     """
 
-    def __init__(self, limit: int, *, queue: int = 0, longest_wait: float = 1.0, name: str = "bulkhead") -> None:
+    def __init__(self, limit: int, *, queue_size: int = 0, wait_s: float = 1.0, name: str = "bulkhead") -> None:
         at_least_one(limit=limit)
-        not_negative(queue=queue)
-        positive(longest_wait=longest_wait)
+        not_negative(queue_size=queue_size)
+        positive(wait_s=wait_s)
         self.limit = limit
-        self.queue = queue
-        self.longest_wait = longest_wait
+        self.queue_size = queue_size
+        self.wait_s = wait_s
         self.name = name
         self.running = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
@@ -126,12 +126,12 @@ class Bulkhead:
     async def _wait(self) -> None:
         """Wait for somebody's place, first come, first served."""
         left = remaining()
-        if len(self._waiters) >= self.queue or left == 0:
+        if len(self._waiters) >= self.queue_size or left == 0:
             raise BulkheadFullError(self.name, self.limit, self.waiting)
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append(place)
         try:
-            async with asyncio.timeout(self.longest_wait if left is None else min(left, self.longest_wait)):
+            async with asyncio.timeout(self.wait_s if left is None else min(left, self.wait_s)):
                 await place
         except BaseException as error:
             if place.done() and not place.cancelled():  # given to us in the same moment

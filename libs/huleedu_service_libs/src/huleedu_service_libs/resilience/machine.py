@@ -100,7 +100,7 @@ class StateMachine:
         self.open_time = OpenTime(recovery_timeout, policy, clock, now, jitter)
         self._window = make_window(policy.window)
         self._slow_apart = policy.window is not None and policy.window.slow_rate is not None
-        self._slow_seconds = float("inf") if policy.slow_call_seconds is None else policy.slow_call_seconds
+        self._slow_seconds = float("inf") if policy.slow_call_s is None else policy.slow_call_s
         self._clock, self._now, self._on_change = clock, now, on_change
         self._half_open_since = 0.0
         self._trials = 0
@@ -165,7 +165,7 @@ class StateMachine:
             self._enter(HALF_OPEN, "trial")
 
     def _admit_trial(self, now: float) -> str | None:
-        limit = self.policy.half_open_seconds
+        limit = self.policy.half_open_limit_s
         if limit is not None and now - self._half_open_since >= limit:
             self._open(now, "undecided")
             self.refused_for = self.open_time.seconds

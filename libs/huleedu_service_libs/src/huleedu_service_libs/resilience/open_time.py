@@ -91,7 +91,7 @@ class OpenTime:
     def begin(self, now: float) -> None:
         """The circuit opens at ``now``, by the clock."""
         policy = self._policy
-        most = max(1.0, policy.open_seconds_max / max(self._timeout.total_seconds(), 1e-9))
+        most = max(1.0, policy.longest_open_s / max(self._timeout.total_seconds(), 1e-9))
         self._openings += 1
         growth = grown(self._openings, first=1.0, longest=most, factor=policy.open_growth)
         self._stretch = growth * (1 + policy.open_jitter * self._jitter())

@@ -85,13 +85,13 @@ class BreakerPolicy:
 
     Attributes:
         window: Decides instead of ``failure_threshold`` failures in a row.
-        slow_call_seconds: A call that takes longer is slow, and counts as a failure (or towards ``slow_rate``).
-        call_timeout_seconds: A call is cancelled after it, and counts as a failure.
+        slow_call_s: A call that takes longer is slow, and counts as a failure (or towards ``slow_rate``).
+        call_timeout_s: A call is cancelled after it, and counts as a failure.
         half_open_permits: Trial calls at the same time; by default ``success_threshold``.
-        half_open_seconds: A half-open circuit that is undecided for so long opens again.
+        half_open_limit_s: A half-open circuit that is undecided for so long opens again.
         ramp: How calls come back after a recovery; by default all at once.
         open_growth: Factor on the open time for each opening without a recovery between.
-        open_seconds_max: Where that growth ends.
+        longest_open_s: Where that growth ends.
         open_jitter: Share of the open time added at random, so that instances don't come back together.
         ignored: Exceptions that are no failures, though ``expected_exception`` names them.
         is_failure: Decides about an expected exception that is not ignored; by default all are.
@@ -101,13 +101,13 @@ class BreakerPolicy:
     """
 
     window: CountWindow | TimeWindow | None = None
-    slow_call_seconds: float | None = None
-    call_timeout_seconds: float | None = None
+    slow_call_s: float | None = None
+    call_timeout_s: float | None = None
     half_open_permits: int | None = None
-    half_open_seconds: float | None = None
+    half_open_limit_s: float | None = None
     ramp: Ramp | None = None
     open_growth: float = 1.0
-    open_seconds_max: float = 300.0
+    longest_open_s: float = 300.0
     open_jitter: float = 0.0
     ignored: tuple[type[BaseException], ...] = ()
     is_failure: Callable[[BaseException], bool] | None = None
@@ -118,11 +118,11 @@ class BreakerPolicy:
     def __post_init__(self) -> None:
         """Refuse figures that make no sense."""
         positive(
-            slow_call_seconds=self.slow_call_seconds,
-            call_timeout_seconds=self.call_timeout_seconds,
+            slow_call_s=self.slow_call_s,
+            call_timeout_s=self.call_timeout_s,
             half_open_permits=self.half_open_permits,
-            half_open_seconds=self.half_open_seconds,
-            open_seconds_max=self.open_seconds_max,
+            half_open_limit_s=self.half_open_limit_s,
+            longest_open_s=self.longest_open_s,
         )
         at_least_one(open_growth=self.open_growth)
         not_negative(open_jitter=self.open_jitter)

@@ -40,9 +40,9 @@ class Retry:
 
     Args:
         attempts: Calls in all, the first included.
-        first_wait: Seconds before the second call.
-        wait_factor: What each wait is multiplied with for the next.
-        longest_wait: Seconds at most.
+        first_delay_s: Seconds before the second call.
+        factor: What each wait is multiplied with for the next.
+        longest_delay_s: Seconds at most.
         jitter: Share of a wait that is left to chance: 1 waits anything from 0 to the full time.
         on: Exceptions that are worth another attempt.
         unless: Exceptions among them that are not.
@@ -57,9 +57,9 @@ class Retry:
         self,
         attempts: int = 3,
         *,
-        first_wait: float = 0.1,
-        wait_factor: float = 2.0,
-        longest_wait: float = 30.0,
+        first_delay_s: float = 0.1,
+        factor: float = 2.0,
+        longest_delay_s: float = 30.0,
         jitter: float = FULL_JITTER,
         on: type[Exception] | tuple[type[Exception], ...] = Exception,
         unless: tuple[type[Exception], ...] = (NotReachedError, DeadlineExceededError),
@@ -69,16 +69,16 @@ class Retry:
         sleep: _clock.Sleep = _clock.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        at_least_one(attempts=attempts, wait_factor=wait_factor)
-        not_negative(first_wait=first_wait, longest_wait=longest_wait)
+        at_least_one(attempts=attempts, factor=factor)
+        not_negative(first_delay_s=first_delay_s, longest_delay_s=longest_delay_s)
         if not 0 <= jitter <= 1:
             raise ValueError(f"jitter must lie in [0, 1], got {jitter!r}")
         self.name = name
         self.budget = budget
         self.attempts = attempts
-        self._first_wait = first_wait
-        self._factor = wait_factor
-        self._longest_wait = longest_wait
+        self._first_delay_s = first_delay_s
+        self._factor = factor
+        self._longest_delay_s = longest_delay_s
         self._jitter = jitter
         self._on = on
         self._unless = unless
@@ -123,9 +123,11 @@ class Retry:
             return await func(*args, **kwargs)
 
         def pause(state: RetryCallState) -> float:
-            full = grown(state.attempt_number, first=self._first_wait, longest=self._longest_wait, factor=self._factor)
+            full = grown(
+                state.attempt_number, first=self._first_delay_s, longest=self._longest_delay_s, factor=self._factor
+            )
             own = spread(full, self._chance(), self._jitter)
-            return max(own, min(self._longest_wait, _asked_for(state)))
+            return max(own, min(self._longest_delay_s, _asked_for(state)))
 
         def stop(state: RetryCallState) -> bool:
             return stop_after_attempt(self.attempts)(state) or self._has_no_room(state)

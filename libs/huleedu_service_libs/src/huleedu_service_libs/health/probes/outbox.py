@@ -67,7 +67,7 @@ def outbox_probe(
         try:
             async with own_engine(engine) as own:
                 status = await read_status(
-                    own, service_name=service_name, max_retries=max_retries, limits=limits, timeout_seconds=_TIMEOUT_S
+                    own, service_name=service_name, max_retries=max_retries, limits=limits, timeout_s=_TIMEOUT_S
                 )
         except Exception as error:
             raise ComponentDownError(f"the outbox cannot be read: {error_text(error)}") from error
@@ -76,7 +76,7 @@ def outbox_probe(
         details = {
             "waiting": status.waiting,
             "parked": status.parked,
-            "oldest_age_seconds": round(status.oldest_age_seconds, 3),
+            "oldest_age_seconds": round(status.oldest_age_s, 3),
             "relays": status.relays,
             "lanes_owned": status.lanes_owned,
         }
