@@ -48,15 +48,15 @@ class OwnerScripts:
 
     Args:
         client: Any Redis client.
-        timeout_seconds: How long one command may take.
+        timeout_s: How long one command may take.
         max_keys: Keys in one command; a script holds up all other clients of the server while it runs.
     """
 
-    def __init__(self, client: RedisClientProtocol, *, timeout_seconds: float, max_keys: int = 200) -> None:
+    def __init__(self, client: RedisClientProtocol, *, timeout_s: float, max_keys: int = 200) -> None:
         # Whoever overrides or patches one of the plain methods wants it called.
         self._register = concrete_capability(client, "register_script", beside=_PLAIN_METHODS)
         self._execute = concrete_capability(client, "execute_script", beside=_PLAIN_METHODS)
-        self._timeout_seconds = timeout_seconds
+        self._timeout_s = timeout_s
         self._max_keys = max_keys
         self._digests: dict[str, str] = {}
         self._waiting: dict[str, _Batch] = {}
@@ -128,14 +128,14 @@ class OwnerScripts:
         task.add_done_callback(self._sending.discard)
 
     async def _ask(self, script: ManyScript, batch: _Batch) -> list[Answer] | None:
-        limit = asyncio.timeout(self._timeout_seconds)
+        limit = asyncio.timeout(self._timeout_s)
         try:
             async with limit:
                 return await self._answers(script, batch)
         except Exception as error:
             self._digests.pop(script.name, None)  # perhaps Redis restarted and forgot it: load it again next time
             if limit.expired():
-                raise TimeoutError(f"no answer within {self._timeout_seconds:g} s") from error
+                raise TimeoutError(f"no answer within {self._timeout_s:g} s") from error
             raise
 
     async def _send(self, script: ManyScript, batch: _Batch) -> None:
