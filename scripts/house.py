@@ -28,7 +28,7 @@ MEDIAN_FUNCTION = 10
 LONGEST_TEST_FILE = 400
 """The norms, from what libraries of this field show that are easy to read."""
 
-TESTS = ("libs/*/tests/**/test_*.py", "tests/**/test_*.py", "examples/*/tests/**/test_*.py")
+TESTS = ("libs/*/tests/**/*.py", "tests/**/*.py", "examples/*/tests/**/*.py")
 SOURCES = ("libs/*/src/**/*.py",)
 READERS = (
     *SOURCES,
@@ -140,7 +140,7 @@ class House:
 
     Attributes:
         modules: Of the packages.
-        tests: Files of tests.
+        tests: Files of tests, and of what they share.
         words: For each file that may use them, how often each word is in it.
     """
 

@@ -43,6 +43,12 @@ def test_modules_are_short(ours: Any) -> None:
     assert [str(one.path) for one in house.longer_than(house.LONGEST_MODULE, ours.modules)] == []
 
 
+def test_files_of_tests_are_short(ours: Any) -> None:
+    """No file of tests, or of what they share, has more than 400 lines: it has one subject."""
+    assert len(ours.tests) > 300
+    assert [str(one.path) for one in house.longer_than(house.LONGEST_TEST_FILE, ours.tests)] == []
+
+
 def test_nothing_is_exported_that_nobody_needs(ours: Any) -> None:
     """Every exported name is said by another file, or by a signature that callers see."""
     assert list(ours.needless()) == []

@@ -188,10 +188,10 @@ EVIDENCE: dict[int, tuple[str, ...]] = {
         "web/test_tracing_middleware.py::test_an_unknown_path_names_no_span",
     ),
     48: (
-        "web/test_http_metrics.py::test_collectors_under_their_other_usual_names_are_found",
-        "web/test_http_metrics.py::test_a_collector_that_does_not_fit_costs_one_log_line",
+        "web/test_service_collectors.py::test_collectors_under_their_other_usual_names_are_found",
+        "web/test_service_collectors.py::test_a_collector_that_does_not_fit_costs_one_log_line",
     ),
-    49: ("web/test_http_metrics.py::test_applications_of_one_process_share_collectors",),
+    49: ("web/test_metrics_setup.py::test_applications_of_one_process_share_collectors",),
     50: (
         "observability/test_provider.py::test_init_tracing_is_idempotent",
         "observability/test_provider.py::test_without_a_collector_nothing_waits_and_little_is_said",

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -17,7 +16,7 @@ import structlog
 
 from huleedu_service_libs._log_pipeline import sink
 from huleedu_service_libs._log_pipeline.cleaning import clean_event, clean_into
-from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
+from huleedu_service_libs._log_pipeline.logger import set_threshold
 from huleedu_service_libs._log_pipeline.places import Places
 from huleedu_service_libs._redaction import RedactionPolicy, configure_redaction
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -26,16 +25,9 @@ LOGGER = create_service_logger("early")
 
 
 @pytest.fixture(autouse=True)
-def _unconfigured(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _unconfigured() -> None:
     """As a program that never called `configure_service_logging`."""
-    monkeypatch.delenv("ENVIRONMENT", raising=False)
-    monkeypatch.delenv("SERVICE_NAME", raising=False)
-    structlog.reset_defaults()
-    earlier = threshold()
     set_threshold(logging.NOTSET)
-    yield
-    set_threshold(earlier)
-    sink._COUNT.untold = 0
 
 
 def _fail_with_much_in_hand() -> None:

@@ -20,10 +20,6 @@ from huleedu_service_libs.observability.current import CORRELATION_ID
 Incoming = list[dict[str, Any]]
 
 
-def _missing() -> HuleEduError:
-    return HuleEduError(ErrorContext.current().detail(ErrorCode.RESOURCE_NOT_FOUND, "No such essay"))
-
-
 async def _halves() -> AsyncIterator[bytes]:
     yield b"first "
     yield b"second"
@@ -32,19 +28,6 @@ async def _halves() -> AsyncIterator[bytes]:
 async def _breaking() -> AsyncIterator[bytes]:
     yield b"first "
     raise RuntimeError("in mid-stream")
-
-
-async def _context() -> dict[str, Any]:
-    """What is current in the middle of a request, while others run."""
-    before = CORRELATION_ID.get()
-    await asyncio.sleep(0.01)
-    return {
-        "before": before,
-        "after": CORRELATION_ID.get(),
-        "logged": current_log_context().get("correlation_id"),
-        "trace": get_current_trace_id(),
-        "path": ErrorContext.current().coordinates["path"],
-    }
 
 
 async def _endless() -> AsyncIterator[bytes]:
@@ -57,24 +40,77 @@ class Alarm(BaseException):
     """What no ``except Exception`` catches."""
 
 
+async def essay(essay_id: str) -> dict[str, str]:
+    """Answers."""
+    return {"essay": essay_id}
+
+
+async def missing(essay_id: str) -> str:
+    """Has no such essay."""
+    raise HuleEduError(ErrorContext.current().detail(ErrorCode.RESOURCE_NOT_FOUND, "No such essay"))
+
+
+async def broken(essay_id: str) -> str:
+    """Has a bug."""
+    raise RuntimeError("boom")
+
+
+async def slow(essay_id: str) -> str:
+    """Never answers."""
+    await asyncio.Event().wait()
+    return ""
+
+
+async def alarm(essay_id: str) -> str:
+    """Raises what is no ``Exception``."""
+    raise Alarm
+
+
+async def cancelled(essay_id: str) -> str:
+    """Ends as if somebody had cancelled it."""
+    raise asyncio.CancelledError
+
+
+async def lasting(essay_id: str) -> str:
+    """Answers after a second."""
+    await asyncio.sleep(1)
+    return essay_id
+
+
+async def context(essay_id: str) -> dict[str, Any]:
+    """Tells what is current in the middle of a request, while others run."""
+    before = CORRELATION_ID.get()
+    await asyncio.sleep(0.01)
+    return {
+        "before": before,
+        "after": CORRELATION_ID.get(),
+        "logged": current_log_context().get("correlation_id"),
+        "trace": get_current_trace_id(),
+        "path": ErrorContext.current().coordinates["path"],
+    }
+
+
+VIEWS: dict[str, Any] = {
+    "": essay,
+    "/missing": missing,
+    "/broken": broken,
+    "/slow": slow,
+    "/alarm": alarm,
+    "/cancelled": cancelled,
+    "/lasting": lasting,
+    "/context": context,
+}
+"""What both frameworks can serve as it is, by the rest of the path."""
+
+
 def make_fastapi(*, handlers: bool = True) -> FastAPI:  # noqa: C901  # one function a route
     """FastAPI; the routes stand in a router that is included with a prefix."""
     app = FastAPI(title="svc")
     routes = APIRouter(prefix="/essays")
     if handlers:
         register_fastapi(app, http_exceptions=True)
-
-    @routes.get("/{essay_id}")
-    async def essay(essay_id: str) -> dict[str, str]:
-        return {"essay": essay_id}
-
-    @routes.get("/{essay_id}/missing")
-    async def missing(essay_id: str) -> None:
-        raise _missing()
-
-    @routes.get("/{essay_id}/broken")
-    async def broken(essay_id: str) -> None:
-        raise RuntimeError("boom")
+    for rest, view in VIEWS.items():
+        routes.get("/{essay_id}" + rest)(view)
 
     @routes.get("/{essay_id}/stream")
     async def stream(essay_id: str) -> StreamingResponse:
@@ -84,30 +120,9 @@ def make_fastapi(*, handlers: bool = True) -> FastAPI:  # noqa: C901  # one func
     async def breaks(essay_id: str) -> StreamingResponse:
         return StreamingResponse(_breaking())
 
-    @routes.get("/{essay_id}/slow")
-    async def slow(essay_id: str) -> None:
-        await asyncio.Event().wait()
-
     @routes.get("/{essay_id}/endless")
     async def endless(essay_id: str) -> StreamingResponse:
         return StreamingResponse(_endless(), media_type="text/event-stream")
-
-    @routes.get("/{essay_id}/alarm")
-    async def alarm(essay_id: str) -> None:
-        raise Alarm
-
-    @routes.get("/{essay_id}/cancelled")
-    async def cancelled(essay_id: str) -> None:
-        raise asyncio.CancelledError
-
-    @routes.get("/{essay_id}/lasting")
-    async def lasting(essay_id: str) -> str:
-        await asyncio.sleep(1)
-        return essay_id
-
-    @routes.get("/{essay_id}/context")
-    async def context(essay_id: str) -> dict[str, Any]:
-        return await _context()
 
     @routes.post("/{essay_id}/upload")
     async def upload(request: Request, essay_id: str) -> int:
@@ -143,18 +158,8 @@ def make_quart(*, handlers: bool = True) -> Quart:  # noqa: C901  # one function
     app.config["SERVICE_NAME"] = "svc"
     if handlers:
         register_quart(app)
-
-    @app.get("/v1/essays/<essay_id>")
-    async def essay(essay_id: str) -> dict[str, str]:
-        return {"essay": essay_id}
-
-    @app.get("/v1/essays/<essay_id>/missing")
-    async def missing(essay_id: str) -> str:
-        raise _missing()
-
-    @app.get("/v1/essays/<essay_id>/broken")
-    async def broken(essay_id: str) -> str:
-        raise RuntimeError("boom")
+    for rest, view in VIEWS.items():
+        app.get(f"/v1/essays/<essay_id>{rest}")(view)
 
     @app.get("/v1/essays/<essay_id>/stream")
     async def stream(essay_id: str) -> Any:
@@ -164,31 +169,9 @@ def make_quart(*, handlers: bool = True) -> Quart:  # noqa: C901  # one function
     async def breaks(essay_id: str) -> Any:
         return _breaking()
 
-    @app.get("/v1/essays/<essay_id>/slow")
-    async def slow(essay_id: str) -> str:
-        await asyncio.Event().wait()
-        return ""
-
     @app.get("/v1/essays/<essay_id>/endless")
     async def endless(essay_id: str) -> Any:
         return _endless(), {"Content-Type": "text/event-stream"}
-
-    @app.get("/v1/essays/<essay_id>/alarm")
-    async def alarm(essay_id: str) -> str:
-        raise Alarm
-
-    @app.get("/v1/essays/<essay_id>/cancelled")
-    async def cancelled(essay_id: str) -> str:
-        raise asyncio.CancelledError
-
-    @app.get("/v1/essays/<essay_id>/lasting")
-    async def lasting(essay_id: str) -> str:
-        await asyncio.sleep(1)
-        return essay_id
-
-    @app.get("/v1/essays/<essay_id>/context")
-    async def context(essay_id: str) -> dict[str, Any]:
-        return await _context()
 
     @app.post("/v1/essays/<essay_id>/upload")
     async def upload(essay_id: str) -> str:

@@ -12,12 +12,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode, Tracer
 from quart import Quart
 
-from huleedu_service_libs import metrics_middleware
-from huleedu_service_libs.middleware.frameworks import fastapi_metrics_middleware, fastapi_middleware, quart_middleware
-
 from .applications import Make, template
 from .numbers import count, interrupted, open_now, sessions, size
 from .servers import LIMIT_S, SERVERS, say, served
+from .set_ups import set_up_metrics, set_up_tracing
 
 HEADERS = "Host: test\r\nConnection: close\r\n"
 
@@ -25,13 +23,7 @@ HEADERS = "Host: test\r\nConnection: close\r\n"
 @pytest.fixture(name="app")
 def _app(make: Make, tracer: Tracer) -> Any:
     """The service of these tests with everything that the layer around it does."""
-    app = make()
-    modules: Any = (metrics_middleware, quart_middleware)
-    if not isinstance(app, Quart):
-        modules = (fastapi_metrics_middleware, fastapi_middleware)
-    modules[0].setup_standard_service_metrics_middleware(app, "svc")
-    modules[1].setup_tracing_middleware(app, tracer)
-    return app
+    return set_up_tracing(set_up_metrics(make()), tracer)
 
 
 @pytest.fixture(name="server", params=SERVERS)
