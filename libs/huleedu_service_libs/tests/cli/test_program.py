@@ -15,6 +15,20 @@ from huleedu_service_libs.cli.errors import CliError, ExitCode
 from huleedu_service_libs.cli.main import main
 from huleedu_service_libs.cli.output import Output
 
+_WITHOUT_TYPER = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "typer":
+            raise ModuleNotFoundError(name, name="typer")
+
+sys.meta_path.insert(0, Absent())
+from importlib.metadata import entry_points
+(command,) = [each for each in entry_points(group="console_scripts") if each.name == "huleedu"]
+sys.exit(command.load()())
+"""
+
 
 @pytest.fixture
 def group(monkeypatch: pytest.MonkeyPatch) -> typer.Typer:
@@ -52,6 +66,17 @@ def test_an_error_is_one_line_and_an_exit_code(
     assert captured.err.startswith("huleedu: ")
     assert text in captured.err
     assert captured.err.count("\n") == 1
+
+
+def test_without_its_extra_the_program_names_it() -> None:
+    """Where only the package is installed, `huleedu` says which extra it needs: one line and code 7, no traceback."""
+    done = subprocess.run(  # noqa: S603  # our own program
+        [sys.executable, "-c", _WITHOUT_TYPER], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (7, "")
+    assert done.stderr.startswith("huleedu: ")
+    assert "[cli]" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_an_error_cannot_steer_the_terminal(group: typer.Typer, capsys: pytest.CaptureFixture[str]) -> None:

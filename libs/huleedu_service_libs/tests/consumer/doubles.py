@@ -129,6 +129,8 @@ async def consuming(
     *,
     publisher: Any = None,
     steps: Any = (),
+    model: type[Numbered] = Numbered,
+    event_type: str = EVENT_TYPE,
     **options: Any,
 ) -> AsyncIterator[EventConsumer]:
     """A started consumer over the double; stopped at the end."""
@@ -141,7 +143,7 @@ async def consuming(
         create_consumer=driver,
         sleep=quick,
     )
-    consumer.on(EVENT_TYPE, model=Numbered)(handler)
+    consumer.on(event_type, model=model)(handler)
     await consumer.start()
     try:
         yield consumer

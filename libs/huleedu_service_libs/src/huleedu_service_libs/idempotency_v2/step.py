@@ -5,7 +5,7 @@ takes keywords.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs.idempotency_v2.claim import DEFAULT_REDIS_TIMEOUT_SECONDS
@@ -42,6 +42,9 @@ class IdempotentStep:
     Raises:
         ValueError: The configuration says ``skip``.
     """
+
+    offers: ClassVar = frozenset({"confirm_idempotency"})
+    """Parameters of handlers that it fills; the consumer refuses a handler with one that nothing fills."""
 
     def __init__(
         self,

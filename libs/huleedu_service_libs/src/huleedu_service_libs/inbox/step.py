@@ -5,7 +5,7 @@ takes keywords.
 """
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -40,6 +40,9 @@ class InboxStep:
     Raises:
         ValueError: A number is below 1.
     """
+
+    offers: ClassVar = frozenset({"session"})
+    """Parameters of handlers that it fills; the consumer refuses a handler with one that nothing fills."""
 
     def __init__(self, inbox: Inbox, *, together: int = 1, parallel: int = 2) -> None:
         at_least_one(together=together, parallel=parallel)

@@ -147,17 +147,19 @@ class Failures:
             letter, job.record, trail, topic=topic, group=config.group_id, reason=reason, due_at=due_at, tier=tier
         )
         job.parcel = Parcel(message=make(), slim=make(slim=True), outcome="retry_topic" if tier else "dead_letter")
-        log = logger.warning if tier else logger.error
-        log(
-            "event_to_retry_topic" if tier else "event_dead_lettered",
-            group=config.group_id,
-            to=topic,
-            reason=reason,
-            event_type=job.event_type,
-            attempts=trail.attempts,
-            error=job.last_error,
+        fields = {
+            "group": config.group_id,
+            "to": topic,
+            "reason": reason,
+            "event_type": job.event_type,
+            "attempts": trail.attempts,
+            "error": job.last_error,
             **coordinates(job.record),
-        )
+        }
+        if tier:
+            logger.warning("event_to_retry_topic", **fields)
+        else:
+            logger.error("event_dead_lettered", **fields)
 
     def _delay(self, failures: int, policy: RetryPolicy) -> float:
         return delay_after(

@@ -16,7 +16,7 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.contexts import NO_SPAN, Contexts, log_fields
 from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError, UndecodableRecordError
-from huleedu_service_libs.kafka.consumer.failures import Failures, defer_delay
+from huleedu_service_libs.kafka.consumer.failures import Failures, coordinates, defer_delay
 from huleedu_service_libs.kafka.consumer.letters import trail_of
 from huleedu_service_libs.kafka.consumer.limiting import run_limited
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
@@ -24,11 +24,15 @@ from huleedu_service_libs.kafka.consumer.partitions import HANDLING, PUBLISHING,
 from huleedu_service_libs.kafka.consumer.ports import Delivery, ManyStep, Proceed, ProcessingStep
 from huleedu_service_libs.kafka.consumer.post import post
 from huleedu_service_libs.kafka.consumer.registry import Registration, Registry, data_of, envelope_of
-from huleedu_service_libs.logging_utils import bind_log_context, event_log_context
+from huleedu_service_libs.logging_utils import bind_log_context, create_service_logger, event_log_context
 from huleedu_service_libs.protocols import BatchPublisher
 from huleedu_service_libs.store_policy import DeferredError
 
 __all__ = ["Handling"]
+
+_MOST_SKIPPED = 100  # event types that are told; what others send has no bound
+
+logger = create_service_logger("huleedu_service_libs.consumer")
 
 
 class Handling:
@@ -65,6 +69,7 @@ class Handling:
         self._failures = Failures(config, metrics, letters=publisher is not None, clock=clock, now=now, jitter=jitter)
         self._retry_topics = frozenset[str]()
         self._contexts = Contexts(config.group_id, clock=clock)
+        self._skipped: set[str] = set()
 
     def read_retry_topics(self, topics: Sequence[str]) -> None:
         """In records of these topics the headers about failures are believed."""
@@ -88,8 +93,8 @@ class Handling:
             return None
         try:
             self._decode(job)
-        except UndecodableRecordError:
-            return None  # `run` finds out, too
+        except Exception:  # noqa: BLE001  # `run` finds out, too, and in a task of the record's own
+            return None
         return job.registration.many if job.registration is not None else None
 
     async def run_admitted(self, job: Job, step: ManyStep, passage: Any) -> float | None:
@@ -153,8 +158,23 @@ class Handling:
             return self._failures.give_up(
                 job, "unhandled", LookupError(f"No handler for event type {job.event_type!r}")
             )
+        self._tell_skipped(job)
         self._done(job, "skipped")
         return None
+
+    def _tell_skipped(self, job: Job) -> None:
+        """Once for each type: in a topic of many types that is usual, and else it is a name that was mistyped."""
+        event_type = job.event_type or ""
+        if event_type in self._skipped or len(self._skipped) >= _MOST_SKIPPED:
+            return
+        self._skipped.add(event_type)
+        logger.info(
+            "event_without_handler",
+            group=self._config.group_id,
+            event_type=event_type,
+            handlers=[registration.event_type for registration in self._registry],
+            **coordinates(job.record),
+        )
 
     # --- running
 

@@ -40,7 +40,10 @@ Proceed = Callable[..., Awaitable[None]]
 
 
 class ProcessingStep(Protocol):
-    """Stands between consumer and handler: decides whether the handler runs, and with what."""
+    """Stands between consumer and handler: decides whether the handler runs, and with what.
+
+    A class that says in ``offers`` which parameters it fills (a set of names) has handlers checked when they are registered.
+    """
 
     async def process(self, delivery: Delivery[Any], proceed: Proceed) -> None:
         """Process one event.

@@ -8,6 +8,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.kafka.consumer.config import RetryPolicy
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError, UndecodableRecordError
 from huleedu_service_libs.kafka.consumer.ports import ManyStep, ProcessingStep
@@ -82,7 +83,8 @@ class Registry:
         """Register a handler.
 
         Raises:
-            ConsumerSetupError: The type has one, the handler is not async, or its parameters don't fit.
+            ConsumerSetupError: The type has one, the model or a step is none, the handler is not async, or it has a
+                parameter that nothing fills.
         """
         if event_type in self._registrations:
             raise ConsumerSetupError(
@@ -91,6 +93,8 @@ class Registry:
             )
         if timeout_s <= 0:
             raise ConsumerSetupError(f"timeout_s of the handler of {event_type!r} must be positive, got {timeout_s}")
+        _check_model(event_type, model)
+        _check_steps(event_type, steps)
         self._registrations[event_type] = Registration(
             event_type=event_type,
             model=model,
@@ -98,7 +102,7 @@ class Registry:
             timeout_s=timeout_s,
             retry=retry,
             steps=tuple(reversed(steps)),
-            accepts=_further_parameters(event_type, handler),
+            accepts=_further_parameters(event_type, handler, steps),
             many=_many_of(steps),
         )
 
@@ -127,6 +131,12 @@ def data_of(envelope: EventEnvelope[Any], model: type[BaseModel]) -> BaseModel:
         return model.model_validate(envelope.data)
     except ValidationError as error:
         raise UndecodableRecordError(f"The event's data is no {model.__name__}: {_faults(error)}") from None
+    except Exception as error:
+        # A validator of the service's own that fails, instead of saying no.
+        raise UndecodableRecordError(
+            f"The event's data could not be looked at: a validator of {model.__name__} raised {error_text(error)}; "
+            "a validator says no with ValueError"
+        ) from error
 
 
 def _many_of(steps: Sequence[ProcessingStep]) -> ManyStep | None:
@@ -144,7 +154,23 @@ def _faults(error: ValidationError) -> str:
     return "; ".join([*texts, *more])
 
 
-def _further_parameters(event_type: str, handler: Handler) -> frozenset[str] | None:
+def _check_model(event_type: str, model: object) -> None:
+    if not (isinstance(model, type) and issubclass(model, BaseModel)):
+        raise ConsumerSetupError(
+            f"model of the handler of {event_type!r} must be a class derived from pydantic's BaseModel, got {model!r}"
+        )
+
+
+def _check_steps(event_type: str, steps: Sequence[object]) -> None:
+    for step in steps:
+        if not callable(getattr(step, "process", None)):
+            raise ConsumerSetupError(
+                f"A step of the handler of {event_type!r} has no process(): {type(step).__name__}; "
+                "wrap a Redis client in an IdempotentStep, an Inbox in an InboxStep"
+            )
+
+
+def _further_parameters(event_type: str, handler: Handler, steps: Sequence[object]) -> frozenset[str] | None:
     if not (inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(getattr(handler, "__call__", None))):  # noqa: B004  # objects with an async __call__
         raise ConsumerSetupError(f"The handler of {event_type!r} must be async def, {_name_of(handler)} is not")
     parameters = list(inspect.signature(handler).parameters.values())
@@ -153,9 +179,28 @@ def _further_parameters(event_type: str, handler: Handler) -> frozenset[str] | N
         raise ConsumerSetupError(
             f"The handler of {event_type!r} must take the delivery as its first parameter, {_name_of(handler)} does not"
         )
+    _check_needs(event_type, handler, [p for p in parameters if p not in positional[:1]], steps)
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return None
     return frozenset(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+
+def _check_needs(
+    event_type: str, handler: Handler, further: Sequence[inspect.Parameter], steps: Sequence[object]
+) -> None:
+    offers = [concrete_capability(step, "offers", beside=["process"]) for step in steps]
+    if None in offers:
+        return  # a step of the service's own may offer anything
+    offered = frozenset[str]().union(*cast("list[frozenset[str]]", offers))
+    for parameter in further:
+        optional = parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        if optional or parameter.default is not parameter.empty or parameter.name in offered:
+            continue
+        raise ConsumerSetupError(
+            f"Nothing fills the parameter {parameter.name!r} of {_name_of(handler)}, the handler of {event_type!r}: an "
+            f"IdempotentStep offers confirm_idempotency, an InboxStep session, and its steps are "
+            f"{[type(step).__name__ for step in steps]}; add the step, or give the parameter a default"
+        )
 
 
 def _name_of(handler: object) -> str:
