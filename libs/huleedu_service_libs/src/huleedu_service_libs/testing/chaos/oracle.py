@@ -8,7 +8,7 @@ the epoch, of clocks that agree (one machine).
 from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 __all__ = ["Arrival", "Effect", "Kill", "Verdict", "Written", "judge", "percentile"]
 
@@ -125,36 +125,33 @@ def judge(
             they are `Verdict.repeated`, and not doubled.
     """
     kills = list(kills)
+    moments = sorted(kill.at for kill in kills)
     records = sorted(arrivals, key=lambda one: (one.partition, one.offset))
     committed = {(one.key, one.number): one.at for one in written}
     arrived = _first_times(((one.key, one.number), one.at) for one in records)
-    moments = sorted(kill.at for kill in kills)
-    ends = [_delays(committed, arrived)]
-    reordered_effects: list[Name] = []
-    lost_effects: list[Name] = []
-    doubled: list[Name] = []
-    repeated: list[Name] = []
-    if effects is not None:
-        in_order = sorted(effects, key=lambda one: one.place)
-        counts = Counter((one.key, one.number) for one in in_order)
-        taken = _first_times(((one.key, one.number), one.at) for one in in_order)
-        lost_effects = sorted(committed.keys() - counts.keys())
-        doubled, repeated = _doubled(in_order, {kill.process for kill in kills} - {""}, unconfirmed)
-        reordered_effects = _out_of_order(counts)  # in the order of first effects
-        ends.append(_delays(committed, taken))
+    on_wire = _delays(committed, arrived)
     duplicates = _duplicates(records, moments)
-    return Verdict(
+    verdict = Verdict(
         events=len(committed),
         lost_on_wire=sorted(committed.keys() - arrived.keys()),
-        lost_effects=lost_effects,
         phantoms=sorted(arrived.keys() - committed.keys()),
         reordered_on_wire=sorted({*_out_of_order(arrived), *_strayed(records)}),
-        reordered_effects=reordered_effects,
-        doubled=doubled,
-        repeated=repeated,
         wire_duplicates=sum(duplicates.values()),
         wire_duplicates_max=max(duplicates.values(), default=0),
-        recoveries=_recoveries(moments, ends),
+        recoveries=_recoveries(moments, [on_wire]),
+    )
+    if effects is None:
+        return verdict
+    in_order = sorted(effects, key=lambda one: one.place)
+    taken = _first_times(((one.key, one.number), one.at) for one in in_order)
+    doubled, repeated = _doubled(in_order, {kill.process for kill in kills} - {""}, unconfirmed)
+    return replace(
+        verdict,
+        lost_effects=sorted(committed.keys() - taken.keys()),
+        reordered_effects=_out_of_order(taken),
+        doubled=doubled,
+        repeated=repeated,
+        recoveries=_recoveries(moments, [on_wire, _delays(committed, taken)]),
     )
 
 
