@@ -14,6 +14,7 @@ from typing import Any
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs._client_metrics import KAFKA_SWALLOWED
 from huleedu_service_libs._clock import Sleep, monotonic, sleep
+from huleedu_service_libs._correlation import correlated
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_text, mask_url_credentials
@@ -193,7 +194,8 @@ class KafkaBus(StartStop, KafkaPublisherProtocol):
 
         Args:
             topic: Where to.
-            envelope: The event; sent as the JSON of ``model_dump(mode="json")``.
+            envelope: The event; sent as the JSON of ``model_dump(mode="json")``, with the running correlation id if it was
+                made without one.
             key: Events of one key keep their order; an empty one is none.
             headers: Sent as UTF-8. The current trace is added, unless they or the envelope's metadata carry one.
 
@@ -209,6 +211,7 @@ class KafkaBus(StartStop, KafkaPublisherProtocol):
             aiokafka.errors.KafkaError: Anything else, as the driver raises it.
         """
         limit = self._config.max_request_size
+        envelope = correlated(envelope)
         try:
             if not spans_are_recorded():
                 added = trace_headers(envelope, headers)

@@ -21,12 +21,11 @@ from opentelemetry import trace
 from common_core.error_enums import ErrorCode
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._clock import utc_now
-from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
+from huleedu_service_libs._correlation import running_correlation_id
 from huleedu_service_libs._plain import plain_text
 from huleedu_service_libs._scopes import restore
 from huleedu_service_libs.error_handling._stack import stack_text
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
-from huleedu_service_libs.logging_utils import current_log_context
 from huleedu_service_libs.observability import inject_trace_context
 
 __all__ = ["Cause", "ErrorContext", "enter_operation", "leave_operation", "operation_scope"]
@@ -144,7 +143,7 @@ class ErrorContext:
         places = {**scope.coordinates, **coordinates}
         span = trace.get_current_span().get_span_context()
         return cls(
-            correlation_id=_running_correlation_id(),
+            correlation_id=running_correlation_id() or uuid4(),
             service=service or scope.service or os.environ.get("SERVICE_NAME") or _UNKNOWN,
             operation=operation or scope.operation or _operation_of(places),
             coordinates=places,
@@ -233,11 +232,6 @@ def _sole(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _running_correlation_id() -> UUID:
-    running = acceptable_correlation_id(current_log_context().get("correlation_id"))
-    return correlation_uuid(running) if running else uuid4()
 
 
 def _operation_of(coordinates: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs import _clock
+from huleedu_service_libs._correlation import correlated
 from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs.kafka.confirmed_batches import ConfirmedBatches
 from huleedu_service_libs.kafka.errors import KafkaBusStoppedError, MessageHeldBackError, UnsendableMessageError
@@ -167,6 +168,7 @@ class ResilientKafkaPublisher(StartStop):
         if self.circuit_breaker is None:
             await self.delegate.publish(topic, envelope, key, headers)
             return
+        envelope = correlated(envelope)  # now: what is kept is sent when something else runs
         if self._safe.away:
             await self._keep(topic, envelope, key, headers)
             raise KafkaBusStoppedError(self.client_id, topic)

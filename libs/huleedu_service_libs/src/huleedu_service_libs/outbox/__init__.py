@@ -10,7 +10,7 @@ from huleedu_service_libs._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from huleedu_service_libs.outbox.di import OutboxManagerProvider, OutboxProvider, OutboxSettingsProvider
-    from huleedu_service_libs.outbox.manager import OutboxManager
+    from huleedu_service_libs.outbox.manager import NewEvent, OutboxManager
     from huleedu_service_libs.outbox.migration import create_outbox_table
     from huleedu_service_libs.outbox.models import EventOutbox
     from huleedu_service_libs.outbox.protocols import EventTypeMapperProtocol, OutboxEvent, OutboxRepositoryProtocol
@@ -26,6 +26,7 @@ __all__ = [
     "EventOutbox",
     "EventRelayWorker",
     "EventTypeMapperProtocol",
+    "NewEvent",
     "OutboxEvent",
     "OutboxManager",
     "OutboxManagerProvider",
@@ -47,6 +48,7 @@ __getattr__, __dir__ = lazy_exports(
         "EventOutbox": "huleedu_service_libs.outbox.models",
         "EventRelayWorker": "huleedu_service_libs.outbox.relay",
         "EventTypeMapperProtocol": "huleedu_service_libs.outbox.protocols",
+        "NewEvent": "huleedu_service_libs.outbox.manager",
         "OutboxEvent": "huleedu_service_libs.outbox.protocols",
         "OutboxManager": "huleedu_service_libs.outbox.manager",
         "OutboxManagerProvider": "huleedu_service_libs.outbox.di",

@@ -61,7 +61,8 @@ class OutboxManager:
 
         Events of one key (``metadata["partition_key"]``, else ``message_key``, else
         ``aggregate_id``) leave in the order of these calls. The current W3C trace context is put into
-        the envelope's metadata unless it holds one.
+        the envelope's metadata unless it holds one, and an envelope that was made without a correlation id is stored with
+        that of the request or event which is being handled.
 
         Args:
             aggregate_type: Kind of the thing that the event is about.

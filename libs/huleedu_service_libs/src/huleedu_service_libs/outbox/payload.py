@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs._correlation import correlated
 from huleedu_service_libs._ids import uuid7
 from huleedu_service_libs.observability import inject_trace_context
 from huleedu_service_libs.outbox.insertion import NewRow
@@ -53,7 +54,7 @@ def payload_of(event_data: Any, topic: str, headers: dict[str, str] | None) -> d
     """
     if not hasattr(event_data, "model_dump"):
         raise ValueError(f"OutboxManager expects Pydantic EventEnvelope, got {type(event_data).__name__}")
-    payload: dict[str, Any] = event_data.model_dump(mode="json")
+    payload: dict[str, Any] = correlated(event_data).model_dump(mode="json")
     metadata = payload.get("metadata")
     if not (isinstance(metadata, dict) and "traceparent" in metadata):
         carrier: dict[str, Any] = {}
