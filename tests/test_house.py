@@ -13,17 +13,18 @@ import pytest
 SCRIPT = Path(__file__).resolve().parent.parent / "scripts/house.py"
 
 
-def _load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("house", SCRIPT)
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules["house"] = module  # dataclasses look their module up
+    sys.modules[path.stem] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
 
-house = _load()
+house = _load(SCRIPT)
+docstrings = _load(SCRIPT.with_name("docstrings.py"))
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +58,19 @@ def test_nothing_is_exported_that_nobody_needs(ours: Any) -> None:
 def test_nothing_is_defined_that_nobody_uses(ours: Any) -> None:
     """Every function, method, class and constant is named somewhere else, or handed to somebody by a decorator."""
     assert list(ours.unused()) == []
+
+
+def test_docstrings_tell_of_errors(ours: Any) -> None:
+    """What a public function may raise stands in its docstring, or in that of its class."""
+    bases = docstrings.bases_of(ours)
+    untold = {one.place: one.untold(bases) for one in docstrings.read_documented(ours)}
+    assert {place: names for place, names in untold.items() if names} == {}
+
+
+def test_docstrings_tell_units(ours: Any) -> None:
+    """A time that a caller gives has its unit in its name or in the docstring."""
+    found = {one.place: one.without_unit() for one in docstrings.read_documented(ours)}
+    assert {place: names for place, names in found.items() if names} == {}
 
 
 def test_every_room_is_named_in_the_architecture(ours: Any) -> None:
@@ -99,3 +113,71 @@ def make() -> Shown:
     assert list(found.needless()) == ["libs/some/src/some/made.py: Lonely"]
     assert list(found.unused()) == ["libs/some/src/some/made.py: never"]
     assert sorted(found.modules[0].functions()) == [("make", 2), ("never", 2)]
+
+
+def test_what_a_docstring_leaves_out(tmp_path: Path) -> None:
+    """Found are an error of its own, one through a helper and one of a check; not one that is caught, named by its base, or of another function's."""
+    package = tmp_path / "libs/some/src/some"
+    package.mkdir(parents=True)
+    (package / "told.py").write_text(
+        '''"""Doc."""
+
+
+class OwnError(Exception):
+    """Doc."""
+
+
+class NarrowError(OwnError):
+    """Doc."""
+
+
+def open_(delay: float, wait: float, rest_s: float) -> None:
+    """Doc.
+
+    Args:
+        delay: Seconds.
+        wait: How long.
+    """
+    _help()
+    raise NarrowError
+
+
+def told() -> None:
+    """Raises `OwnError` or a narrower one."""
+    raise NarrowError
+
+
+def passes_on() -> None:
+    """Raises as `told` does."""
+    raise OwnError
+
+
+def catches() -> None:
+    """Doc."""
+    try:
+        told()
+        _help()
+    except (LookupError, OwnError):
+        pass
+
+
+def _help() -> None:
+    raise LookupError
+
+
+class Config:
+    """Doc."""
+
+    def __post_init__(self) -> None:
+        positive(size=self.size)
+'''
+    )
+    found = house.read(tmp_path)
+    read = docstrings.read_documented(found)
+    bases = docstrings.bases_of(found)
+    untold = {one.place.rpartition(" ")[2]: one.untold(bases) for one in read}
+    assert {name: errors for name, errors in untold.items() if errors} == {
+        "open_": ["LookupError", "NarrowError"],
+        "Config": ["ValueError"],
+    }
+    assert [one.without_unit() for one in read if one.parameters] == [["wait"]]

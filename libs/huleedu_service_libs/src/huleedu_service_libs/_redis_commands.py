@@ -126,7 +126,11 @@ class RedisCommands:
         return set(await self._command("smembers", commands.SMEMBERS, key))
 
     async def zadd(self, key: str, mapping: dict[str, float]) -> int:
-        """Add scored members to a sorted set; the number that were new."""
+        """Add scored members to a sorted set; the number that were new.
+
+        Raises:
+            redis.exceptions.DataError: No member is given.
+        """
         if not mapping:
             raise DataError(f"zadd needs at least one member with its score for {key!r}")
         pairs = [part for member, score in mapping.items() for part in (score, member)]

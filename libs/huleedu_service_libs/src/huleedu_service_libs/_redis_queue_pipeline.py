@@ -76,6 +76,11 @@ class QueueRedisPipeline(QueueRedisPipelineProtocol):
 
 
 def expect(kind: type[_Expected], reply: Any, operation: str) -> _Expected:
+    """``reply``, which is of that kind.
+
+    Raises:
+        TypeError: It is not; the text names the operation.
+    """
     if not isinstance(reply, kind):
         raise TypeError(f"Redis answered {operation} with {type(reply).__name__}, expected {kind.__name__}")
     return reply

@@ -92,7 +92,7 @@ class TransactionPipeline(Pipeline):
         return super().execute_command(*args, **options)
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        """See the driver."""
+        """See the driver. A connection that broke while keys were watched is a `WatchError`."""
         await self._settle()
         await self._check_watch()
         return await super().immediate_execute_command(*args, **options)  # type: ignore[no-untyped-call]  # no hint

@@ -48,7 +48,11 @@ class ClusterClient(RedisCluster):
             return await super().execute_command(*args, **options)
 
     def pipeline(self, transaction: Any = None, shard_hint: Any = None) -> Any:
-        """See the driver, whose transactions here start a thread and an event loop for every command."""
+        """See the driver, whose transactions here start a thread and an event loop for every command.
+
+        Raises:
+            NotOnClusterError: A transaction was asked for.
+        """
         if transaction:
             raise NotOnClusterError(
                 "pipeline(transaction=True) of the raw client",
@@ -78,7 +82,12 @@ class Transactions(Redis):
         shared_slot(keys)
 
     async def pool_for(self, keys: Sequence[str]) -> ConnectionPool:
-        """The pool of the node that has the keys."""
+        """The pool of the node that has the keys.
+
+        Raises:
+            CrossSlotError: They do not share a slot.
+            ClusterDownError: Nobody has that slot.
+        """
         node = await self._nodes.owner(shared_slot(keys))
         return node.connections.transactions.connection_pool
 

@@ -42,6 +42,8 @@ class ClusterExecutor:
 
         Raises:
             CrossSlotError: Its keys do not share a slot; nothing was sent.
+
+        What is known later comes out of the future: `ClusterDownError` when nobody has that slot, and what `Executor.submit` tells of.
         """
         if command is commands.SCAN:
             return asyncio.ensure_future(self._scan(*args))

@@ -117,7 +117,7 @@ class Executor:
         return call.reply
 
     async def ping(self) -> None:
-        """Ask whether the server answers."""
+        """Ask whether the server answers. Raises as `submit` does."""
         await self.submit(PING)
 
     def _queue(self, call: Call, loop: asyncio.AbstractEventLoop) -> None:

@@ -64,7 +64,11 @@ class OutboxSection:
         self._limits = limits
 
     async def read(self) -> Reading:
-        """See `Section`."""
+        """See `Section`.
+
+        Raises:
+            TimeoutError: The database took too long; the page then says so in place of the table.
+        """
         status = await read_status(
             self._engine,
             service_name=self._service_name,
@@ -86,6 +90,7 @@ class OutboxSection:
         Raises:
             UnknownTargetError: No parked event has that id.
             ActionRefusedError: There is no such action; or in place would be out of order.
+            TimeoutError: The database took too long, as for `read`.
         """
         mode = _MODES.get(action)
         if mode is None:

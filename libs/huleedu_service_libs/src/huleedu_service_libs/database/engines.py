@@ -27,7 +27,11 @@ class Server:
 
 
 def root_engine(engine: AsyncEngine | Engine) -> Engine:
-    """The synchronous engine that owns the pool, below ``AsyncEngine`` and ``execution_options()``."""
+    """The synchronous engine that owns the pool, below ``AsyncEngine`` and ``execution_options()``.
+
+    Raises:
+        TypeError: It is no engine.
+    """
     root: Any = getattr(engine, "sync_engine", engine)
     while isinstance(root, Engine) and isinstance(below := getattr(root, "_proxied", None), Engine):
         root = below

@@ -20,6 +20,9 @@ class DatabaseMonitoringConfig:
         explain_interval_s: At most one plan in this time.
         explain_timeout_s: Given up after this time.
         max_tables: Distinct values of the label ``table``; further ones count as ``other``.
+
+    Raises:
+        ValueError: A figure is out of its range; the text names it.
     """
 
     statements: bool = True

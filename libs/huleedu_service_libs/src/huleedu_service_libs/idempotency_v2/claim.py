@@ -50,6 +50,9 @@ class Claim:
         timeout_s: How long one call of Redis may take.
         ttl_seconds: Life of the claim without renewal, where it can be renewed.
 
+    Raises:
+        StoreError: By every method that asks Redis: it did not answer in time, or with what nobody can read.
+
     Attributes:
         key: As given.
         token: Tells this claim from all others.

@@ -162,6 +162,7 @@ class ResilientKafkaPublisher(StartStop):
 
         Raises:
             FallbackQueueFullError: It could be neither sent nor kept.
+            KafkaBusStoppedError: Stopped, and not started again yet. It is kept, and sent after the next start.
             Exception: What the bus raises. Unless the message can never be sent, it is kept as well,
                 and will be sent later: who publishes it again sends it twice.
         """

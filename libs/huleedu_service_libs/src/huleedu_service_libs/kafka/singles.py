@@ -20,7 +20,7 @@ class Single(Item):
 
     Args:
         message: As it goes over the wire.
-        deadline: When the caller gives up, on the event loop's clock.
+        deadline: When the caller gives up, seconds on the event loop's clock.
         waiter: What the caller waits for.
 
     Attributes:

@@ -25,6 +25,9 @@ class TracingSettings:
         queue_size: Spans that wait for export at most; what comes beyond is dropped and counted.
         batch_size: Spans in one export at most.
         flush_timeout_s: How long `shutdown_tracing` may take to send what waits.
+
+    Raises:
+        ValueError: A figure is out of its range, the endpoint has no scheme, or ``insecure`` contradicts what asks for TLS.
     """
 
     endpoint: str | None = None

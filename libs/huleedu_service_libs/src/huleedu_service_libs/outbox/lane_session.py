@@ -132,6 +132,9 @@ class LaneSession:
 
         Args:
             in_flight: Whether events of the last look are being sent.
+
+        Raises:
+            LanesLostError: The session has ended, and the lanes with it.
         """
         if self._leaving:  # marked before the last look, so that nothing of theirs is in flight
             await self._unlock()

@@ -85,7 +85,11 @@ class PostgreSQLBatchStore:
         held_topics: Collection[str],
         in_flight: Sequence[OutboxEvent] = (),
     ) -> Sequence[OutboxEvent]:
-        """The oldest unpublished events of the relay's lanes; see `OutboxBatchStore`."""
+        """The oldest unpublished events of the relay's lanes; see `OutboxBatchStore`.
+
+        Raises:
+            LanesLostError: The session has ended, while events of it were under way or while it looked for lanes.
+        """
         if not self._session.is_open:
             if in_flight:  # another relay may be sending them by now, and what follows them
                 raise LanesLostError
@@ -117,7 +121,11 @@ class PostgreSQLBatchStore:
     async def settle(
         self, *, published: Sequence[OutboxEvent], failed: Sequence[FailedEvent], max_retries: int
     ) -> Sequence[OutboxEvent]:
-        """Store the results of a batch; see `OutboxBatchStore`."""
+        """Store the results of a batch; see `OutboxBatchStore`.
+
+        Raises:
+            LanesLostError: The session has ended meanwhile; nothing is stored, and another relay sends the events again.
+        """
         if not self._session.is_open:
             raise LanesLostError
         if published:

@@ -105,6 +105,7 @@ async def purge(
     Raises:
         ValueError: The retention is negative.
         OutboxPurgeError: The table is partitioned.
+        TimeoutError: All of one transaction took too long.
         sqlalchemy.exc.SQLAlchemyError: The database is out of reach, or a statement took too long; what was
             deleted before stays so.
     """

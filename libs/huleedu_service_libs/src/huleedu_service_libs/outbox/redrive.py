@@ -103,6 +103,7 @@ async def redrive(
 
     Raises:
         ValueError: Nobody is named, or no reason is given.
+        TimeoutError: All of one transaction took too long.
         sqlalchemy.exc.SQLAlchemyError: The database is out of reach, or a statement took too long.
     """
     record = AuditRecord(action=f"redrive:{mode}", actor=actor, reason=reason, selection=selection.as_json())

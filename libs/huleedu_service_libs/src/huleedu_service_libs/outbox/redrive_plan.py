@@ -118,6 +118,7 @@ async def plan_redrive(
         limits: How much at most.
 
     Raises:
+        TimeoutError: All of one transaction took too long.
         sqlalchemy.exc.SQLAlchemyError: The database is out of reach, or a statement took too long.
     """
     bounds = limits or RedriveLimits()

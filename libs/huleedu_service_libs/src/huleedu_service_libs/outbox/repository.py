@@ -71,6 +71,7 @@ class PostgreSQLOutboxRepository:
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: The database refused it or is out of reach.
+            TypeError: ``event_data`` has no JSON form.
         """
         row = NewRow(
             id=uuid7(),
@@ -93,6 +94,7 @@ class PostgreSQLOutboxRepository:
 
         Raises:
             sqlalchemy.exc.SQLAlchemyError: The database refused it or is out of reach; none is added.
+            TypeError: A payload has no JSON form; none is added.
         """
         if session is not None:
             await insert_rows(session, rows)

@@ -21,6 +21,9 @@ class RetryBudget:
         per_second: Retries a second that are always allowed, for dependencies with few calls.
         most: Retries that may be saved up.
         clock: Monotonic seconds.
+
+    Raises:
+        ValueError: A rate is negative, or not even one retry could be saved up.
     """
 
     __slots__ = ("_clock", "_filled_at", "balance", "most", "per_second", "ratio", "refused")

@@ -65,6 +65,9 @@ class CircuitBreaker(CallSteps):
         clock: Monotonic seconds.
         now: The time of day.
         jitter: A number in [0, 1) at each call, spreads open times.
+
+    Raises:
+        ValueError: A threshold is less than 1, or ``recovery_timeout`` is negative.
     """
 
     def __init__(

@@ -23,6 +23,9 @@ class TimeLimit:
     Args:
         seconds: For each call.
         name: Goes into the error.
+
+    Raises:
+        ValueError: ``seconds`` is not positive.
     """
 
     def __init__(self, seconds: float, *, name: str = "time limit") -> None:
@@ -73,8 +76,11 @@ class Bulkhead:
     Args:
         limit: Calls at once.
         queue_size: Calls that may wait for room.
-        wait_s: Seconds that one of them waits.
+        wait_s: Seconds that one of them waits, at most; less where its request's deadline comes sooner.
         name: Goes into the error.
+
+    Raises:
+        ValueError: No call could run, or a number is negative.
     """
 
     def __init__(self, limit: int, *, queue_size: int = 0, wait_s: float = 1.0, name: str = "bulkhead") -> None:

@@ -22,6 +22,9 @@ class CountWindow:
         failure_rate: Share of failures, in (0, 1], that opens the circuit.
         slow_rate: Share of slow calls that opens it; ``None`` lets slow calls count as failures.
         minimum_calls: With fewer calls remembered nothing is decided.
+
+    Raises:
+        ValueError: It could never open: a rate outside of (0, 1], or a ``size`` below ``minimum_calls``.
     """
 
     size: int = 100
@@ -46,6 +49,9 @@ class TimeWindow:
         failure_rate: Share of failures, in (0, 1], that opens the circuit.
         slow_rate: Share of slow calls that opens it; ``None`` lets slow calls count as failures.
         minimum_calls: With fewer calls in the window nothing is decided.
+
+    Raises:
+        ValueError: A rate is outside of (0, 1], or another number less than makes sense.
     """
 
     seconds: float = 10.0
@@ -68,6 +74,9 @@ class Ramp:
     Attributes:
         seconds: Until all calls pass again.
         initial: Share of the calls at the beginning, in (0, 1].
+
+    Raises:
+        ValueError: ``seconds`` is not positive, or ``initial`` is outside of (0, 1].
     """
 
     seconds: float
@@ -98,6 +107,9 @@ class BreakerPolicy:
         is_failure_result: Whether what a call returned is a failure; it is returned all the same.
         not_reached: Exceptions of calls that never left this process (pool exhausted, timed out in our own queue).
         count_not_reached: Whether those count as failures, too.
+
+    Raises:
+        ValueError: A figure makes no sense; the text names it.
     """
 
     window: CountWindow | TimeWindow | None = None

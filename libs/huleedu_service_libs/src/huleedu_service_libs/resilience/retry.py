@@ -51,6 +51,9 @@ class Retry:
         name: Label in metrics and log.
         sleep: Waits.
         chance: A number in [0, 1) at each call.
+
+    Raises:
+        ValueError: Fewer than one attempt, a negative delay, a ``factor`` below 1, or ``jitter`` outside of [0, 1].
     """
 
     def __init__(

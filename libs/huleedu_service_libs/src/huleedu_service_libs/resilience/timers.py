@@ -46,7 +46,11 @@ class SharedTimeLimit:
         self._append = self._watches.append
 
     def begin(self, now: float | None = None) -> Watch:
-        """Start the time of the current task's call; ``now`` spares a look at the real clock, if it is from there."""
+        """Start the time of the current task's call; ``now`` spares a look at the real clock, if it is from there.
+
+        Raises:
+            RuntimeError: There is no current task that could be cancelled.
+        """
         # Asked for a known loop, this spares the search for the running one, which costs more than all the rest.
         task = current_task(self._loop) or self._task_of_another_loop()
         watch = Watch()  # without __init__: it would cost as much as the rest of this method

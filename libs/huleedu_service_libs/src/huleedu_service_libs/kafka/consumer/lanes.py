@@ -81,7 +81,11 @@ class KeyLanes(Generic[T]):
         return None
 
     def finish(self, lane: Lane[T]) -> None:
-        """The lane's first item is done, or not wanted any more; the next may run."""
+        """The lane's first item is done, or not wanted any more; the next may run.
+
+        Raises:
+            ValueError: The lane is not running.
+        """
         self._leave(lane)
         lane.items.popleft()
         if lane.items:
@@ -90,7 +94,11 @@ class KeyLanes(Generic[T]):
             self._forget(lane)
 
     def rest(self, lane: Lane[T]) -> None:
-        """The lane's first item is not done; the lane waits for `wake`, and gives its place to others."""
+        """The lane's first item is not done; the lane waits for `wake`, and gives its place to others.
+
+        Raises:
+            ValueError: The lane is not running.
+        """
         self._leave(lane)
         lane.state = _State.RESTING
 

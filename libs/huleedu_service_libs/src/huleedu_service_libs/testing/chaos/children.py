@@ -132,6 +132,9 @@ class Child:
 
         Args:
             plan: Its crash point.
+
+        Raises:
+            ChildError: It did not end, or the other did not come up.
         """
         self.kill()
         await self.wait_end()

@@ -19,6 +19,9 @@ async def kafka_proxies(bootstrap_servers: str) -> Sequence[FaultProxy]:
 
     Returns:
         The proxies in the order of the nodes; join their ``address`` with commas for clients.
+
+    Raises:
+        ValueError: A node is not written as ``host:port``.
     """
     nodes = [host_and_port(node) for node in bootstrap_servers.split(",")]
     proxies = [FaultProxy(f"{host}:{port}") for host, port in nodes]

@@ -151,7 +151,11 @@ class Nursery(StartStop):
         return child
 
     def signal(self, child: Child, number: int) -> None:
-        """Send a signal to a child; nothing happens when it has ended."""
+        """Send a signal to a child; nothing happens when it has ended.
+
+        Raises:
+            ChildError: The nursery itself has ended.
+        """
         if child.running and self._process is not None:
             self._send({"signal": int(number), "to": child.pid})
 

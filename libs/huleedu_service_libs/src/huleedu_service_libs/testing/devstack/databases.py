@@ -32,6 +32,9 @@ def create_database(server: str, template: str | None) -> str:
 
     Returns:
         The new name.
+
+    Raises:
+        DevStackError: The server did not do it in time.
     """
     name = f"test_{uuid4().hex[:16]}"
     copy = f' TEMPLATE "{template}"' if template else ""
@@ -45,6 +48,9 @@ def drop_database(server: str, name: str) -> None:
     Args:
         server: Address of another database, to connect to meanwhile.
         name: The database to drop.
+
+    Raises:
+        DevStackError: The server did not do it in time.
     """
     _run(_execute(server, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
 
@@ -57,6 +63,9 @@ def create_topic(bootstrap: str, name: str, *, partitions: int, replicas: int) -
         name: Its name.
         partitions: Number of partitions.
         replicas: Copies of each.
+
+    Raises:
+        DevStackError: The server did not do it in time.
     """
     _run(_create_topic(bootstrap, name, partitions, replicas))
 
@@ -67,6 +76,9 @@ def delete_topic(bootstrap: str, name: str) -> None:
     Args:
         bootstrap: Kafka bootstrap servers.
         name: Its name.
+
+    Raises:
+        DevStackError: The server did not do it in time.
     """
     _run(_delete_topic(bootstrap, name))
 

@@ -81,7 +81,11 @@ def find_java_tools() -> JavaTools:
 
 
 def kafka_version() -> str:
-    """Return the version of Apache Kafka that the ``pom.xml`` names."""
+    """Return the version of Apache Kafka that the ``pom.xml`` names.
+
+    Raises:
+        DevStackError: It names none.
+    """
     found = re.search(r"<kafka.version>(.+?)</kafka.version>", _POM.read_text(encoding="utf-8"))
     if found is None:
         raise DevStackError(f"{_POM.name} does not set kafka.version")

@@ -66,6 +66,7 @@ def start_kafka(run: RunContext, tools: JavaTools) -> KafkaServer:
         JarsError: Maven failed.
         CommandError: The formatting of the storage failed.
         ServerStartError: A node does not come up.
+        DevStackError: The ``pom.xml`` names no version.
     """
     jars = resolve_jars(run, tools)
     archive = class_archive_path(jars, tools)

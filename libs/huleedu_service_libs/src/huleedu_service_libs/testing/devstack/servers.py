@@ -42,6 +42,9 @@ class PostgresServer(Server):
 
         Returns:
             Its address, ``postgresql://...``.
+
+        Raises:
+            DevStackError: The server did not do it in time.
         """
         return self._address_of(create_database(self.address, template))
 
@@ -50,6 +53,9 @@ class PostgresServer(Server):
 
         Args:
             name: Name or address of the database.
+
+        Raises:
+            DevStackError: The server did not do it in time.
         """
         drop_database(self.address, name.rpartition("/")[2])
 
@@ -116,10 +122,17 @@ class KafkaServer(Nodes):
             name: Its name.
             partitions: Number of partitions.
             replicas: Copies of each; by default one on each node, three at most.
+
+        Raises:
+            DevStackError: The server did not do it in time.
         """
         copies = min(_MOST_REPLICAS, self.node_count) if replicas is None else replicas
         create_topic(self.address, name, partitions=partitions, replicas=copies)
 
     def delete_topic(self, name: str) -> None:
-        """Delete a topic. Nothing happens when it does not exist."""
+        """Delete a topic. Nothing happens when it does not exist.
+
+        Raises:
+            DevStackError: The server did not do it in time.
+        """
         delete_topic(self.address, name)

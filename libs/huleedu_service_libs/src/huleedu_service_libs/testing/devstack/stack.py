@@ -86,17 +86,17 @@ class DevStack:
 
     @property
     def postgres(self) -> PostgresServer:
-        """The PostgreSQL server."""
+        """The PostgreSQL server. Not started is a `NotStartedError`."""
         return cast("PostgresServer", self._started("postgres"))
 
     @property
     def redis(self) -> RedisServer:
-        """The Redis server."""
+        """The Redis server. Not started is a `NotStartedError`."""
         return cast("RedisServer", self._started("redis"))
 
     @property
     def kafka(self) -> KafkaServer:
-        """The Kafka cluster."""
+        """The Kafka cluster. Not started is a `NotStartedError`."""
         return cast("KafkaServer", self._started("kafka"))
 
     def start(self) -> None:

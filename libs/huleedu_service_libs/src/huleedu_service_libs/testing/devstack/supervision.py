@@ -58,6 +58,9 @@ class Supervisor:
     Args:
         folder: The run folder; it is removed by ``close()`` or when this process ends.
         answer_limit: Seconds in which the warden answers; one that does not is ended, and its programs with it.
+
+    Raises:
+        WardenError: By every method: the warden is gone, or could not do it (then a `RefusedError`).
     """
 
     def __init__(self, folder: Path, *, answer_limit: float = _ANSWER_LIMIT_S) -> None:
