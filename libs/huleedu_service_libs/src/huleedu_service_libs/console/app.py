@@ -16,19 +16,11 @@ import inspect
 from collections.abc import Mapping, Sequence
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._asgi import Receive, Scope, Send
 from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.console.form_tokens import FormTokens
 from huleedu_service_libs.console.guard import ConsoleRequest, Guard
-from huleedu_service_libs.console.http import (
-    Answer,
-    BodyTooLargeError,
-    Receive,
-    Scope,
-    Send,
-    headers_of,
-    read_body,
-    route_of,
-)
+from huleedu_service_libs.console.http import Answer, BodyTooLargeError, headers_of, read_body, route_of
 from huleedu_service_libs.console.messages import (
     RefusedError,
     from_form,

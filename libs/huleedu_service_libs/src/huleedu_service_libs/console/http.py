@@ -1,26 +1,11 @@
 """The little of HTTP that the console needs, on bare ASGI, so that it fits under every framework."""
 
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
-__all__ = [
-    "Answer",
-    "Application",
-    "BodyTooLargeError",
-    "Receive",
-    "Scope",
-    "Send",
-    "headers_of",
-    "read_body",
-    "route_of",
-]
+from huleedu_service_libs._asgi import Receive, Scope, Send
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
+__all__ = ["Answer", "BodyTooLargeError", "headers_of", "read_body", "route_of"]
 
 LARGEST_BODY = 16 * 1024  # bytes; a name and an action need a hundred
 

@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from huleedu_service_libs import _json
+from huleedu_service_libs._asgi import Scope
 from huleedu_service_libs.console.form_tokens import COOKIE
-from huleedu_service_libs.console.http import Answer, Scope
+from huleedu_service_libs.console.http import Answer
 
 __all__ = ["RefusedError", "from_form", "from_json", "json_answer", "refusal_of", "set_cookie"]
 

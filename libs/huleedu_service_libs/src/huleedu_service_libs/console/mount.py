@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 
-from huleedu_service_libs.console.http import Application, Receive, Scope, Send
+from huleedu_service_libs._asgi import Application, Receive, Scope, Send
 
 __all__ = ["Mount"]
 

@@ -3,21 +3,13 @@
 The adapters of both frameworks put it around the application. It costs one function call a request.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
+from huleedu_service_libs._asgi import Application, Message, Receive, Scope, Send
 from huleedu_service_libs._json import dumps
 from huleedu_service_libs.health.drain import Drain
 from huleedu_service_libs.health.metrics import REFUSED
 from huleedu_service_libs.health.open_sockets import SERVICE_RESTART
 
 __all__ = ["TrafficGate"]
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _BODY = dumps({"error": "the service is stopping; another replica, or the same one later, will take the request"})
 _CLOSE = (b"connection", b"close")
@@ -60,7 +52,7 @@ class TrafficGate:
 
     def _is_exempt(self, scope: Scope) -> bool:
         path: str = scope.get("path", "").removeprefix(scope.get("root_path", ""))
-        return path == self._exempt or path.startswith(f"{self._exempt}/")
+        return path == self._exempt or path.startswith(self._below)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._drain.refused += 1

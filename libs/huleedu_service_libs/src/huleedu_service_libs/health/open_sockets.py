@@ -5,9 +5,8 @@ sees a failure. `gate` lets every WebSocket pass through here; `drain` says when
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
+from huleedu_service_libs._asgi import Application, Message, Receive, Scope, Send
 from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs.logging_utils import create_service_logger
 
@@ -20,11 +19,6 @@ _CLOSE_S = 2.0  # for one whose client does not read
 
 logger = create_service_logger("huleedu_service_libs.health")
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
-
 
 class OpenSockets:
     """Those that are open now."""
@@ -35,7 +29,7 @@ class OpenSockets:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def serve(self, app: Application, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def serve(self, app: Application, scope: Scope, receive: Receive, send: Send) -> None:
         """Run ``app`` for one WebSocket."""
         socket = _Socket(send)
         self._open.add(socket)

@@ -4,18 +4,10 @@ Wraps a Quart or FastAPI application: whatever runs for the request sees what ti
 (``resilience.deadline.remaining``), so retries, time limits and clients downstream stop in time.
 """
 
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-
+from huleedu_service_libs._asgi import Application, Receive, Scope, Send
 from huleedu_service_libs.resilience.deadline import deadline, seconds_of
 
 __all__ = ["DeadlineMiddleware"]
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _EXPIRED = b'{"error":"the deadline of the request has passed"}'
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from huleedu_service_libs.middleware.exchange import Exchange, Scope
+from huleedu_service_libs._asgi import Scope
+from huleedu_service_libs.middleware.exchange import Exchange
 from huleedu_service_libs.middleware.http_metrics import HttpMetrics
 from huleedu_service_libs.middleware.http_tracing import ServerSpans
 

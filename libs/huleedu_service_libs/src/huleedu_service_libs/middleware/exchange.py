@@ -5,22 +5,18 @@ message pass through it; the frameworks' adapters fill in the route, metrics and
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Iterable
 from time import perf_counter
 from typing import Any
 
-__all__ = ["EXCHANGE_KEY", "SCOPE_KEY", "UNMATCHED", "Application", "Exchange", "Message", "Receive", "Scope", "Send"]
+from huleedu_service_libs._asgi import Message, Receive, Scope, Send
+
+__all__ = ["EXCHANGE_KEY", "SCOPE_KEY", "UNMATCHED", "Exchange"]
 
 SCOPE_KEY = "huleedu.correlation_id"
 EXCHANGE_KEY = "huleedu.exchange"
 UNMATCHED = "__unmatched__"
 """Stands for every path that no route knows."""
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 _NORMAL = 1000
 _INTERNAL_ERROR = 1011  # RFC 6455: the server met an unexpected condition

@@ -14,9 +14,10 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 from prometheus_client import Counter
 
 from huleedu_service_libs import _metrics
+from huleedu_service_libs._asgi import Scope
 from huleedu_service_libs._redaction import error_text, redact_text
 from huleedu_service_libs.logging_utils import create_service_logger
-from huleedu_service_libs.middleware.exchange import Exchange, Scope
+from huleedu_service_libs.middleware.exchange import Exchange
 from huleedu_service_libs.middleware.http_metrics import known_method
 from huleedu_service_libs.observability.recording import record_exception_once
 

@@ -16,20 +16,13 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, TraceFlags
 
+from huleedu_service_libs._asgi import Application, Receive, Scope, Send
 from huleedu_service_libs._ids import acceptable_correlation_id, random_id
 from huleedu_service_libs._scopes import restore
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, enter_operation, leave_operation
 from huleedu_service_libs.logging_utils import log_variable
 from huleedu_service_libs.middleware.edge import Edge
-from huleedu_service_libs.middleware.exchange import (
-    EXCHANGE_KEY,
-    SCOPE_KEY,
-    Application,
-    Exchange,
-    Receive,
-    Scope,
-    Send,
-)
+from huleedu_service_libs.middleware.exchange import EXCHANGE_KEY, SCOPE_KEY, Exchange
 from huleedu_service_libs.middleware.http_metrics import HttpMetrics
 from huleedu_service_libs.middleware.http_tracing import ServerSpans
 from huleedu_service_libs.observability import extract_trace_context

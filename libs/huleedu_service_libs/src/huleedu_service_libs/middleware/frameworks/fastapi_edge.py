@@ -14,8 +14,9 @@ with requires_extra("fastapi", module=__name__):
     from starlette.routing import Mount
     from starlette.types import ASGIApp
 
+from huleedu_service_libs._asgi import Scope
 from huleedu_service_libs.middleware.edge import Edge
-from huleedu_service_libs.middleware.exchange import Exchange, Scope
+from huleedu_service_libs.middleware.exchange import Exchange
 from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
 
 __all__ = ["edge_of", "template_of"]

@@ -7,8 +7,8 @@ with requires_extra("fastapi", module=__name__):
 
 from prometheus_client import REGISTRY, CollectorRegistry
 
+from huleedu_service_libs._asgi import Application
 from huleedu_service_libs.middleware.edge import Edge
-from huleedu_service_libs.middleware.exchange import Application
 from huleedu_service_libs.middleware.frameworks.fastapi_edge import edge_of, template_of
 from huleedu_service_libs.middleware.http_metrics import HttpMetrics
 from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
