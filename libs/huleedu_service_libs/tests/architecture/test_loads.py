@@ -42,7 +42,7 @@ ONLY_IN = {
     "starlette": ("middleware.frameworks.fastapi_",),
     "tenacity": ("http_client.base_client", "http_client.di_providers", "resilience.retry"),
     "typer": ("cli.",),
-    "werkzeug": ("middleware.frameworks.quart_",),
+    "werkzeug": ("metrics_middleware", "middleware.frameworks.quart_"),
     "yarl": ("http_client._transport", "http_client.base_client", "http_client.di_providers"),
 }  # fmt: skip
 
