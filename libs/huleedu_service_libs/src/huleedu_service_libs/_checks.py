@@ -3,7 +3,7 @@
 Called from ``__post_init__`` and constructors with the values by name; ``None`` stands for "not set" and passes.
 """
 
-__all__ = ["at_least_one", "not_negative", "numbers_of", "positive", "values_of"]
+__all__ = ["at_least_one", "not_negative", "numbers_of", "positive", "values_of", "within"]
 
 
 def positive(**values: float | None) -> None:
@@ -29,6 +29,22 @@ def at_least_one(**values: float | None) -> None:
     for name, value in values.items():
         if value is not None and not value >= 1:
             raise ValueError(f"{name} must be at least 1, got {value!r}")
+
+
+def within(config: object, **ranges: tuple[float, float]) -> None:
+    """Refuse attributes outside of their least and greatest value, and what is no number.
+
+    Args:
+        config: Whose; its class stands in the text.
+        **ranges: Least and greatest value, by the attribute's name.
+
+    Raises:
+        ValueError: The text names the first such attribute.
+    """
+    for name, (least, most) in ranges.items():
+        value = getattr(config, name)
+        if not least <= value <= most:
+            raise ValueError(f"{type(config).__name__}.{name} must be from {least} to {most}, got {value!r}")
 
 
 def values_of(config: object, *names: str) -> dict[str, float | None]:

@@ -160,7 +160,7 @@ async def test_a_partitioned_table_is_refused(postgres_database: str) -> None:
 def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     """The error names the limit, its range and the value."""
     (name,) = wrong
-    with pytest.raises(ValueError, match=rf"PurgeLimits\.{name} must be from .* is {wrong[name]}"):
+    with pytest.raises(ValueError, match=rf"PurgeLimits\.{name} must be from .* got {wrong[name]}"):
         PurgeLimits(**wrong)
 
 

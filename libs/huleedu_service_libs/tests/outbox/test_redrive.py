@@ -209,7 +209,7 @@ async def test_batches_are_paced(outbox: Outbox) -> None:
 def test_limits_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     """The error names the limit, its range and the value."""
     (name,) = wrong
-    with pytest.raises(ValueError, match=rf"RedriveLimits\.{name} must be from .* is {wrong[name]}"):
+    with pytest.raises(ValueError, match=rf"RedriveLimits\.{name} must be from .* got {wrong[name]}"):
         RedriveLimits(**wrong)
 
 

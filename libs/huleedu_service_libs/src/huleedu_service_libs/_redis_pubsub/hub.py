@@ -93,11 +93,6 @@ class Hub:
         self._runner: asyncio.Task[None] | None = None
         self._away_since: float | None = None
 
-    @property
-    def connected(self) -> bool:
-        """Whether there is a connection at the moment."""
-        return self._session is not None
-
     async def join(self, channel: str, receiver: Receiver) -> Seat:
         """Listen to a channel; when this returns, the server has confirmed it.
 

@@ -138,7 +138,7 @@ class Console:
         reading, error = await _read(section)
         return json_answer({"error": error}, status=503) if reading is None else json_answer(reading.data)
 
-    async def _page(self, headers: Mapping[str, str], scope: Scope, *, status: int = 200, notice: str = "") -> Answer:
+    async def _page(self, headers: Mapping[str, str], scope: Scope) -> Answer:
         read = await asyncio.gather(*(_read(section) for section in self._sections.values()))
         shown = [
             SectionShown(name=each.name, title=each.title, reading=reading, error=error, acts=self._acts(each))
@@ -146,9 +146,9 @@ class Console:
         ]
         visitor, new = self._forms.visit(headers)
         token = self._forms.token(visitor)
-        page = Page(title=self._title, at=self._now(), sections=shown, form_token=token, notice=notice)
+        page = Page(title=self._title, at=self._now(), sections=shown, form_token=token)
         cookie = {"set-cookie": set_cookie(visitor, scope)} if new and self._guard is not None else {}
-        return Answer(status=status, body=render(page), kind="text/html; charset=utf-8", headers=cookie)
+        return Answer(body=render(page), kind="text/html; charset=utf-8", headers=cookie)
 
     def _acts(self, section: Section) -> bool:
         return self._guard is not None and concrete_capability(section, "act") is not None

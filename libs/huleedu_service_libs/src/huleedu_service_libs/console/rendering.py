@@ -43,7 +43,6 @@ class Page:
     at: datetime
     sections: Sequence[SectionShown]
     form_token: str
-    notice: str = ""
 
 
 def render(page: Page) -> bytes:

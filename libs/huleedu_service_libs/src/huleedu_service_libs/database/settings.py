@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from huleedu_service_libs._checks import at_least_one, not_negative, positive, values_of
+
 __all__ = ["DatabaseMonitoringConfig"]
 
 
@@ -35,10 +37,6 @@ class DatabaseMonitoringConfig:
     max_tables: int = 200
 
     def __post_init__(self) -> None:
-        for name in ("slow_statement_s", "slow_log_interval_s", "explain_interval_s"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: give seconds, 0 or more")
-        if not self.explain_timeout_s > 0:
-            raise ValueError(f"explain_timeout_s is {self.explain_timeout_s!r}: give more than 0 seconds")
-        if self.max_tables < 1:
-            raise ValueError(f"max_tables is {self.max_tables!r}: give 1 or more")
+        not_negative(**values_of(self, "slow_statement_s", "slow_log_interval_s", "explain_interval_s"))
+        positive(explain_timeout_s=self.explain_timeout_s)
+        at_least_one(max_tables=self.max_tables)

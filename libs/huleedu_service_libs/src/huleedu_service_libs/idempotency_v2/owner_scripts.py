@@ -20,6 +20,7 @@ Answer = int | str | None
 """What a script says of one key; ``None``: the client cannot run scripts."""
 
 _SHA1_DIGITS = 40
+_MOST_KEYS = 200  # in one command; a script holds up all other clients of the server while it runs
 _PLAIN_METHODS = ("get", "set_if_not_exists", "setex", "delete_key")
 
 
@@ -49,15 +50,14 @@ class OwnerScripts:
     Args:
         client: Any Redis client.
         timeout_s: How long one command may take.
-        max_keys: Keys in one command; a script holds up all other clients of the server while it runs.
     """
 
-    def __init__(self, client: RedisClientProtocol, *, timeout_s: float, max_keys: int = 200) -> None:
+    def __init__(self, client: RedisClientProtocol, *, timeout_s: float) -> None:
         # Whoever overrides or patches one of the plain methods wants it called.
         self._register = concrete_capability(client, "register_script", beside=_PLAIN_METHODS)
         self._execute = concrete_capability(client, "execute_script", beside=_PLAIN_METHODS)
         self._timeout_s = timeout_s
-        self._max_keys = max_keys
+        self._max_keys = _MOST_KEYS
         self._digests: dict[str, str] = {}
         self._waiting: dict[str, _Batch] = {}
         self._sending: set[asyncio.Task[None]] = set()

@@ -23,12 +23,11 @@ class OutboxRefusedError(RuntimeError):
 
 
 @asynccontextmanager
-async def operator_engine(address: str, *, application_name: str = "huleedu") -> AsyncIterator[AsyncEngine]:
+async def operator_engine(address: str) -> AsyncIterator[AsyncEngine]:
     """An engine that keeps no connections, disposed of at the end.
 
     Args:
         address: ``postgresql://user:password@host:port/database``, whichever driver it names.
-        application_name: How its sessions appear in ``pg_stat_activity``.
 
     Raises:
         ValueError: The address is malformed; the text does not repeat it, for it may hold a password.
@@ -39,7 +38,7 @@ async def operator_engine(address: str, *, application_name: str = "huleedu") ->
     engine = create_async_engine(
         url,
         poolclass=NullPool,
-        connect_args={"timeout": 10, "server_settings": {"application_name": application_name}},
+        connect_args={"timeout": 10, "server_settings": {"application_name": "huleedu"}},
     )
     try:
         yield engine

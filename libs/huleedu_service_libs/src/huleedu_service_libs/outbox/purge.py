@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._checks import within
 from huleedu_service_libs.outbox.monitoring import OutboxTableMetrics
 from huleedu_service_libs.outbox.sessions import bounded
 from huleedu_service_libs.outbox.statements import LOCK_SPACE, MEMBERSHIP
@@ -45,7 +46,7 @@ class PurgeLimits:
     Attributes:
         pages_per_batch: Pages of 8 kB that one transaction reads, from 1 to 10 000.
         events_per_batch: Most that it deletes, from 1 to 10 000.
-        batches_per_second: More than 0, 1 000 at most.
+        batches_per_second: From 0.01 to 1 000.
         timeout_s: For each statement.
 
     Raises:
@@ -58,16 +59,13 @@ class PurgeLimits:
     timeout_s: float = 10.0
 
     def __post_init__(self) -> None:
-        ranges = {
-            "pages_per_batch": (1, 10_000),
-            "events_per_batch": (1, 10_000),
-            "batches_per_second": (0.01, 1000.0),
-            "timeout_s": (0.1, 600.0),
-        }
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise ValueError(f"PurgeLimits.{name} must be from {least} to {most}, is {value!r}")
+        within(
+            self,
+            pages_per_batch=(1, 10_000),
+            events_per_batch=(1, 10_000),
+            batches_per_second=(0.01, 1000.0),
+            timeout_s=(0.1, 600.0),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

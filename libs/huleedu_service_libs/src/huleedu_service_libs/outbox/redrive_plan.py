@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, Text, Uuid, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from huleedu_service_libs._checks import within
 from huleedu_service_libs.outbox.parked import KEY_SQL, ParkedEvent, Selection, read_parked
 from huleedu_service_libs.outbox.sessions import bounded
 
@@ -53,16 +54,13 @@ class RedriveLimits:
     timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        ranges = {
-            "most_events": (1, _MOST_EVENTS),
-            "batch_size": (1, _MOST_BATCH),
-            "batches_per_second": (0.01, _MOST_RATE),
-            "timeout_s": (0.1, 600.0),
-        }
-        for name, (least, most) in ranges.items():
-            value = getattr(self, name)
-            if not least <= value <= most:
-                raise ValueError(f"RedriveLimits.{name} must be from {least} to {most}, is {value!r}")
+        within(
+            self,
+            most_events=(1, _MOST_EVENTS),
+            batch_size=(1, _MOST_BATCH),
+            batches_per_second=(0.01, _MOST_RATE),
+            timeout_s=(0.1, 600.0),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
