@@ -109,6 +109,19 @@ async def test_only_5xx_is_the_servers_error(
     assert attributes.get("error.type") == error_type
 
 
+async def test_a_token_in_the_path_is_in_no_attribute(
+    make: Make, tracer: Tracer, exporter: InMemorySpanExporter
+) -> None:
+    """Links for resets and invitations carry one; the span shows the path without it, and an id as it is."""
+    app, token = set_up_tracing(make(), tracer), "Zx3-v9QkT_7bLw2YpR8sN4mHc6jDf1gA"
+    await ask(app, f"/v1/essays/{token}")
+    await ask(app, "/v1/essays/0b3f8a52-1c77-4b6e-9d38-2f1f0a6d9c11")
+    secret, plain = (dict(span.attributes or {}) for span in exporter.get_finished_spans())
+    assert token not in str(secret)
+    assert (secret["url.path"], secret["http.target"]) == ("/v1/essays/***", "/v1/essays/***")
+    assert plain["url.path"] == "/v1/essays/0b3f8a52-1c77-4b6e-9d38-2f1f0a6d9c11"
+
+
 async def test_an_exception_is_recorded_once(make: Make, tracer: Tracer, exporter: InMemorySpanExporter) -> None:
     """One event, though several layers see it pass."""
     for handlers in (True, False):

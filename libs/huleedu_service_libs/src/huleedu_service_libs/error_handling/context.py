@@ -23,6 +23,7 @@ from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._clock import utc_now
 from huleedu_service_libs._correlation import running_correlation_id
 from huleedu_service_libs._plain import plain_text
+from huleedu_service_libs._redaction import redact_path
 from huleedu_service_libs._scopes import restore
 from huleedu_service_libs.error_handling._stack import stack_text
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
@@ -141,6 +142,8 @@ class ErrorContext:
         """
         scope = _scope.get()
         places = {**scope.coordinates, **coordinates}
+        if "path" in places:
+            places["path"] = redact_path(str(places["path"]))
         span = trace.get_current_span().get_span_context()
         return cls(
             correlation_id=running_correlation_id() or uuid4(),

@@ -15,6 +15,7 @@ from opentelemetry import trace
 from common_core.error_enums import ErrorCode
 from common_core.models.error_models import ErrorCodeType, ErrorDetail
 from huleedu_service_libs._ids import acceptable_correlation_id, correlation_uuid
+from huleedu_service_libs._redaction import redact_path
 from huleedu_service_libs.error_handling.context import CORRELATION_HEADER, ErrorContext, sole_error
 from huleedu_service_libs.error_handling.http_mapping import Answer, answer
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
@@ -183,7 +184,7 @@ def _detail(code: ErrorCodeType, message: str, request: RequestView, details: di
     context = ErrorContext(
         correlation_id=correlation_uuid(request.correlation_id),
         service=request.service,
-        operation=f"{request.method} {request.path}",
+        operation=f"{request.method} {redact_path(request.path)}",
         trace_id=get_current_trace_id(),
     )
     return ErrorDetail(

@@ -15,7 +15,7 @@ from prometheus_client import Counter
 
 from huleedu_service_libs import _metrics
 from huleedu_service_libs._asgi import Scope
-from huleedu_service_libs._redaction import error_text, redact_text
+from huleedu_service_libs._redaction import error_text, redact_path, redact_text
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.middleware.exchange import Exchange
 from huleedu_service_libs.middleware.http_metrics import known_method
@@ -69,7 +69,7 @@ class ServerSpans:
     def start(self, scope: Scope, exchange: Exchange, parent: Context) -> Span:
         """A span below ``parent``. Its name is method and path until the route is known. Never raises."""
         method = _method(scope)
-        path = scope.get("path", "")[:_MOST_CHARACTERS]
+        path = redact_path(scope.get("path", "")[:_MOST_CHARACTERS])
         scheme = scope.get("scheme", "http")
         # Samplers see these; the rest is only collected for spans that are recorded.
         attributes = {"http.request.method": known_method(method), "url.path": path, "url.scheme": scheme}
