@@ -4,26 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from aiokafka.errors import CommitFailedError, KafkaConnectionError
 from prometheus_client import REGISTRY
-from pydantic import field_validator
 
-from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, IdempotentStep
-from huleedu_service_libs.inbox import InboxStep
 from huleedu_service_libs.kafka.consumer import (
-    ConsumerConfig,
-    ConsumerSetupError,
     ConsumerStatus,
     Delivery,
-    EventConsumer,
     RetryPolicy,
 )
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 from huleedu_service_libs.store_policy import DeferredError, StoreDownError
-from huleedu_service_libs.testing.fakes import FakeRedisClient
 
 from .conftest import EVENT_TYPE, Numbered, numbered, until
 from .doubles import P0, P1, FakeDriver, Letters, consuming, record
@@ -224,115 +216,19 @@ async def test_a_log_that_was_cut_back_is_read_from_there() -> None:
     assert seen == [0, 1, 2, 3, 4, 3, 4]
 
 
-async def test_what_cannot_work_is_told_at_registration() -> None:
-    """No handler, two for one type, one that is not async or takes nothing, one too late: each names the fix."""
-    driver = FakeDriver({P0: []})
-    config = ConsumerConfig(group_id="g", topics=("t",))
-    consumer = EventConsumer(config, bootstrap_servers="nowhere:1", create_consumer=driver)
-
-    async def handle(delivery: Delivery[Numbered]) -> None: ...
-
-    async def takes_nothing() -> None: ...
-
-    with pytest.raises(ConsumerSetupError, match=r"decorate one with @consumer\.on"):
-        await consumer.start()
-    with pytest.raises(ConsumerSetupError, match="must be async def"):
-        consumer.on("a", model=Numbered)(lambda delivery: None)  # type: ignore[arg-type,return-value]
-    with pytest.raises(ConsumerSetupError, match="must take the delivery"):
-        consumer.on("a", model=Numbered)(takes_nothing)  # type: ignore[arg-type]
-    consumer.on(EVENT_TYPE, model=Numbered)(handle)
-    with pytest.raises(ConsumerSetupError, match="has a handler already"):
-        consumer.on(EVENT_TYPE, model=Numbered)(handle)
-    await consumer.start()
-    with pytest.raises(ConsumerSetupError, match=r"before start\(\)"):
-        consumer.on("late", model=Numbered)(handle)
-    await consumer.stop()
-
-
-async def test_a_parameter_that_nothing_fills_is_told_at_registration() -> None:
-    """Not by dead letters: what a handler asks for must come from one of its steps, or have a default."""
-    consumer = EventConsumer(ConsumerConfig(group_id="g", topics=("t",)), bootstrap_servers="nowhere:1")
-    inbox, idempotent = InboxStep(Mock()), IdempotentStep(Mock(), IdempotencyConfig("svc", in_progress="wait"))
-
-    async def wants_session(delivery: Delivery[Numbered], session: object) -> None: ...
-
-    async def wants_both(delivery: Delivery[Numbered], session: object, *, confirm_idempotency: object) -> None: ...
-
-    async def has_defaults(
-        delivery: Delivery[Numbered], session: object = None, *rest: object, **named: object
-    ) -> None: ...
-
-    with pytest.raises(ConsumerSetupError, match=r"Nothing fills the parameter 'session'.*an InboxStep session"):
-        consumer.on("a", model=Numbered)(wants_session)
-    with pytest.raises(ConsumerSetupError, match=r"'confirm_idempotency'.*\['InboxStep'\]"):
-        consumer.on("a", model=Numbered, steps=[inbox])(wants_both)
-    consumer.on("a", model=Numbered)(has_defaults)  # type: ignore[arg-type]
-    consumer.on("b", model=Numbered, steps=[idempotent, inbox])(wants_both)
-
-    class Own(InboxStep):
-        async def process(self, delivery: Any, proceed: Any) -> None: ...
-
-    # Whoever writes a step, or overrides one of ours, may offer what he likes.
-    for own in (Refusing(DeferredError("x"), 0), Own(Mock())):
-        consumer.on(f"c-{type(own).__name__}", model=Numbered, steps=[own])(wants_both)
-
-
-async def test_a_model_or_step_that_is_none_is_told_at_registration() -> None:
-    """A model that is no pydantic model and a step without `process` are refused by name."""
-    consumer = EventConsumer(ConsumerConfig(group_id="g", topics=("t",)), bootstrap_servers="nowhere:1")
-
-    async def handle(delivery: Delivery[Numbered]) -> None: ...
-
-    models: list[Any] = [dict, "Numbered", Numbered(number=1)]
-    for model in models:
-        with pytest.raises(ConsumerSetupError, match="derived from pydantic's BaseModel, got"):
-            consumer.on("a", model=model)(handle)
-    with pytest.raises(ConsumerSetupError, match=r"has no process\(\): str; wrap a Redis client in an IdempotentStep"):
-        consumer.on("a", model=Numbered, steps=["redis"])(handle)  # type: ignore[list-item]
-
-
-@pytest.mark.parametrize("steps", [(), "idempotent"], ids=["bare", "idempotent"])
-async def test_a_validator_that_fails_is_a_dead_letter(steps: Any) -> None:
-    """A model whose own validator raises anything stops nothing: that event is dead-lettered, all others are processed."""
-
-    class Picky(Numbered):
-        @field_validator("number")
-        @classmethod
-        def known(cls, number: int) -> int:
-            return {0: 0, 2: 2, 3: 3}[number]
-
-    if steps:
-        redis = FakeRedisClient()
-        await redis.start()
-        steps = [IdempotentStep(redis, IdempotencyConfig("svc", in_progress="wait"))]
-    driver = FakeDriver({P0: [record(P0, n, key=b"%d" % n) for n in range(4)]})
-    letters = Letters()
-    seen: list[int] = []
+async def test_a_handlers_first_failure_shows_where(capsys: pytest.CaptureFixture[str]) -> None:
+    """The first line about an event that its handler fails at has the traceback; those that follow it do not repeat it."""
+    driver = FakeDriver({P0: [record(P0, 0)]})
 
     async def handle(delivery: Delivery[Numbered]) -> None:
-        seen.append(delivery.data.number)
+        {"a": 1}["where is this"]
 
-    async with consuming(driver, handle, publisher=letters, steps=steps, model=Picky) as consumer:
-        await until(lambda: driver.committed == {P0: 4})
-        assert consumer.status().last_error is None
-    assert sorted(seen) == [0, 2, 3]
-    (letter,) = letters.sent
-    headers = {name: value.decode() for name, value in letter.headers}
-    assert headers["failure_reason"] == "undecodable"
-    assert "a validator of Picky raised KeyError: 1; a validator says no with ValueError" in headers["failure_error"]
-
-
-async def test_an_event_type_without_a_handler_is_told_once(capsys: pytest.CaptureFixture[str]) -> None:
-    """A type that nobody registered, often a mistyped one, is passed over with one line that says which there are."""
-    driver = FakeDriver({P0: [record(P0, n) for n in range(3)]})
-
-    async def handle(delivery: Delivery[Numbered]) -> None: ...
-
-    async with consuming(driver, handle, event_type="some.other.v1"):
-        await until(lambda: driver.committed == {P0: 3})
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "event_without_handler" in line]
-    assert f"event_type={EVENT_TYPE}" in line
-    assert "handlers=['some.other.v1']" in line
+    async with consuming(driver, handle, publisher=Letters(), retry=RetryPolicy(attempts=3)):
+        await until(lambda: driver.committed == {P0: 1})
+    out = capsys.readouterr().out
+    assert out.count("event_not_processed") == 3
+    assert out.count("Traceback (most recent call last)") == 1
+    assert out.count('{"a": 1}["where is this"]') == 1
 
 
 async def test_a_partition_that_finds_no_room_has_its_lag() -> None:

@@ -125,7 +125,7 @@ class Failures:
         return None
 
     def note(self, job: Job, error: Exception, kind: str) -> None:
-        """Count and log a failure."""
+        """Count and log a failure; the traceback stands on the first line of a handler that fails, and once is enough."""
         job.last_error = error_text(error)
         self._metrics.failure(job.record.topic, job.label, kind)
         logger.warning(
@@ -137,6 +137,7 @@ class Failures:
             deferrals=job.deferrals,
             **coordinates(job.record),
             **error_fields(error),
+            **({"exc_info": error} if kind == "failed" and job.failures == 1 else {}),
         )
 
     def _address(self, job: Job, reason: str, *, tier: int = 0, due_at: float = 0.0) -> None:
