@@ -92,6 +92,11 @@ TESTS ?= $(addprefix libs/huleedu_service_libs/tests/,$(LOWEST))
 lowest: .venv-lowest/installed ## the lowest versions that we say we work with, resolved anew: every import, the core flows (TESTS=... for others)
 	@.venv-lowest/bin/python -m pytest -q -p no:cacheprovider $(TESTS)
 
+PYTHONS ?= 3.11 3.12 3.13
+.PHONY: pythons
+pythons: setup ## every Python of PYTHONS that is here, with the locked packages: every import, the core flows (TESTS=... for others)
+	@$(BIN)/python scripts/pythons.py --versions $(PYTHONS) -- $(TESTS)
+
 DEFECTS ?=
 .PHONY: defects
 defects: setup ## bring defects of the earlier library back one by one: a test must find each (DEFECTS="12 23" only these)
@@ -132,4 +137,4 @@ chaos-docs: setup ## put the results of make chaos into docs/concepts/chaos.md
 
 .PHONY: clean
 clean: ## remove what these targets made
-	@rm -rf .venv .venv-bench .venv-lowest .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .venv-bench .venv-lowest .venv-python* .cache artifacts dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
