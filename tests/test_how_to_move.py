@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 from typer.testing import CliRunner
 
 from common_core.events.envelope import EventEnvelope
@@ -18,6 +18,7 @@ from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
+from libs.huleedu_service_libs.tests.databases import engine_with
 from libs.huleedu_service_libs.tests.moving_in.earlier import EarlierWorker
 from libs.huleedu_service_libs.tests.path.reading import read_all
 
@@ -55,11 +56,8 @@ def test_each_command_that_is_named_is_there(command: str) -> None:
 
 @pytest.fixture(name="engine")
 async def _engine(postgres_database: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(postgres_database)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    yield engine
-    await engine.dispose()
+    async with engine_with(Base.metadata, postgres_database) as engine:
+        yield engine
 
 
 @pytest.mark.integration

@@ -15,6 +15,7 @@ from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler
 from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublisher
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerRegistry
+from tests.contract.relaying import until
 from tests.contract.signatures import Wanted, lines
 
 SIGNATURES = """
@@ -52,12 +53,6 @@ def _open_breaker() -> CircuitBreaker:
     breaker.state = CircuitBreakerState.OPEN
     breaker.last_failure_time = datetime.now(UTC)
     return breaker
-
-
-async def _until(condition: Any, seconds: float = 20) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.contract("2.2-package-exports")
@@ -243,7 +238,7 @@ async def test_what_waits_is_sent_in_the_background(state: CircuitBreakerState) 
         breaker.reset()
     else:
         breaker.state = state
-    await _until(lambda: publisher.get_fallback_queue_size() == 0)
+    await until(lambda: publisher.get_fallback_queue_size() == 0)
     await publisher.stop()
     bus.publish.assert_called_once()
 

@@ -13,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from huleedu_service_libs.queue_models import PriorityScore, QueueItem, QueueItemId
 from huleedu_service_libs.queue_protocols import QueueRedisClientProtocol, QueueRedisPipelineProtocol
 from huleedu_service_libs.queue_redis_client import QueueRedisClient, QueueRedisPipeline
+from tests.contract.commands import OF_THE_QUEUE
 from tests.contract.signatures import Wanted, lines
 
 CLIENT = """
@@ -55,25 +56,6 @@ class queue_redis_client:QueueRedisPipeline(pipeline, client_id)
 {PIPELINE.replace("{}", "queue_redis_client:QueueRedisPipeline")}
 {PIPELINE.replace("{}", "queue_protocols:QueueRedisPipelineProtocol")}
 """
-NEEDS_START: list[tuple[str, tuple[Any, ...]]] = [
-    ("zadd", ("k", {"m": 1.0})),
-    ("zrem", ("k", "m")),
-    ("zcard", ("k",)),
-    ("zrange", ("k", 0, -1)),
-    ("get_queue_items", ("k", 1)),
-    ("get_queue_items_with_priorities", ("k", 1)),
-    ("hset", ("k", "f", "v")),
-    ("hget", ("k", "f")),
-    ("hmget", ("k", "f")),
-    ("hdel", ("k", "f")),
-    ("hexists", ("k", "f")),
-    ("hkeys", ("k",)),
-    ("hgetall", ("k",)),
-    ("exists", ("k",)),
-    ("delete", ("k",)),
-    ("setex", ("k", 1, "v")),
-    ("pipeline", ()),
-]
 COURSES: dict[str, list[tuple[str, tuple[Any, ...], Any]]] = {
     "3.4-sorted-sets": [
         ("zcard", ("z",), 0),
@@ -169,7 +151,7 @@ async def test_attributes_and_life(redis_url: str) -> None:
 
 
 @pytest.mark.contract("3.4-not-started")
-@pytest.mark.parametrize(("method", "arguments"), NEEDS_START, ids=[name for name, _ in NEEDS_START])
+@pytest.mark.parametrize(("method", "arguments"), OF_THE_QUEUE, ids=[name for name, _ in OF_THE_QUEUE])
 async def test_a_queue_that_is_not_running_says_so(method: str, arguments: tuple[Any, ...]) -> None:
     """The text of the error has the client's name, for every command."""
     client = QueueRedisClient(client_id="q-1", redis_url="redis://nowhere.invalid:1")

@@ -18,34 +18,7 @@ import huleedu_service_libs
 from huleedu_service_libs import protocols, redis_client
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.redis_client import RedisClient
-
-NEEDS_START: list[tuple[str, tuple[Any, ...]]] = [
-    ("delete_key", ("k",)),
-    ("delete", ("k",)),
-    ("create_transaction_pipeline", ()),
-    ("sadd", ("k", "m")),
-    ("srem", ("k", "m")),
-    ("scard", ("k",)),
-    ("spop", ("k",)),
-    ("smembers", ("k",)),
-    ("zadd", ("k", {"m": 1.0})),
-    ("zrem", ("k", "m")),
-    ("hset", ("k", "f", "v")),
-    ("hget", ("k", "f")),
-    ("hlen", ("k",)),
-    ("hgetall", ("k",)),
-    ("hexists", ("k", "f")),
-    ("expire", ("k", 1)),
-    ("rpush", ("k", "v")),
-    ("lpush", ("k", "v")),
-    ("llen", ("k",)),
-    ("lrange", ("k", 0, -1)),
-    ("blpop", (["k"], 0.1)),
-    ("ttl", ("k",)),
-    ("exists", ("k",)),
-    ("register_script", ("return 1",)),
-    ("execute_script", ("sha", [], [])),
-]
+from tests.contract.commands import OF_THE_CLIENT
 
 
 def _nowhere() -> str:
@@ -180,7 +153,7 @@ async def test_early_commands_start_the_client(
 
 
 @pytest.mark.contract("3.1-not-started-error")
-@pytest.mark.parametrize(("method", "arguments"), NEEDS_START, ids=[name for name, _ in NEEDS_START])
+@pytest.mark.parametrize(("method", "arguments"), OF_THE_CLIENT, ids=[name for name, _ in OF_THE_CLIENT])
 async def test_what_is_not_running_says_so(method: str, arguments: tuple[Any, ...]) -> None:
     """The text of the error has the client's name, and nothing is connected."""
     client = RedisClient(client_id="c-1", redis_url="redis://nowhere.invalid:1")

@@ -37,13 +37,6 @@ def numbered(topic: str, number: int, key: str | None = None, **headers: str) ->
     )
 
 
-async def until(condition: Callable[[], bool], limit_s: float = 40.0) -> None:
-    """Wait until the condition holds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 @pytest.fixture(name="bus")
 async def _bus(real_kafka: KafkaServer) -> AsyncIterator[KafkaBus]:
     async with KafkaBus(client_id="test", bootstrap_servers=real_kafka.address) as bus:

@@ -14,7 +14,8 @@ from huleedu_service_libs.kafka.consumer import Delivery, EventConsumer
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
 
-from .conftest import EVENT_TYPE, MakeConsumer, Numbered, Send, numbered, until
+from ..waiting import until
+from .conftest import EVENT_TYPE, MakeConsumer, Numbered, Send, numbered
 
 pytestmark = pytest.mark.integration
 

@@ -10,7 +10,8 @@ from huleedu_service_libs.kafka.consumer import Delivery, RetryPolicy
 from huleedu_service_libs.protocols import OutgoingMessage
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
 
-from .conftest import EVENT_TYPE, Committed, MakeConsumer, Numbered, ReadTopic, Send, numbered, until
+from ..waiting import until
+from .conftest import EVENT_TYPE, Committed, MakeConsumer, Numbered, ReadTopic, Send, numbered
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,8 @@ from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
 from huleedu_service_libs.testing.devstack import RedisNodesServer
 
-from .conftest import Numbered, until
+from ..waiting import until
+from .conftest import Numbered
 from .doubles import P0, P1, FakeDriver, Letters, consuming, record
 
 pytestmark = pytest.mark.integration

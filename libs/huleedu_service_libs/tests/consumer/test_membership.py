@@ -9,7 +9,8 @@ from huleedu_service_libs.kafka.consumer import (
     Delivery,
 )
 
-from .conftest import Numbered, until
+from ..waiting import until
+from .conftest import Numbered
 from .doubles import P0, P1, FakeDriver, consuming, record
 
 

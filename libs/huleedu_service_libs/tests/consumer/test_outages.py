@@ -13,7 +13,8 @@ from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.devstack.stack import DevStack
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
 
-from .conftest import EVENT_TYPE, MakeConsumer, Numbered, ReadTopic, Send, numbered, until
+from ..waiting import until
+from .conftest import EVENT_TYPE, MakeConsumer, Numbered, ReadTopic, Send, numbered
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
 

@@ -11,7 +11,8 @@ from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
 
-from .conftest import EVENT_TYPE, MakeConsumer, Numbered, ReadTopic, Send, numbered, until
+from ..waiting import until
+from .conftest import EVENT_TYPE, MakeConsumer, Numbered, ReadTopic, Send, numbered
 
 pytestmark = pytest.mark.integration
 

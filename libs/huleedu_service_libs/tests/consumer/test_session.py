@@ -17,7 +17,8 @@ from huleedu_service_libs.kafka.consumer import (
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 from huleedu_service_libs.store_policy import DeferredError, StoreDownError
 
-from .conftest import EVENT_TYPE, Numbered, numbered, until
+from ..waiting import until
+from .conftest import EVENT_TYPE, Numbered, numbered
 from .doubles import P0, P1, FakeDriver, Letters, consuming, record
 
 

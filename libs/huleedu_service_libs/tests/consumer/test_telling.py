@@ -13,7 +13,8 @@ from prometheus_client import REGISTRY
 
 from huleedu_service_libs.kafka.consumer import Delivery, RetryPolicy, contexts
 
-from .conftest import EVENT_TYPE, Numbered, numbered, until
+from ..waiting import until
+from .conftest import EVENT_TYPE, Numbered, numbered
 from .doubles import P0, FakeDriver, Letters, consuming, record
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"

@@ -19,23 +19,8 @@ from huleedu_service_libs.error_handling.http_mapping import (
     http_status,
     prefers_problem,
 )
+from tests.contract.statuses import STATUSES
 
-CONTRACT = {
-    202: "REQUEST_QUEUED",
-    400: "VALIDATION_ERROR MISSING_REQUIRED_FIELD INVALID_REQUEST PARSING_ERROR COURSE_VALIDATION_ERROR EMPTY_CONTENT "
-    "CONTENT_TOO_SHORT CONTENT_TOO_LONG UNKNOWN_VALIDATION_ERROR SPELL_EVENT_CORRELATION_ERROR",
-    401: "AUTHENTICATION_ERROR INVALID_API_KEY",
-    403: "AUTHORIZATION_ERROR",
-    404: "RESOURCE_NOT_FOUND COURSE_NOT_FOUND CLASS_NOT_FOUND STUDENT_NOT_FOUND",
-    409: "MULTIPLE_COURSE_ERROR",
-    429: "RATE_LIMIT QUOTA_EXCEEDED",
-    500: "UNKNOWN_ERROR CONFIGURATION_ERROR INVALID_CONFIGURATION PROCESSING_ERROR INITIALIZATION_FAILED "
-    "RAW_STORAGE_FAILED TEXT_EXTRACTION_FAILED",
-    502: "EXTERNAL_SERVICE_ERROR CONTENT_SERVICE_ERROR SPELLCHECK_SERVICE_ERROR NLP_SERVICE_ERROR "
-    "AI_FEEDBACK_SERVICE_ERROR CJ_ASSESSMENT_SERVICE_ERROR INVALID_RESPONSE",
-    503: "KAFKA_PUBLISH_ERROR CONNECTION_ERROR SERVICE_UNAVAILABLE CIRCUIT_BREAKER_OPEN",
-    504: "TIMEOUT",
-}
 # Codes that would be a 500 without a status that fits them better.
 FITTED = {
     "IDENTITY_INVALID_CREDENTIALS": 401,
@@ -53,7 +38,7 @@ FITTED = {
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [(code, status) for status, codes in CONTRACT.items() for code in codes.split()] + list(FITTED.items()),
+    [(code, status) for status, codes in STATUSES.items() for code in codes.split()] + list(FITTED.items()),
 )
 def test_statuses(code: str, status: int) -> None:
     """Each code has its status, looked up as a member or as text."""

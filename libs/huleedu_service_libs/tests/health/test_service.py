@@ -31,6 +31,8 @@ from huleedu_service_libs.idempotency_v2.store_facts import StoreStatus
 from huleedu_service_libs.kafka.consumer.status import ConsumerStatus, StuckPartition
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerRegistry
 
+from ..waiting import until
+
 AT_ONCE = Damping(falls_after=1, rises_after=1)
 SECRET = "hunter2"
 
@@ -66,13 +68,6 @@ async def body_of(health: ServiceHealth, endpoint: str) -> tuple[int, dict[str, 
     found = await answer(health, endpoint)
     body: dict[str, Any] = json.loads(found.body)
     return found.status, body
-
-
-async def until(condition: Any, limit_s: float = 30.0) -> None:
-    """Wait until it holds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.005)
 
 
 def state_of(health: ServiceHealth, name: str) -> ComponentState:

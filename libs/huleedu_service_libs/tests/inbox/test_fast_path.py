@@ -1,13 +1,11 @@
 """Redis in front of the inbox: it saves queries, and is never needed."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
-from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from huleedu_service_libs._redis_cluster.keys import shared_slot
@@ -18,6 +16,8 @@ from huleedu_service_libs.testing.devstack import RedisNodesServer
 from libs.huleedu_service_libs.tests.idempotency.fakes import FakeTime
 from libs.huleedu_service_libs.tests.inbox.events import add_effect, effects, event
 
+from ..databases import statements_of
+
 pytestmark = pytest.mark.integration
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -27,20 +27,6 @@ Sessions = async_sessionmaker[AsyncSession]
 async def _client(redis_url: str) -> AsyncIterator[RedisClient]:
     async with RedisClient(client_id="inbox", redis_url=redis_url) as client:
         yield client
-
-
-@contextmanager
-def _statements(engine: AsyncEngine) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        seen.append(statement)
-
-    sqlalchemy_event.listen(engine.sync_engine, "before_cursor_execute", note)
-    try:
-        yield seen
-    finally:
-        sqlalchemy_event.remove(engine.sync_engine, "before_cursor_execute", note)
 
 
 def _errors() -> float:
@@ -57,7 +43,7 @@ async def test_a_known_event_asks_no_database(
     """What Redis knows as processed costs no statement, singly and in a batch, in which the rest is claimed at once."""
     inbox = Inbox(sessions, _config(redis_prefix), redis=client)
     await inbox.process_many([event("a"), event("b")], add_effect)
-    with _statements(engine) as seen:
+    with statements_of(engine) as seen:
         assert await inbox.process(event("a"), lambda session: add_effect(event("a"), session)) is None
         outcomes = await inbox.process_many([event("a"), event("b")], add_effect)
         assert [outcome.status for outcome in outcomes] == ["duplicate", "duplicate"]
@@ -78,7 +64,7 @@ async def test_on_a_cluster_the_keys_of_a_batch_may_lie_anywhere(
         inbox = Inbox(sessions, _config(redis_prefix), redis=cluster)
         await inbox.process_many(events, add_effect)
         slots = {shared_slot([key]) for key in await cluster.scan_pattern(f"{redis_prefix}*")}
-        with _statements(engine) as seen:
+        with statements_of(engine) as seen:
             outcomes = await inbox.process_many(events, add_effect)
             assert await inbox.process(events[0], lambda session: add_effect(events[0], session)) is None
     assert (len(slots), seen, _errors()) == (30, [], before)

@@ -26,6 +26,7 @@ from huleedu_service_libs.resilience import CircuitBreakerError
 
 from ..outbox.doubles import Event
 from ..resilience.times import Time
+from ..waiting import until
 from .publishers import BatchBus, Bus, envelope, guarded
 
 
@@ -109,12 +110,6 @@ async def test_what_can_never_be_sent_is_not_queued() -> None:
     assert publisher.get_circuit_breaker_state()["state"] == "closed"
 
 
-async def _until(condition: Any) -> None:
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0.005)
-
-
 async def test_queued_messages_are_sent_when_the_broker_is_back_though_nobody_publishes() -> None:
     """The recovery task tries by itself once the open time is over, through the breaker."""
     time, bus = Time(), Bus()
@@ -126,7 +121,7 @@ async def test_queued_messages_are_sent_when_the_broker_is_back_though_nobody_pu
     await publisher.publish("t", envelope(2), "k")
     bus.down = None
     time.passes(10)
-    await _until(lambda: publisher.get_fallback_queue_size() == 0 and len(bus.arrived) == 3)
+    await until(lambda: publisher.get_fallback_queue_size() == 0 and len(bus.arrived) == 3)
     assert bus.arrived == [("k", 0), ("k", 1), ("k", 2)]
     assert publisher.get_circuit_breaker_state()["state"] == "closed"
     await publisher.stop()
@@ -209,7 +204,7 @@ async def test_start_and_stop_may_follow_each_other() -> None:
         await _fail(publisher, number)
     bus.down = None
     time.passes(10)
-    await _until(lambda: len(bus.arrived) == 2)
+    await until(lambda: len(bus.arrived) == 2)
     await publisher.stop()
 
 
@@ -256,7 +251,7 @@ async def test_spilled_to_a_file_and_taken_back(tmp_path: Path) -> None:
     bus.down = None
     second = guarded(bus, spill=FileSpill(path))
     await second.start()
-    await _until(lambda: len(bus.arrived) == 3)
+    await until(lambda: len(bus.arrived) == 3)
     await second.stop()
     assert bus.arrived == [("å", 0), ("å", 1), ("å", 2)]
     assert not path.exists()

@@ -13,7 +13,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from pydantic import BaseModel
 from redis.asyncio import Redis
-from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine, async_sessionmaker
 
 from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, IdempotentStep
@@ -26,6 +26,8 @@ from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.resilience import CircuitBreaker
 from libs.huleedu_service_libs.tests.path.reading import read_all
 
+from ..databases import engine_with
+from ..waiting import until
 from .earlier import EarlierWorker, envelope, key_of, read_message, record_at
 
 pytestmark = pytest.mark.integration
@@ -41,11 +43,8 @@ class Moved(BaseModel):
 
 @pytest.fixture(name="engine")
 async def _engine(postgres_database: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(postgres_database)
-    async with engine.begin() as connection:
-        await connection.run_sync(InboxBase.metadata.create_all)
-    yield engine
-    await engine.dispose()
+    async with engine_with(InboxBase.metadata, postgres_database) as engine:
+        yield engine
 
 
 def consumer_of(topic: str, group: str, address: str, seen: Counter[int], **more: Any) -> EventConsumer:
@@ -95,13 +94,6 @@ async def earlier_consumer(topic: str, group: str, address: str, seen: Counter[i
         running.cancel()  # what it has handled is committed
         await asyncio.wait([running])
         await consumer.stop()
-
-
-async def until(condition: Callable[[], bool], limit_s: float = 60.0) -> None:
-    """Wait until the condition holds."""
-    async with asyncio.timeout(limit_s):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 def _has(seen: Counter[int], count: int) -> bool:

@@ -1,6 +1,5 @@
 """Hand-written doubles, as services write them: a repository of six methods, publishers, events."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -146,10 +145,3 @@ class BatchingPublisher(Publisher):
             else:
                 outcomes.append(DeliveryOutcome())
         return outcomes
-
-
-async def eventually(condition: Any, seconds: float = 30.0) -> None:
-    """Wait until ``condition()`` holds; fail after ``seconds``."""
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.005)

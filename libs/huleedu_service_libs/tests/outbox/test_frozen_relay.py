@@ -15,7 +15,8 @@ from huleedu_service_libs.outbox.models import EventOutbox
 from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 
-from .doubles import BatchingPublisher, eventually
+from ..waiting import until
+from .doubles import BatchingPublisher
 
 pytestmark = pytest.mark.integration
 
@@ -96,7 +97,7 @@ async def test_a_frozen_relay_is_replaced_and_completes_nothing_when_it_thaws(
         publisher = BatchingPublisher()
         settings = OutboxSettings(poll_interval_seconds=0.1)
         async with EventRelayWorker(repository, publisher, settings, "svc"):
-            await eventually(lambda: publisher.batches, 30)
+            await until(lambda: publisher.batches, 30)
             async with asyncio.timeout(10):
                 while None in await _published(engine):
                     await asyncio.sleep(0.05)
@@ -104,7 +105,7 @@ async def test_a_frozen_relay_is_replaced_and_completes_nothing_when_it_thaws(
             await repository.add_event(
                 aggregate_id="a", aggregate_type="essay", event_type="e.v1", event_data={"data": {}}, topic="t"
             )
-            await eventually(lambda: len(publisher.batches) >= 2, 10)
+            await until(lambda: len(publisher.batches) >= 2, 10)
             os.kill(frozen.pid, signal.SIGCONT)
             await _line(frozen, "outbox_storage_error")
             assert (await _published(engine))[:3] == marked

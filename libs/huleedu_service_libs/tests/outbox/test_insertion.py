@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, PendingRollbackError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
@@ -15,6 +14,7 @@ from huleedu_service_libs.outbox.manager import NewEvent, OutboxManager
 from huleedu_service_libs.outbox.models import EventOutbox
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 
+from ..databases import statements_of
 from .rows import ADD, count_rows, publish_one
 
 pytestmark = pytest.mark.integration
@@ -66,14 +66,8 @@ async def test_events_of_one_transaction_keep_their_order(
 
 @pytest.fixture(name="statements_seen")
 def _statements_seen(engine: AsyncEngine) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        seen.append(statement)
-
-    event.listen(engine.sync_engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine.sync_engine, "before_cursor_execute", note)
+    with statements_of(engine) as seen:
+        yield seen
 
 
 def _new_events(count: int) -> list[NewEvent]:

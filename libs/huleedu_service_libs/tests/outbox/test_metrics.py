@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 
-from .doubles import BatchingPublisher, eventually
+from ..waiting import until
+from .doubles import BatchingPublisher
 
 pytestmark = pytest.mark.integration
 
@@ -41,7 +42,7 @@ async def test_what_a_relay_has_done_is_what_its_metrics_say(engine: AsyncEngine
     publisher = BatchingPublisher()
     publisher.poison = {b"bad"}
     async with _relay(engine, publisher, service):
-        await eventually(lambda: _value("outbox_events_failed_total", service, event_type="e.v1") == 1)
+        await until(lambda: _value("outbox_events_failed_total", service, event_type="e.v1") == 1)
         assert _value("outbox_relay_lanes", service) == 64
     assert _value("outbox_relay_lanes", service) == 0
     sizes = [len(batch) for batch in publisher.batches]
@@ -64,9 +65,9 @@ async def test_a_quick_event_is_told_as_quick(engine: AsyncEngine) -> None:
     """From the addition to the acknowledgement, and not from the start of the process or the relay."""
     service = "metrics-of-a-quick-one"
     async with _relay(engine, BatchingPublisher(), service):
-        await eventually(lambda: _value("outbox_relay_lanes", service) == 64)
+        await until(lambda: _value("outbox_relay_lanes", service) == 64)
         await _add(engine, service, "a")
-        await eventually(lambda: _value("outbox_acknowledged_after_seconds_count", service) == 1)
+        await until(lambda: _value("outbox_acknowledged_after_seconds_count", service) == 1)
     assert 0 < _value("outbox_acknowledged_after_seconds_sum", service) < 5
 
 
@@ -75,10 +76,10 @@ async def test_lanes_are_told_of_each_relay(engine: AsyncEngine) -> None:
     one, two = _relay(engine, BatchingPublisher(), "lanes-1"), _relay(engine, BatchingPublisher(), "lanes-2")
     async with one:
         async with two:
-            await eventually(
+            await until(
                 lambda: (_value("outbox_relay_lanes", "lanes-1"), _value("outbox_relay_lanes", "lanes-2")) == (32, 32),
                 20,
             )
         assert _value("outbox_relay_lanes", "lanes-2") == 0
-        await eventually(lambda: _value("outbox_relay_lanes", "lanes-1") == 64, 20)
+        await until(lambda: _value("outbox_relay_lanes", "lanes-1") == 64, 20)
     assert _value("outbox_relay_lanes", "lanes-1") == 0

@@ -15,7 +15,8 @@ from huleedu_service_libs.outbox.protocols import FailedEvent, OutboxEvent
 from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 
-from .doubles import BatchingPublisher, Event, Repository, eventually
+from ..waiting import until
+from .doubles import BatchingPublisher, Event, Repository
 
 SETTINGS = OutboxSettings(
     batch_size=2, poll_interval_seconds=0.02, error_retry_interval_seconds=0.02, enable_wake_notifications=False
@@ -106,11 +107,11 @@ async def test_the_next_batch_is_read_while_the_last_is_in_flight() -> None:
     """A full batch on its way: the two behind it are read already, and not sent before it is acknowledged."""
     events = [Event() for _ in range(5)]
     async with _running(*events) as (repository, store, publisher):
-        await eventually(lambda: len(store.calls) == 2)
+        await until(lambda: len(store.calls) == 2)
         assert store.calls[1] == ("read beside", [event.id for event in events[2:4]])
         assert len(publisher.batches) == 1
         publisher.gate.set()
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     assert _event_ids(publisher.arrived) == [str(event.id) for event in events]
 
 
@@ -118,15 +119,15 @@ async def test_a_batch_is_marked_while_the_next_is_in_flight() -> None:
     """Results are stored beside the next delivery, before anything more is read."""
     events = [Event() for _ in range(6)]
     async with _running(*events) as (repository, store, publisher):
-        await eventually(lambda: len(publisher.batches) == 1 and len(store.calls) == 2)
+        await until(lambda: len(publisher.batches) == 1 and len(store.calls) == 2)
         publisher.gate.set()
         await asyncio.sleep(0)
         publisher.gate.clear()
-        await eventually(lambda: len(publisher.batches) == 2 and len(store.calls) == 4)
+        await until(lambda: len(publisher.batches) == 2 and len(store.calls) == 4)
         assert [name for name, _ in store.calls] == ["read", "read beside", "store", "read beside"]
         assert [event.id for event in repository.waiting] == [event.id for event in events[2:]]
         publisher.gate.set()
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
 
 
 async def test_what_was_read_ahead_does_not_overtake_a_failure_of_its_key() -> None:
@@ -137,10 +138,10 @@ async def test_what_was_read_ahead_does_not_overtake_a_failure_of_its_key() -> N
         batch_size=2, poll_interval_seconds=0.02, error_retry_interval_seconds=0.05, max_retries=2
     )
     async with _running(poison, other, behind, later, settings=settings) as (repository, store, publisher):
-        await eventually(lambda: len(store.calls) == 2)
+        await until(lambda: len(store.calls) == 2)
         publisher.refused[publisher.batches[0][0].value] = ValueError("refused")
         publisher.gate.set()
-        await eventually(lambda: len(repository.waiting) == 1)
+        await until(lambda: len(repository.waiting) == 1)
     assert _event_ids(publisher.arrived) == [str(event.id) for event in (other, later, behind)]
     assert len(repository.retries) == 2
     assert "refused" in repository.failures[0][1]
@@ -150,13 +151,13 @@ async def test_what_was_read_ahead_waits_with_its_topic() -> None:
     """A topic found out of reach: its events that were read meanwhile are not tried before the topic is due again."""
     events = [Event(event_key=f"k{n}", topic="away") for n in range(4)]
     async with _running(*events) as (repository, store, publisher):
-        await eventually(lambda: len(store.calls) == 2)
+        await until(lambda: len(store.calls) == 2)
         publisher.away.add("away")
         publisher.gate.set()
-        await eventually(lambda: len(publisher.batches) >= 2)
+        await until(lambda: len(publisher.batches) >= 2)
         assert _event_ids(publisher.batches[1]) == [str(event.id) for event in events[:2]]
         publisher.away.clear()
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     assert _event_ids(publisher.arrived) == [str(event.id) for event in events]
     assert repository.retries == []
 
@@ -168,7 +169,7 @@ async def test_a_storage_that_fails_in_the_middle_loses_and_reorders_nothing() -
         async with _running(*events) as (repository, store, publisher):
             store.settle_errors = [OSError("database is away")]
             publisher.gate.set()
-            await eventually(lambda: not repository.waiting)
+            await until(lambda: not repository.waiting)
     assert list(dict.fromkeys(_event_ids(publisher.arrived))) == [str(event.id) for event in events]
     assert len(publisher.arrived) <= len(events) + 2 * SETTINGS.batch_size  # at most what was in flight, again
     assert "outbox_storage_error" in [line["event"] for line in logs]
@@ -194,12 +195,12 @@ async def test_a_relay_that_was_frozen_while_it_read_asks_before_it_sends() -> N
     settings = OutboxSettings(poll_interval_seconds=0.02, error_retry_interval_seconds=0.02, enable_metrics=False)
     worker = EventRelayWorker(Owner(store), publisher, settings, "svc", clock=lambda: now[0])  # type: ignore[arg-type]  # as above
     await worker.start()
-    await eventually(lambda: store.asked == 1)
+    await until(lambda: store.asked == 1)
     assert publisher.batches == []
     now[0] += 1.0  # the back-off is over
     assert worker._wake is not None
     worker._wake.notify()  # it waits by a clock that stands still
-    await eventually(lambda: not repository.waiting)
+    await until(lambda: not repository.waiting)
     assert (store.asked, len(publisher.batches)) == (1, 1)
     await worker.stop()
 
@@ -228,7 +229,7 @@ async def test_a_stop_that_waits_no_longer_leaves_no_delivery_behind() -> None:
     store = Failing(Repository(*[Event() for _ in range(4)]))
     worker = EventRelayWorker(Owner(store), publisher, SETTINGS, "svc")  # type: ignore[arg-type]  # as above
     await worker.start()
-    await eventually(lambda: publisher.batches)
+    await until(lambda: publisher.batches)
     await asyncio.sleep(0.05)
     assert worker._task is not None
     worker._task.cancel()
@@ -243,7 +244,7 @@ async def test_stop_stores_what_was_delivered_and_sends_nothing_more() -> None:
     store, publisher = Store(repository), Gated()
     worker = EventRelayWorker(Owner(store), publisher, SETTINGS, "svc")  # type: ignore[arg-type]  # has a store of its own
     await worker.start()
-    await eventually(lambda: len(store.calls) == 2)
+    await until(lambda: len(store.calls) == 2)
     stopping = asyncio.create_task(worker.stop())
     await asyncio.sleep(0)
     publisher.gate.set()
@@ -285,5 +286,5 @@ async def test_keys_keep_their_order_whatever_fails(batch_size: int) -> None:
 
     repository, publisher = Repository(*events), Unsteady()
     async with EventRelayWorker(repository, publisher, settings, "svc"):
-        await eventually(lambda: not repository.waiting, 30)
+        await until(lambda: not repository.waiting, 30)
     assert publisher.arrived == {f"k{key}".encode(): list(range(key, 100, 5)) for key in range(5)}

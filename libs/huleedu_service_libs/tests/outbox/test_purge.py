@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from huleedu_service_libs.outbox.models import Base
 from huleedu_service_libs.outbox.purge import _DELETE, OutboxPurgeError, PurgeLimits, purge
 
+from ..databases import engine_with
 from .tables import VARIANTS
 
 pytestmark = pytest.mark.integration
@@ -25,15 +26,9 @@ async def _no_sleep(_: float) -> None:
 
 @pytest.fixture(name="any_engine", params=["own", *VARIANTS])
 async def _any_engine(request: pytest.FixtureRequest, postgres_database: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(postgres_database, connect_args={"server_settings": {"timezone": "Europe/Stockholm"}})
-    async with engine.begin() as connection:
-        if request.param == "own":
-            await connection.run_sync(Base.metadata.create_all)
-        else:
-            for statement in VARIANTS[request.param].split(";"):
-                await connection.execute(text(statement))
-    yield engine
-    await engine.dispose()
+    tables = VARIANTS.get(request.param, Base.metadata)
+    async with engine_with(tables, postgres_database, zone="Europe/Stockholm") as engine:
+        yield engine
 
 
 async def _fill(engine: AsyncEngine, count: int, published: str, retry_count: int = 0, pad: int = 10) -> None:

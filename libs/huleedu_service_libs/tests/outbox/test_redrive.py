@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
 from huleedu_service_libs.outbox.models import Base
@@ -17,6 +17,7 @@ from huleedu_service_libs.outbox.parked import Selection, list_parked
 from huleedu_service_libs.outbox.redrive import RedriveLimits, plan_redrive, redrive
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 
+from ..databases import engine_with
 from .tables import VARIANTS
 
 pytestmark = pytest.mark.integration
@@ -70,15 +71,9 @@ async def _outbox(engine: AsyncEngine) -> Outbox:
 @pytest.fixture(name="any_outbox", params=["own", *VARIANTS])
 async def _any_outbox(request: pytest.FixtureRequest, postgres_database: str) -> AsyncIterator[Outbox]:
     """The library's table, and each of the services'; in a session with another time zone."""
-    engine = create_async_engine(postgres_database, connect_args={"server_settings": {"timezone": "Europe/Stockholm"}})
-    async with engine.begin() as connection:
-        if request.param == "own":
-            await connection.run_sync(Base.metadata.create_all)
-        else:
-            for statement in VARIANTS[request.param].split(";"):
-                await connection.execute(text(statement))
-    yield Outbox(engine)
-    await engine.dispose()
+    tables = VARIANTS.get(request.param, Base.metadata)
+    async with engine_with(tables, postgres_database, zone="Europe/Stockholm") as engine:
+        yield Outbox(engine)
 
 
 async def test_parked_events_are_listed_with_their_cause(any_outbox: Outbox) -> None:

@@ -19,7 +19,8 @@ from huleedu_service_libs.protocols import (
     KafkaPublisherProtocol,
 )
 
-from .doubles import BatchingPublisher, Event, Publisher, Repository, eventually
+from ..waiting import until
+from .doubles import BatchingPublisher, Event, Publisher, Repository
 from .relays import QUICK, SLOW, make_relay
 
 
@@ -28,7 +29,7 @@ async def test_an_event_is_published_and_marked(publisher_type: type[Publisher])
     """The first look is immediate: published and marked although the poll interval is a minute."""
     repository = Repository(Event())
     async with make_relay(repository, publisher_type(), SLOW):
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
 
 
 async def test_publish_is_called_with_keywords_of_the_row() -> None:
@@ -37,7 +38,7 @@ async def test_publish_is_called_with_keywords_of_the_row() -> None:
     event = Event(event_data={"data": {"n": 1}, "topic": "elsewhere"})
     repository = Repository(event)
     async with make_relay(repository, publisher):
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     call = publisher.publish.call_args
     assert call.args == ()
     assert (call.kwargs["topic"], call.kwargs["key"]) == ("test.topic", "essay-1")
@@ -51,7 +52,7 @@ async def test_fifteen_events_in_batches_of_five() -> None:
     repository, publisher = Repository(*events), Publisher()
     settings = OutboxSettings(batch_size=5, poll_interval_seconds=60.0)
     async with make_relay(repository, publisher, settings):
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     assert [one.envelope.event_id for one in publisher.published] == [event.id for event in events]
 
 
@@ -60,7 +61,7 @@ async def test_a_failure_is_counted_at_once() -> None:
     repository, publisher = Repository(Event()), Publisher()
     publisher.error = RuntimeError("Kafka says no")
     async with make_relay(repository, publisher, SLOW):
-        await eventually(lambda: repository.retries)
+        await until(lambda: repository.retries)
     assert "Kafka says no" in repository.retries[0][1]
 
 
@@ -78,7 +79,7 @@ async def test_poison_is_parked_after_its_attempts_and_its_key_goes_on() -> None
     publisher = Selective()
     settings = OutboxSettings(poll_interval_seconds=0.01, max_retries=3, error_retry_interval_seconds=0.02)
     async with make_relay(repository, publisher, settings):
-        await eventually(lambda: repository.failures and len(publisher.published) == 2)
+        await until(lambda: repository.failures and len(publisher.published) == 2)
         await asyncio.sleep(0.1)
     assert [one.envelope.event_id for one in publisher.published] == [other.id, behind.id]
     assert len(repository.retries) == 3
@@ -90,7 +91,7 @@ async def test_an_event_past_its_retries_is_reported_and_not_published() -> None
     """It is reported once through ``mark_event_failed``, and the relay does not spin on it."""
     repository, publisher = Repository(Event(retry_count=5)), Publisher()
     async with make_relay(repository, publisher, OutboxSettings(poll_interval_seconds=0.05)):
-        await eventually(lambda: repository.failures)
+        await until(lambda: repository.failures)
         await asyncio.sleep(0.2)
     assert "Exceeded max retries" in repository.failures[0][1]
     assert len(repository.failures) == 1
@@ -104,7 +105,7 @@ async def test_parked_events_do_not_starve_the_others() -> None:
     repository = Repository(*[Event(retry_count=9, event_key=f"p{n}") for n in range(10)], good)
     publisher = Publisher()
     async with make_relay(repository, publisher, OutboxSettings(batch_size=5, poll_interval_seconds=0.01)):
-        await eventually(lambda: publisher.published)
+        await until(lambda: publisher.published)
     assert publisher.published[0].envelope.event_id == good.id
 
 
@@ -122,7 +123,7 @@ async def test_an_outage_parks_nothing(publisher_type: type[Publisher]) -> None:
         publisher.error = None
         if isinstance(publisher, BatchingPublisher):
             publisher.outage = None
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     assert len(repository.retries) == (1 if publisher_type is Publisher else 0)
     assert repository.failures == []
 
@@ -133,8 +134,8 @@ async def test_poison_in_the_middle_of_a_batch_holds_back_its_own_key_only() -> 
     repository, publisher = Repository(*events), BatchingPublisher()
     publisher.poison.add(b"bad")
     async with make_relay(repository, publisher, OutboxSettings(poll_interval_seconds=5.0)):
-        await eventually(lambda: repository.retries)
-        await eventually(lambda: len(repository.waiting) == 2)
+        await until(lambda: repository.retries)
+        await until(lambda: len(repository.waiting) == 2)
     assert [event.event_key for event in repository.waiting] == ["bad", "bad"]
 
 
@@ -143,7 +144,7 @@ async def test_starting_twice_runs_one_loop() -> None:
     repository, publisher = Repository(*[Event() for _ in range(20)]), Publisher()
     async with make_relay(repository, publisher) as worker:
         await worker.start()
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     assert len(publisher.published) == 20
 
 
@@ -162,7 +163,7 @@ async def test_stop_is_harmless_at_any_time_and_start_works_again() -> None:
     event = Event()
     repository.rows[event.id] = event
     await worker.start()
-    await eventually(lambda: not repository.waiting)
+    await until(lambda: not repository.waiting)
     await worker.stop()
     assert worker._task is None
 
@@ -197,7 +198,7 @@ async def test_settings_are_read_as_it_goes() -> None:
         settings.max_retries = 1
         event = Event(retry_count=1)
         repository.rows[event.id] = event
-        await eventually(lambda: repository.failures)
+        await until(lambda: repository.failures)
 
 
 async def test_metrics_follow_the_setting() -> None:
@@ -225,12 +226,12 @@ async def test_idle_waiting_uses_blpop_and_a_token_wakes() -> None:
     settings = OutboxSettings(poll_interval_seconds=60.0)
     async with make_relay(repository, publisher, settings, redis_client=redis) as worker:
         worker._empty_looks = 100
-        await eventually(lambda: repository.fetches >= 1)
+        await until(lambda: repository.fetches >= 1)
         event = Event()
         repository.rows[event.id] = event
         fetches = repository.fetches
         await tokens.put((worker.wake_key, "wake"))
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
         assert repository.fetches > fetches
     assert calls[0] == {"keys": ["outbox:wake:svc"], "timeout": 2.0}
     redis.lpush.assert_awaited_with("outbox:wake:svc", "stop")
@@ -275,7 +276,7 @@ async def test_rows_of_tests_may_lack_attributes() -> None:
     fresh, exhausted = Bare(), Bare(retry_count=5)
     repository.get_unpublished_events.return_value = [exhausted, fresh]
     async with make_relay(repository, AsyncMock(spec=KafkaPublisherProtocol), QUICK):
-        await eventually(lambda: repository.mark_event_published.called and repository.mark_event_failed.called)
+        await until(lambda: repository.mark_event_published.called and repository.mark_event_failed.called)
     assert repository.mark_event_published.call_args.args == (fresh.__dict__["id"],)
     assert "Exceeded max retries" in repository.mark_event_failed.call_args.kwargs["error"]
 
@@ -289,12 +290,12 @@ async def test_overridden_methods_are_called_instead_of_the_native_ones() -> Non
 
     repository, publisher = Repository(Event()), Watched()
     async with make_relay(repository, publisher):
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     assert (len(publisher.published), publisher.batches) == (1, [])
     with patch.object(BatchingPublisher, "publish", AsyncMock()) as patched:
         repository = Repository(Event())
         async with make_relay(repository, BatchingPublisher()):
-            await eventually(lambda: not repository.waiting)
+            await until(lambda: not repository.waiting)
     patched.assert_awaited_once()
 
 
@@ -313,11 +314,11 @@ async def test_a_redis_double_with_only_two_methods_wakes_the_relay() -> None:
     settings = OutboxSettings(poll_interval_seconds=60.0)
     async with make_relay(repository, Publisher(), settings, redis_client=Two()) as worker:
         worker._empty_looks = 100
-        await eventually(lambda: repository.fetches >= 1)
+        await until(lambda: repository.fetches >= 1)
         event = Event()
         repository.rows[event.id] = event
         await tokens.put((worker.wake_key, "wake"))
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
 
 
 async def test_stop_keeps_what_single_envelopes_were_acknowledged() -> None:
@@ -357,6 +358,6 @@ async def test_an_overridden_method_keeps_relays_apart() -> None:
 
     with capture_logs() as logs:
         async with EventRelayWorker(Traced(), BatchingPublisher(), QUICK, "svc"):  # type: ignore[arg-type]  # as above
-            await eventually(lambda: not inner.waiting)
+            await until(lambda: not inner.waiting)
     assert len(marked) == 1
     assert "outbox_repository_methods_overridden" in [line["event"] for line in logs]

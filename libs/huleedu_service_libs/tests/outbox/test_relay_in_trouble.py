@@ -20,7 +20,8 @@ from huleedu_service_libs.protocols import (
     OutgoingMessage,
 )
 
-from .doubles import BatchingPublisher, Event, Publisher, Repository, eventually
+from ..waiting import until
+from .doubles import BatchingPublisher, Event, Publisher, Repository
 from .relays import QUICK, make_relay
 
 
@@ -33,8 +34,8 @@ async def test_a_storage_error_is_survived() -> None:
     repository = Repository(Event())
     repository.fetch_errors = [OSError("database is away")]
     async with make_relay(repository, Publisher()):
-        await eventually(lambda: repository.fetches >= 2)
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: repository.fetches >= 2)
+        await until(lambda: not repository.waiting)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ async def test_redis_away_falls_back_to_polling() -> None:
     async with make_relay(repository, publisher, OutboxSettings(poll_interval_seconds=0.05), redis_client=redis):
         event = Event()
         repository.rows[event.id] = event
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
 
 
 async def test_a_loop_that_dies_says_why_and_can_be_started_again() -> None:
@@ -87,11 +88,11 @@ async def test_a_loop_that_dies_says_why_and_can_be_started_again() -> None:
     worker = EventRelayWorker(storage, Publisher(), QUICK, "svc")  # type: ignore[arg-type]  # a repository with a store of its own
     with capture_logs() as logs:
         await worker.start()
-        await eventually(lambda: not worker.is_running)
+        await until(lambda: not worker.is_running)
     assert "wired wrongly" in next(line["error"] for line in logs if line["event"] == "outbox_relay_died")
     storage.broken = False
     await worker.start()
-    await eventually(lambda: not repository.waiting)
+    await until(lambda: not repository.waiting)
     await worker.stop()
 
 
@@ -101,9 +102,9 @@ async def test_an_outage_is_noted_at_once_where_single_envelopes_are_published(e
     repository, publisher = Repository(Event(), Event(event_key="other")), Publisher()
     publisher.error = error
     async with make_relay(repository, publisher, QUICK):
-        await eventually(lambda: repository.retries)
+        await until(lambda: repository.retries)
         publisher.error = None
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     assert len(repository.retries) == 1
     assert type(error).__name__ in repository.retries[0][1]
 
@@ -115,7 +116,7 @@ async def test_doubles_that_never_suspend_do_not_hold_the_loop() -> None:
     worker = EventRelayWorker(repository, AsyncMock(spec=KafkaPublisherProtocol), QUICK, "svc")
     async with asyncio.timeout(20):
         await worker.start()
-        await eventually(lambda: repository.mark_event_published.call_count > 3)
+        await until(lambda: repository.mark_event_published.call_count > 3)
         await worker.stop()
 
 
@@ -143,9 +144,9 @@ async def test_a_topic_out_of_reach_does_not_stop_the_others() -> None:
     repository, publisher = Repository(*dead, *good), Unreachable("away")
     settings = OutboxSettings(batch_size=10, poll_interval_seconds=0.02, error_retry_interval_seconds=0.05)
     async with make_relay(repository, publisher, settings):
-        await eventually(lambda: len(repository.waiting) == len(dead))
+        await until(lambda: len(repository.waiting) == len(dead))
         publisher.away.clear()
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
     assert repository.retries == []
 
 
@@ -165,14 +166,14 @@ async def test_a_partition_out_of_reach_holds_its_keys_only() -> None:
     counted = REGISTRY.get_sample_value("outbox_relay_errors_total", labels) or 0.0
     with capture_logs() as logs:
         async with make_relay(repository, Half()):
-            await eventually(lambda: len(repository.waiting) == 2)
+            await until(lambda: len(repository.waiting) == 2)
     told = [line for line in logs if line["event"] == "outbox_partition_outage"]
     assert {(line["topic"], line["keys"], line["error_type"]) for line in told} == {("test.topic", 1, "TimeoutError")}
     assert REGISTRY.get_sample_value("outbox_relay_errors_total", labels) == counted + len(told)
     async with make_relay(repository, Half()):
         late = Event(event_key="good")
         repository.rows[late.id] = late
-        await eventually(lambda: len(repository.waiting) == 2)
+        await until(lambda: len(repository.waiting) == 2)
     assert {event.event_key for event in repository.waiting} == {"bad"}
     assert repository.retries == []
 
@@ -193,9 +194,9 @@ async def test_a_relay_that_reaches_nothing_leaves_its_share_to_others() -> None
             return Watched(repository)
 
     async with EventRelayWorker(Owner(), publisher, QUICK, "svc"):  # type: ignore[arg-type]  # a repository with a store of its own
-        await eventually(lambda: Watched.closed > 0)
+        await until(lambda: Watched.closed > 0)
         publisher.away.clear()
-        await eventually(lambda: not repository.waiting)
+        await until(lambda: not repository.waiting)
 
 
 @pytest.mark.parametrize("seconds", [0.0, -1.0])

@@ -21,7 +21,8 @@ from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.testing.devstack import free_ports
 
-from .doubles import BatchingPublisher, eventually
+from ..waiting import until
+from .doubles import BatchingPublisher
 
 pytestmark = pytest.mark.integration
 
@@ -145,7 +146,7 @@ if PGBOUNCER:  # not a skip: where it is missing, the tests above stand for it
             with capture_logs() as logs:
                 settings = OutboxSettings(error_retry_interval_seconds=0.1)
                 async with EventRelayWorker(PostgreSQLOutboxRepository(pooled, "svc"), publisher, settings, "svc"):
-                    await eventually(lambda: len(_errors(logs)) >= 5)
+                    await until(lambda: len(_errors(logs)) >= 5)
         assert {line["error_type"] for line in _errors(logs)} == {"SharedSessionError"}, _errors(logs)
         assert "pool_mode" in _errors(logs)[0]["error"]
         assert publisher.batches == []

@@ -19,7 +19,7 @@ from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.outbox.status import OutboxStatus, StatusLimits, measure_status, read_status
 from huleedu_service_libs.outbox.writers import Writer
 
-from .doubles import eventually
+from ..waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -243,7 +243,7 @@ async def test_maintenance_measures_and_purges(engine: AsyncEngine) -> None:
     chores = _chores(engine, "chores", Time(1.0), retention_seconds=60.0, purge_interval_seconds=5.0)
     chores.start()
     chores.start()
-    await eventually(lambda: REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "chores"}) == 1)
+    await until(lambda: REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "chores"}) == 1)
     assert _gauge("outbox_parked_events", "chores") == 1
     await chores.stop()
     await chores.stop()
@@ -256,7 +256,7 @@ async def test_maintenance_runs_on_the_real_clock(engine: AsyncEngine) -> None:
     settings = OutboxSettings(retention_seconds=0.0, purge_interval_seconds=0.0)
     chores = OutboxMaintenance(engine, settings, "real")
     chores.start()
-    await eventually(lambda: REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "real"}) == 1)
+    await until(lambda: REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "real"}) == 1)
     await chores.stop()
 
 
@@ -269,7 +269,7 @@ async def test_without_retention_nothing_is_purged_and_only_in_turn(engine: Asyn
     waits = _chores(engine, "waits", times[1], turn=False, retention_seconds=0.0)
     for chores, time in zip((keeps, waits), times, strict=True):
         chores.start()
-        await eventually(lambda seen=time: seen.turns > 3)
+        await until(lambda seen=time: seen.turns > 3)
         await chores.stop()
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM event_outbox")) == 1
@@ -282,7 +282,7 @@ async def test_trouble_of_a_chore_is_counted_logged_once_and_tried_again(engine:
     with capture_logs() as logs:
         chores = _chores(engine, "troubled", time)
         chores.start()
-        await eventually(lambda: time.turns >= 4)
+        await until(lambda: time.turns >= 4)
         await chores.stop()
     assert [line["subject"] for line in logs if line["event"] == "outbox_schema_finding"] == ["table event_outbox"]
     assert len([line for line in logs if line["event"] == "outbox_maintenance_failed"]) == 1

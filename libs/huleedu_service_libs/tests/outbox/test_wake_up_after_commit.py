@@ -11,7 +11,7 @@ from huleedu_service_libs.outbox.manager import OutboxManager
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
-from .doubles import eventually
+from ..waiting import until
 from .rows import count_rows, publish_one
 
 pytestmark = pytest.mark.integration
@@ -32,11 +32,11 @@ async def test_the_relay_is_woken_after_the_commit(
         await publish_one(manager, session)
         redis.lpush.assert_not_called()
         await session.commit()
-        await eventually(lambda: redis.lpush.called)
+        await until(lambda: redis.lpush.called)
         redis.lpush.assert_called_once_with("outbox:wake:svc", "wake")
         await publish_one(manager, session)
         await session.commit()
-        await eventually(lambda: redis.lpush.call_count == 2)
+        await until(lambda: redis.lpush.call_count == 2)
 
 
 async def test_a_rollback_wakes_nobody(
@@ -64,7 +64,7 @@ async def test_a_savepoint_does_not_wake_early(
         await asyncio.sleep(0.02)
         redis.lpush.assert_not_called()
         await session.commit()
-        await eventually(lambda: redis.lpush.called)
+        await until(lambda: redis.lpush.called)
 
 
 async def test_a_given_up_savepoint_keeps_the_wake_up(

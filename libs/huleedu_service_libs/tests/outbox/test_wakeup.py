@@ -9,7 +9,7 @@ from unittest.mock import AsyncMock
 from huleedu_service_libs.outbox.wakeup import LONGEST_PAUSE_SECONDS, WakeListener, WakeSender
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
-from .doubles import eventually
+from ..waiting import until
 
 KEY = "outbox:wake:svc"
 
@@ -103,9 +103,9 @@ async def test_commits_while_a_wake_up_is_under_way_share_the_next() -> None:
     redis.lpush.side_effect = lpush
     sender = WakeSender(redis, "svc")
     sender.send_soon()
-    await eventually(lambda: redis.lpush.called)
+    await until(lambda: redis.lpush.called)
     for _ in range(100):
         sender.send_soon()
     gate.set()
-    await eventually(lambda: sender._sending is None)
+    await until(lambda: sender._sending is None)
     assert redis.lpush.call_count == 2

@@ -3,20 +3,19 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.outbox.models import Base
 from huleedu_service_libs.redis_client import RedisClient
 
+from ..databases import engine_with
+
 
 @pytest.fixture(name="engine")
 async def _engine(postgres_database: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(postgres_database)
-    async with engine.begin() as connection:
-        await connection.run_sync(Base.metadata.create_all)
-    yield engine
-    await engine.dispose()
+    async with engine_with(Base.metadata, postgres_database) as engine:
+        yield engine
 
 
 @pytest.fixture(name="bus")

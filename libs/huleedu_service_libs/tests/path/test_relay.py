@@ -3,15 +3,14 @@
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import count
 from time import monotonic
 from typing import Any
 
 import pytest
 from aiokafka import ConsumerRecord
-from sqlalchemy import event, func, select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from common_core import EventEnvelope
@@ -23,6 +22,7 @@ from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 from huleedu_service_libs.redis_client import RedisClient
 
+from ..databases import statements_of
 from .reading import read_all
 
 pytestmark = pytest.mark.integration
@@ -184,25 +184,13 @@ async def test_a_relay_whose_session_is_killed_goes_on_and_keeps_the_order(
         assert _first_seen(numbers) == list(range(int(key.removeprefix(b"key-")), 3_000, 20))
 
 
-@contextmanager
-def _statements(engine: AsyncEngine) -> Iterator[list[str]]:
-    seen: list[str] = []
-
-    def note(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
-        seen.append(statement)
-
-    event.listen(engine.sync_engine, "before_cursor_execute", note)
-    yield seen
-    event.remove(engine.sync_engine, "before_cursor_execute", note)
-
-
 async def test_a_batch_costs_two_statements(
     engine: AsyncEngine, bus: KafkaBus, kafka_topic: Callable[..., str]
 ) -> None:
     """One SELECT and one UPDATE a batch, whatever its size; the look beside the last delivery finds nothing."""
     await _fill(engine, kafka_topic("statements"), 2_000, 50)
     relay_engine = create_async_engine(engine.url)
-    with _statements(relay_engine) as seen:
+    with statements_of(relay_engine) as seen:
         worker = _worker(relay_engine, bus, batch_size=500)
         await worker.start()
         await _drained(engine)
@@ -221,7 +209,7 @@ async def test_an_event_costs_a_twentieth_of_a_statement_and_one_dead_tuple(
     events = 3_000
     await _fill(engine, kafka_topic("cost"), events, 100)
     relay_engine = create_async_engine(engine.url)
-    with _statements(relay_engine) as seen:
+    with statements_of(relay_engine) as seen:
         worker = _worker(relay_engine, bus, batch_size=100)
         await worker.start()
         await _drained(engine)

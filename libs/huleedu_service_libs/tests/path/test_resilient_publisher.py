@@ -20,6 +20,7 @@ from huleedu_service_libs.resilience import CircuitBreaker
 from huleedu_service_libs.testing.devstack.errors import NotOursError
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 
+from ..waiting import until
 from .reading import read_all
 from .test_relay import _fill, _numbers_by_key, _waiting
 
@@ -47,12 +48,6 @@ async def _stop(kafka: KafkaServer) -> None:
         pytest.skip(str(error))
 
 
-async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(40):
-        while not condition():
-            await asyncio.sleep(0.05)
-
-
 async def test_a_broker_away_under_load(real_kafka: KafkaServer, kafka_topic: Callable[..., str]) -> None:
     """The breaker opens, messages wait, and arrive without a further publish: none lost, each key in its order."""
     topic = kafka_topic("away", partitions=3)
@@ -76,7 +71,7 @@ async def test_a_broker_away_under_load(real_kafka: KafkaServer, kafka_topic: Ca
             assert publisher.get_fallback_queue_size() == 100
         finally:
             await asyncio.to_thread(real_kafka.start)
-        await _until(lambda: publisher.get_fallback_queue_size() == 0)
+        await until(lambda: publisher.get_fallback_queue_size() == 0)
         assert breaker.get_state()["state"] == "closed"
     arrived = _numbers_by_key(await read_all(real_kafka.address, topic))
     firsts = {key.decode(): list(dict.fromkeys(numbers)) for key, numbers in arrived.items()}
@@ -99,7 +94,7 @@ async def test_the_relay_through_the_resilient_publisher(
         try:
             await _fill(engine, topic, 100, 10)
             await worker.start()
-            await _until(lambda: publisher.get_circuit_breaker_state()["state"] == "open")
+            await until(lambda: publisher.get_circuit_breaker_state()["state"] == "open")
             assert await _waiting(engine) == 100
             assert publisher.get_fallback_queue_size() == 0
         finally:

@@ -13,6 +13,7 @@ from redis.exceptions import ResponseError
 from structlog.testing import capture_logs
 
 from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig, RedisUnreachableError
+from tests.contract.commands import OF_THE_CLIENT
 
 needs_redis = pytest.mark.integration
 
@@ -22,34 +23,6 @@ AUTO: list[tuple[str, tuple[Any, ...]]] = [
     ("setex", ("{p}k", 60, "v")),
     ("scan_pattern", ("{p}none*",)),
     ("ping", ()),
-]
-
-ERROR: list[tuple[str, tuple[Any, ...]]] = [
-    ("delete_key", ("k",)),
-    ("delete", ("k",)),
-    ("create_transaction_pipeline", ("k",)),
-    ("sadd", ("k", "m")),
-    ("srem", ("k", "m")),
-    ("scard", ("k",)),
-    ("spop", ("k",)),
-    ("smembers", ("k",)),
-    ("zadd", ("k", {"m": 1.0})),
-    ("zrem", ("k", "m")),
-    ("hset", ("k", "f", "v")),
-    ("hget", ("k", "f")),
-    ("hlen", ("k",)),
-    ("hgetall", ("k",)),
-    ("hexists", ("k", "f")),
-    ("expire", ("k", 1)),
-    ("rpush", ("k", "v")),
-    ("lpush", ("k", "v")),
-    ("llen", ("k",)),
-    ("lrange", ("k", 0, -1)),
-    ("blpop", (["k"], 0.1)),
-    ("ttl", ("k",)),
-    ("exists", ("k",)),
-    ("register_script", ("return 1",)),
-    ("execute_script", ("0" * 40, [], [])),
 ]
 
 
@@ -74,7 +47,7 @@ async def test_early_commands_start_the_client(
     await client.stop()
 
 
-@pytest.mark.parametrize(("name", "arguments"), ERROR, ids=[name for name, _ in ERROR])
+@pytest.mark.parametrize(("name", "arguments"), OF_THE_CLIENT, ids=[name for name, _ in OF_THE_CLIENT])
 async def test_other_commands_need_a_started_client(name: str, arguments: tuple[Any, ...]) -> None:
     """All other commands raise RuntimeError in the text that services match."""
     client = RedisClient(client_id="cold")

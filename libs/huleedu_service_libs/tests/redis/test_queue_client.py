@@ -14,25 +14,8 @@ from huleedu_service_libs.queue_protocols import QueueRedisClientProtocol, Queue
 from huleedu_service_libs.queue_redis_client import QueueRedisClient, QueueRedisPipeline
 from huleedu_service_libs.redis_client import RedisClientConfig, RedisUnreachableError
 from huleedu_service_libs.testing.devstack import free_ports
+from tests.contract.commands import OF_THE_QUEUE
 
-COMMANDS: list[tuple[str, tuple[Any, ...]]] = [
-    ("zadd", ("k", {"m": 1.0})),
-    ("zrem", ("k", "m")),
-    ("zcard", ("k",)),
-    ("zrange", ("k", 0, -1)),
-    ("get_queue_items", ("k", 1)),
-    ("get_queue_items_with_priorities", ("k", 1)),
-    ("hset", ("k", "f", "v")),
-    ("hget", ("k", "f")),
-    ("hmget", ("k", "f")),
-    ("hdel", ("k", "f")),
-    ("hexists", ("k", "f")),
-    ("hkeys", ("k",)),
-    ("hgetall", ("k",)),
-    ("exists", ("k",)),
-    ("delete", ("k",)),
-    ("setex", ("k", 1, "v")),
-]
 _NOT_RUNNING = r"^Queue Redis client 'cold' is not running\.$"
 
 
@@ -51,7 +34,7 @@ def _unreachable(**config: Any) -> QueueRedisClient:
     return QueueRedisClient(client_id="cold", redis_url=url, config=RedisClientConfig(**config))
 
 
-@pytest.mark.parametrize(("name", "arguments"), COMMANDS, ids=[name for name, _ in COMMANDS])
+@pytest.mark.parametrize(("name", "arguments"), OF_THE_QUEUE, ids=[name for name, _ in OF_THE_QUEUE])
 async def test_every_command_needs_a_started_client(name: str, arguments: tuple[Any, ...]) -> None:
     """A client that is not started says so, and by which name."""
     with pytest.raises(RuntimeError, match=_NOT_RUNNING):

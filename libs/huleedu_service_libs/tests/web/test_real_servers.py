@@ -1,7 +1,6 @@
 """What uvicorn and hypercorn make of requests, and what metrics, spans and log say of them: clients leave, lie and insist."""
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -12,6 +11,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode, Tracer
 from quart import Quart
 
+from ..waiting import until
 from .applications import Make, template
 from .numbers import count, interrupted, open_now, sessions, size
 from .servers import LIMIT_S, SERVERS, say, served
@@ -31,16 +31,9 @@ def _server(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-async def becomes(condition: Callable[[], object]) -> None:
-    """Wait for what the server does after the client has left."""
-    async with asyncio.timeout(LIMIT_S):
-        while not condition():
-            await asyncio.sleep(0.01)
-
-
 async def last(exporter: InMemorySpanExporter) -> ReadableSpan:
     """The one span, once it has ended."""
-    await becomes(exporter.get_finished_spans)
+    await until(exporter.get_finished_spans)
     (span,) = exporter.get_finished_spans()
     return span
 
@@ -109,7 +102,7 @@ async def test_an_answer_to_head_has_no_body(app: Any, server: str) -> None:
     async with served(app, server) as port:
         path = "/v1/essays/1" if isinstance(app, Quart) else "/docs"
         got = await say(port, f"HEAD {path} HTTP/1.1\r\n{HEADERS}\r\n")
-        await becomes(lambda: count(endpoint, "200", "HEAD"))
+        await until(lambda: count(endpoint, "200", "HEAD"))
     assert got.endswith(b"\r\n\r\n")
     assert size("response", endpoint, "HEAD") == 0
 
@@ -122,7 +115,7 @@ async def test_an_announced_length_is_not_simply_believed(app: Any, server: str)
             f"POST /v1/essays/1 HTTP/1.1\r\n{HEADERS}Content-Length: 9999999999999999\r\n\r\nabc",
             until=b"\r\n\r\n",
         )
-        await becomes(lambda: count(template(app), "200", "POST") or count(template(app), "499", "POST"))
+        await until(lambda: count(template(app), "200", "POST") or count(template(app), "499", "POST"))
     assert (size("request", template(app), "POST") or 0) <= 3
 
 
