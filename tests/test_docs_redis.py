@@ -1,15 +1,14 @@
 """The page on Redis is as true as the code: its snippets run, and its table is the code's."""
 
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from huleedu_service_libs._redis_executor.commands import COMMANDS
 from huleedu_service_libs.redis_client import RedisClient
+from tests.snippets import DOCS, names_of
 
-PAGE = (Path(__file__).resolve().parent.parent / "docs" / "concepts" / "redis.md").read_text(encoding="utf-8")
+PAGE = DOCS / "concepts/redis.md"
 
 WIRE = {
     "delete": "DEL",
@@ -23,17 +22,10 @@ WIRE = {
 INTERNAL = {"SET NX", "PTTL", "PUBLISH"}  # a section of its own, its helper, and what publish/subscribe sends
 
 
-def _names() -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    for snippet in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-        exec(compile(snippet, "redis.md", "exec"), names)  # noqa: S102  # the page of this repository
-    return names
-
-
 @pytest.mark.integration
 async def test_the_snippets_run(redis_url: str, redis_prefix: str) -> None:
     """The first claims, writes and reads; the others move an amount and add."""
-    names = _names()
+    names = names_of(PAGE)
     assert await names["work"](redis_url) == "marked"
     source, target = f"{redis_prefix}a", f"{redis_prefix}b"
     async with RedisClient(client_id="docs", redis_url=redis_url) as redis:
@@ -44,7 +36,7 @@ async def test_the_snippets_run(redis_url: str, redis_prefix: str) -> None:
 
 def test_the_table_of_repeated_commands_is_the_codes() -> None:
     """Each command stands in the column that the code has for it."""
-    rows = re.search(r"\| sent again \|.*?\n\n", PAGE, flags=re.DOTALL)
+    rows = re.search(r"\| sent again \|.*?\n\n", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     assert rows is not None
     cells = [line.split("|")[1:3] for line in rows[0].strip().splitlines()[2:]]
     for column, repeatable in enumerate((True, False)):

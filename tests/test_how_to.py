@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from huleedu_service_libs.testing.devstack import KafkaServer, Kind, PostgresServer, RedisServer
+from tests.snippets import snippets_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "use-real-servers-in-tests.md"
 
@@ -21,10 +22,6 @@ async def test_the_database_is_a_copy(postgres_database):
     assert await connection.fetchval("SELECT 1") == 1
     await connection.close()
 """
-
-
-def _snippets(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 def _run(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -44,7 +41,7 @@ def _run(folder: Path, environment: dict[str, str]) -> subprocess.CompletedProce
 @pytest.fixture(name="project")
 def _project(tmp_path: Path) -> Path:
     """A project with the page's settings and nothing else."""
-    (settings,) = _snippets("toml")
+    (settings,) = snippets_of(PAGE, "toml")
     (tmp_path / "pyproject.toml").write_text(settings, encoding="utf-8")
     return tmp_path
 
@@ -54,7 +51,7 @@ def test_the_pages_first_test_and_its_template(
     project: Path, postgres_server: PostgresServer, redis_server: RedisServer
 ) -> None:
     """With the settings of the page its test passes, and `postgres_database` takes its `postgres_template`."""
-    first, _, template = _snippets("python")
+    first, _, template = snippets_of(PAGE, "python")
     (project / "test_first.py").write_text(first, encoding="utf-8")
     (project / "conftest.py").write_text(template, encoding="utf-8")
     (project / "test_template.py").write_text(_USES_THE_TEMPLATE, encoding="utf-8")
@@ -72,7 +69,7 @@ def test_the_pages_three_brokers(project: Path, kafka_server: KafkaServer) -> No
     """One of three brokers can be killed and comes back, as the page shows it."""
     if kafka_server.kind is not Kind.JVM:
         pytest.skip("three brokers need Java and Maven")
-    (project / "test_three.py").write_text(_snippets("python")[1], encoding="utf-8")
+    (project / "test_three.py").write_text(snippets_of(PAGE, "python")[1], encoding="utf-8")
     done = _run(project, {})
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout

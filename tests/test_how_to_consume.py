@@ -1,8 +1,6 @@
 """The page on consuming is as true as the code: its snippets run on real servers."""
 
 import asyncio
-import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,21 +10,15 @@ from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
+from tests.snippets import DOCS, names_of
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "consume-events.md"
-
-
-def _names() -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    for snippet in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL):
-        exec(compile(snippet, str(PAGE), "exec"), names)  # noqa: S102  # a page of this repository
-    return names
+PAGE = DOCS / "how-to/consume-events.md"
 
 
 @pytest.mark.integration
 async def test_the_consumer_of_the_page(real_kafka: KafkaServer, redis_url: str, kafka_topic: TopicFactory) -> None:
     """Its handler gets the typed event once, and a redrive of the empty dead-letter topic ends at once."""
-    names = _names()
+    names = names_of(PAGE)
     topic = kafka_topic("completed")
     results: dict[str, int] = {}
     event: EventEnvelope[Any] = EventEnvelope(

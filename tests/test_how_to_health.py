@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from huleedu_service_libs.health.answers import ENDPOINTS
 from huleedu_service_libs.health.drain import DrainConfig
 from huleedu_service_libs.kafka.consumer.status import ConsumerStatus
+from tests.snippets import names_of, snippets_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs/how-to/health-endpoints.md"
 TEXT = PAGE.read_text(encoding="utf-8")
@@ -53,19 +54,17 @@ class Checker:
 @pytest.fixture(name="page")
 def _page() -> dict[str, Any]:
     """What the snippets define; no server is there."""
-    names: dict[str, Any] = {
-        "relay": Part(),
-        "consumer": Part(),
-        "checker": Checker(),
-        "engine": create_async_engine("postgresql+asyncpg://nobody:hunter2@127.0.0.1:1/none"),
-        "redis": "redis://:hunter2@127.0.0.1:1/0",
-        "bus": SimpleNamespace(bootstrap_servers="127.0.0.1:1"),
-        "free_bytes": lambda: 5,
-        "told_to_stop": asyncio.Event(),
-    }
-    for snippet in re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL):
-        exec(compile(snippet, str(PAGE), "exec"), names)  # noqa: S102  # the page of this repository
-    return names
+    return names_of(
+        PAGE,
+        relay=Part(),
+        consumer=Part(),
+        checker=Checker(),
+        engine=create_async_engine("postgresql+asyncpg://nobody:hunter2@127.0.0.1:1/none"),
+        redis="redis://:hunter2@127.0.0.1:1/0",
+        bus=SimpleNamespace(bootstrap_servers="127.0.0.1:1"),
+        free_bytes=lambda: 5,
+        told_to_stop=asyncio.Event(),
+    )
 
 
 async def test_the_page_as_a_service(page: dict[str, Any]) -> None:
@@ -85,7 +84,7 @@ async def test_the_page_as_a_service(page: dict[str, Any]) -> None:
         "details": (200, "warn"),
     }
     assert short.json()["status"] == "degraded"
-    shown = json.loads(re.findall(r"```json\n(.*?)```", TEXT, flags=re.DOTALL)[0])
+    shown = json.loads(snippets_of(PAGE, "json")[0])
     assert shown.keys() == short.json().keys()
     assert shown["checks"].keys() == short.json()["checks"].keys()
     assert short.json()["checks"]["database"].startswith(shown["checks"]["database"].partition("...")[0])
@@ -112,7 +111,7 @@ def test_the_table_is_what_is_served() -> None:
 
 def test_the_orchestrator_s_settings_fit() -> None:
     """The probes ask paths that exist, and notice and limit fit into the time that the orchestrator grants."""
-    settings = yaml.safe_load(re.findall(r"```yaml\n(.*?)```", TEXT, flags=re.DOTALL)[0])
+    settings = yaml.safe_load(snippets_of(PAGE, "yaml")[0])
     for name in ("livenessProbe", "readinessProbe", "startupProbe"):
         assert settings[name]["httpGet"]["path"].removeprefix("/healthz") in ENDPOINTS
     ready, drain = settings["readinessProbe"], DrainConfig()

@@ -24,20 +24,13 @@ from huleedu_service_libs.idempotency_v2.window import DedupeWindowError
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
+from tests.snippets import names_of
 
 ROOT = Path(__file__).resolve().parent.parent
 CONCEPT = ROOT / "docs" / "concepts" / "idempotency.md"
 HOW_TO = ROOT / "docs" / "how-to" / "handle-each-event-once.md"
 PITFALLS = ROOT / "docs" / "concepts" / "idempotency-pitfalls.md"
 NAMED = sorted(set(re.findall(r"`([\w/]+\.py)::(\w+)`", PITFALLS.read_text(encoding="utf-8"))))
-
-
-def _names_of(page: Path) -> dict[str, Any]:
-    """What the snippets of a page define, run in order."""
-    names: dict[str, Any] = {"op": op}
-    for snippet in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        exec(compile(snippet, str(page), "exec"), names)  # noqa: S102  # a page of this repository
-    return names
 
 
 @pytest.mark.parametrize(("path", "name"), NAMED, ids=[name for _, name in NAMED])
@@ -54,7 +47,7 @@ def _upgrade(connection: Connection, names: dict[str, Any]) -> None:
 
 @pytest.fixture(name="names")
 def _names() -> dict[str, Any]:
-    return _names_of(HOW_TO)
+    return names_of(HOW_TO, op=op)
 
 
 @pytest.fixture(name="engine")
@@ -118,7 +111,7 @@ async def test_the_consumer_of_the_page(
 @pytest.mark.integration
 async def test_the_watch_of_the_page(real_kafka: KafkaServer, kafka_topic: TopicFactory, redis_url: str) -> None:
     """A service that starts as on the page watches Redis, and refuses a topic that keeps events for longer."""
-    names, topic = _names_of(CONCEPT), kafka_topic("window")
+    names, topic = names_of(CONCEPT, op=op), kafka_topic("window")
     async with RedisClient(client_id="page", redis_url=redis_url) as redis:
         async with names["watched"](redis, real_kafka.address, topic) as watch:
             assert watch.status.healthy

@@ -20,7 +20,7 @@ from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
 from libs.huleedu_service_libs.tests.databases import engine_with
 from libs.huleedu_service_libs.tests.moving_in.earlier import EarlierWorker
-from libs.huleedu_service_libs.tests.path.reading import read_all
+from libs.huleedu_service_libs.tests.topics import read_all
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs/how-to/move-from-the-earlier-library.md").read_text(encoding="utf-8")

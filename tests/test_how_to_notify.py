@@ -9,22 +9,16 @@ from uuid import uuid4
 import pytest
 
 from huleedu_service_libs.redis_pubsub import Gap, Loss
+from tests.snippets import DOCS, names_of
 
-PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "notify-users.md"
+PAGE = DOCS / "how-to/notify-users.md"
 SOURCES = Path(__file__).resolve().parent.parent / "libs" / "huleedu_service_libs" / "src" / "huleedu_service_libs"
-
-
-def _names() -> dict[str, Any]:
-    names: dict[str, Any] = {}
-    for snippet in re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL):
-        exec(compile(snippet, str(PAGE), "exec"), names)  # noqa: S102  # a page of this repository
-    return names
 
 
 @pytest.mark.integration
 async def test_a_browser_of_the_page_misses_nothing(redis_url: str, unique_name: str) -> None:
     """What was sent while it was away arrives when it comes back with the last id; a repeated event is sent once."""
-    names = _names()
+    names = names_of(PAGE)
     sent: list[dict[str, Any]] = []
     arrived = asyncio.Event()
 
@@ -55,7 +49,7 @@ async def test_a_browser_of_the_page_misses_nothing(redis_url: str, unique_name:
 @pytest.mark.integration
 async def test_the_plain_subscription_of_the_page(redis_url: str, unique_name: str) -> None:
     """It reads until it has what it wants, and was told of no gap."""
-    names = _names()
+    names = names_of(PAGE)
     gaps: list[Gap] = []
     async with names["make_client"](redis_url) as client:
         watching = asyncio.create_task(names["watch"](client, unique_name, gaps.append, lambda text: text == "x"))

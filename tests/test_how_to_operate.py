@@ -17,14 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from huleedu_service_libs.cli.main import main
 from huleedu_service_libs.outbox.bloat import check_bloat
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
+from tests.snippets import snippets_of
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "how-to" / "operate-the-outbox.md"
 
 pytestmark = pytest.mark.integration
-
-
-def _snippets(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
 async def _run(snippet: str, names: dict[str, Any]) -> None:
@@ -50,7 +47,7 @@ async def _prepared(address: str) -> tuple[AsyncEngine, dict[str, Any]]:
     """A database with the table that the page's revision makes, and one parked event."""
     engine = create_async_engine(address)
     names: dict[str, Any] = {"engine": engine, "op": op}
-    await _run(_snippets("python")[0], names)
+    await _run(snippets_of(PAGE, "python")[0], names)
     async with engine.begin() as connection:
         await connection.run_sync(_upgrade, names)
     await _park(engine)
@@ -60,7 +57,7 @@ async def _prepared(address: str) -> tuple[AsyncEngine, dict[str, Any]]:
 async def test_the_pages_snippets(postgres_database: str, capsys: pytest.CaptureFixture[str]) -> None:
     """In order, on one database: the table, the check, the status, a redrive, and settings that the relay takes."""
     engine, names = await _prepared(postgres_database)
-    for snippet in _snippets("python")[1:]:
+    for snippet in snippets_of(PAGE, "python")[1:]:
         await _run(snippet, names)
     assert "warning" in capsys.readouterr().out
     assert len(names["result"].moved) == 1
@@ -72,7 +69,7 @@ async def test_the_pages_snippets(postgres_database: str, capsys: pytest.Capture
 async def test_the_pages_statement_is_the_one_that_the_check_prints(postgres_database: str) -> None:
     """The page shows word for word what the bloat check prints."""
     engine, _ = await _prepared(postgres_database)
-    (statement,) = _snippets("sql")
+    (statement,) = snippets_of(PAGE, "sql")
     assert (await check_bloat(engine)).statements == (statement.strip(),)
     await engine.dispose()
 
@@ -87,7 +84,9 @@ def test_the_pages_commands(postgres_database: str, monkeypatch: pytest.MonkeyPa
 
     asyncio.run(prepare())
     page = PAGE.read_text(encoding="utf-8")
-    commands = [line for block in _snippets("bash") for line in block.splitlines() if line.startswith("huleedu ")]
+    commands = [
+        line for block in snippets_of(PAGE, "bash") for line in block.splitlines() if line.startswith("huleedu ")
+    ]
     commands += re.findall(r"`(huleedu outbox [^`]+)`", page)
     assert len(commands) >= 7
     for command in commands:

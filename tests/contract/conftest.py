@@ -1,14 +1,25 @@
-"""Notes which test claims which row of the contract, and prints the report of `make contract`."""
+"""Notes which test claims which row of the contract, prints the report of `make contract`, and has the client of section 3."""
 
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from huleedu_service_libs.redis_client import RedisClient
 from tests.contract.claims import CLAIMS
 from tests.contract.report import REPORT
 
 _HERE = Path(__file__).parent
 _NEEDS_ALL = "test_every_row_has_a_test"
+
+
+@pytest.fixture(name="client")
+async def _client(redis_url: str) -> AsyncIterator[RedisClient]:
+    """On the session's Redis, as a service starts it."""
+    client = RedisClient(client_id="contract", redis_url=redis_url)
+    await client.start()
+    yield client
+    await client.stop()
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -1,12 +1,13 @@
-"""A consumer under the decorator, and a Redis of four methods that remembers what it was asked. For the tests of section 5."""
+"""A consumer under the decorator, and a Redis of four methods that remembers what it was asked. For the tests of sections 5, 17 and 18."""
 
 import json
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
 
-__all__ = ["BODY", "Redis", "consume", "handler_of", "message"]
+__all__ = ["BODY", "Redis", "confirming", "consume", "handler_of", "message"]
 
 BODY: dict[str, Any] = {
     "event_id": "e-1",
@@ -97,6 +98,19 @@ def handler_of(redis: Any, *, result: Any = True, confirms: bool = False, config
         return result
 
     return handle
+
+
+def confirming(redis: Any) -> tuple[Any, Mock]:
+    """A decorated handler that confirms and answers ``done``, as services have it; and what it calls when it runs."""
+    ran = Mock()
+
+    @idempotent_consumer(redis_client=redis, config=IdempotencyConfig(service_name="svc"))
+    async def handle(_msg: Any, *, confirm_idempotency: Any) -> str:
+        ran()
+        await confirm_idempotency()
+        return "done"
+
+    return handle, ran
 
 
 async def consume(redis: Any, msg: Any = None, **how: Any) -> Any:

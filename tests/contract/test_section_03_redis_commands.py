@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -99,14 +98,6 @@ COURSES: dict[str, list[Step]] = {
         ("delete", ("h", "s"), 2),
     ],
 }
-
-
-@pytest.fixture(name="client")
-async def _client(redis_url: str) -> AsyncIterator[RedisClient]:
-    client = RedisClient(client_id="contract", redis_url=redis_url)
-    await client.start()
-    yield client
-    await client.stop()
 
 
 def _same(found: Any, wanted: Any) -> bool:

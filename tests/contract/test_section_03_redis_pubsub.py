@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock
 
@@ -35,14 +34,6 @@ def redis_set_operations:RedisSetOperations.pipeline()
 def test_signature(wanted: Wanted) -> None:
     """Callers of the earlier library may stay as they are."""
     assert wanted.faults() == []
-
-
-@pytest.fixture(name="client")
-async def _client(redis_url: str) -> AsyncIterator[RedisClient]:
-    client = RedisClient(client_id="contract", redis_url=redis_url)
-    await client.start()
-    yield client
-    await client.stop()
 
 
 @pytest.fixture(name="pubsub", params=["the client's", "one of its own"])

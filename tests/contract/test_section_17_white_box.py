@@ -24,7 +24,6 @@ from common_core.error_enums import ErrorCode
 from common_core.events.envelope import EventEnvelope
 from common_core.status_enums import CircuitBreakerState
 from huleedu_service_libs.error_handling import HuleEduError, create_error_detail_with_context, raise_processing_error
-from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
 from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublisher
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.outbox import EventRelayWorker, OutboxSettings
@@ -33,6 +32,7 @@ from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerError
+from tests.contract.consuming import confirming, message
 
 ID = UUID(int=7)
 
@@ -236,16 +236,8 @@ async def test_a_redis_double_of_an_event_that_was_done() -> None:
         setex=AsyncMock(),
         delete_key=AsyncMock(),
     )
-    ran = Mock()
-
-    @idempotent_consumer(redis_client=redis, config=IdempotencyConfig(service_name="svc"))
-    async def handler(_msg: Any, *, confirm_idempotency: Any) -> str:
-        ran()
-        await confirm_idempotency()
-        return "done"
-
-    body = b'{"event_id": "1", "event_type": "e.v1", "data": {}}'
-    assert await handler(types.SimpleNamespace(value=body, headers=[], topic="t", partition=0, offset=0)) is None
+    handler, ran = confirming(redis)
+    assert await handler(message(headers=[])) is None
     assert (ran.call_count, redis.get.await_count, redis.setex.await_count) == (0, 1, 0)
     redis.delete_key.assert_not_called()
 
@@ -326,16 +318,9 @@ class _Double(AtomicRedisClientProtocol):
 async def test_a_double_that_subclasses_the_protocol() -> None:
     """It can be made, and serves idempotency and outbox, which do without its own four methods."""
     double: type[Any] = _Double  # a type checker would ask for every method; services do not
-    redis, ran = double(), Mock()
-
-    @idempotent_consumer(redis_client=redis, config=IdempotencyConfig(service_name="svc"))
-    async def handler(_msg: Any, *, confirm_idempotency: Any) -> str:
-        ran()
-        await confirm_idempotency()
-        return "done"
-
-    body = b'{"event_id": "1", "event_type": "e.v1", "data": {}}'
-    assert await handler(types.SimpleNamespace(value=body, headers=[], topic="t", partition=0, offset=0)) == "done"
+    redis = double()
+    handler, ran = confirming(redis)
+    assert await handler(message(headers=[])) == "done"
     ran.assert_called_once()
     repository = MagicMock(add_event=AsyncMock())
     await OutboxManager(repository, redis, "svc").publish_to_outbox(

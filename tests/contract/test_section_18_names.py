@@ -19,7 +19,6 @@ from common_core.events.envelope import EventEnvelope
 from huleedu_service_libs.database import DatabaseHealthChecker, DatabaseMetricsProtocol, query_performance_tracker
 from huleedu_service_libs.error_handling import ErrorContext, HuleEduError, raise_resource_not_found
 from huleedu_service_libs.event_utils import generate_deterministic_event_id
-from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
 from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublisher
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.metrics_middleware import setup_standard_service_metrics_middleware
@@ -32,6 +31,7 @@ from huleedu_service_libs.queue_redis_client import QueueRedisClient
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerError
 from huleedu_service_libs.resilience.metrics import StandardCircuitBreakerMetrics
+from tests.contract.consuming import confirming, message
 from tests.contract.signatures import Wanted
 from tests.contract.tables import signatures
 
@@ -206,16 +206,9 @@ async def test_idempotency() -> None:
     redis = AsyncMock(spec=AtomicRedisClientProtocol)
     for name in ("get", "set_if_not_exists", "setex", "delete_key", "ping"):
         getattr(redis, name).side_effect = RedisConnectionError("away")
-    ran = Mock()
-
-    @idempotent_consumer(redis_client=redis, config=IdempotencyConfig(service_name="svc"))
-    async def handle(_msg: Any, *, confirm_idempotency: Any) -> str:
-        ran()
-        await confirm_idempotency()
-        return "done"
-
+    handle, ran = confirming(redis)
     body = b'{"event_id": "1", "event_type": "e.v1", "data": {"a": 1}}'
-    assert await handle(Mock(value=body, headers=[], topic="t", partition=0, offset=0)) == "done"
+    assert await handle(message(body, headers=[])) == "done"
     ran.assert_called_once()
     spaced = b'{"data": {"a": 1},  "event_type": "other", "event_id": "1"}'
     assert generate_deterministic_event_id(body) == generate_deterministic_event_id(spaced)

@@ -11,11 +11,9 @@ import pytest
 
 from essay_pipeline.demo.clients import User
 from essay_pipeline.demo.processes import PipelineProcesses, Servers
-from essay_pipeline.demo.service import Log
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
-from huleedu_service_libs.testing.devstack.server import Kind
-from huleedu_service_libs.testing.devstack.servers import RedisServer
 
+from .example import behind_a_proxy
 from .prometheus import RealPrometheus, installed, panels
 
 pytestmark = [
@@ -96,20 +94,11 @@ async def _watched(servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The pipeline with breakers, its Redis behind a proxy."""
     for service in ("INTAKE", "SPELLCHECK"):
         monkeypatch.setenv(f"{service}_CIRCUIT_BREAKER_ENABLED", "true")
-    async with FaultProxy(servers.redis.address) as proxy:
-        behind = RedisServer(name="redis", kind=Kind.LOCAL, address=proxy.url, label="behind a proxy")
-        pipeline = PipelineProcesses(
-            servers=Servers(postgres=servers.postgres, redis=behind, kafka=servers.kafka),
-            make_log=lambda name: Log(tmp_path / f"{name}.log"),
-        )
-        try:
-            await asyncio.to_thread(pipeline.start)
-            targets = {name: service.url.removeprefix("http://") for name, service in pipeline.services.items()}
-            async with User.connected(pipeline.notify_url) as user:
-                with RealPrometheus(tmp_path, targets) as prometheus:
-                    yield Watched(pipeline=pipeline, prometheus=prometheus, redis=proxy, user=user)
-        finally:
-            await asyncio.to_thread(pipeline.stop)
+    async with behind_a_proxy(servers, tmp_path) as (pipeline, proxy):
+        targets = {name: service.url.removeprefix("http://") for name, service in pipeline.services.items()}
+        async with User.connected(pipeline.notify_url) as user:
+            with RealPrometheus(tmp_path, targets) as prometheus:
+                yield Watched(pipeline=pipeline, prometheus=prometheus, redis=proxy, user=user)
 
 
 @pytest.mark.timeout(300)

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import TypeVar
 from unittest.mock import AsyncMock, Mock
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from essay_pipeline.intake.app import create_app as create_intake
 from essay_pipeline.intake.models import EssayRequest
 from essay_pipeline.intake.service import EssayIntake, Submission
 from essay_pipeline.intake.settings import IntakeSettings
+from essay_pipeline.settings import PipelineSettings
 from essay_pipeline.spellcheck.app import create_app as create_spellcheck
 from essay_pipeline.spellcheck.settings import SpellcheckSettings
 from huleedu_service_libs.kafka_client import KafkaBus
@@ -22,15 +24,21 @@ from huleedu_service_libs.outbox.manager import OutboxManager
 
 from .example import SOURCES, settings_of
 
+S = TypeVar("S", bound=PipelineSettings)
+
+
+def _settings(kind: type[S], name: str, servers: Servers, monkeypatch: pytest.MonkeyPatch, database: str) -> S:
+    found = settings_of(name, servers, monkeypatch, DATABASE_URL=database)
+    assert isinstance(found, kind)
+    return found
+
 
 @pytest.mark.integration
 async def test_a_broker_that_is_away_does_not_crash_a_service(
     servers: Servers, postgres_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While nothing can be published an essay is taken, the relay goes on trying, and no attempt is counted."""
-    settings = settings_of("intake", servers, monkeypatch, DATABASE_URL=postgres_database)
-    assert isinstance(settings, IntakeSettings)
-    app = create_intake(settings)
+    app = create_intake(_settings(IntakeSettings, "intake", servers, monkeypatch, postgres_database))
     async with app.test_app():
         bus = await app.container.get(KafkaBus)
         assert bus.producer is not None
@@ -57,16 +65,12 @@ async def test_the_health_checker_is_on_the_application(
     servers: Servers, postgres_database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where the health endpoints, and whoever else has the application, find it: in both services with a database."""
-    settings = settings_of("intake", servers, monkeypatch, DATABASE_URL=postgres_database)
-    assert isinstance(settings, IntakeSettings)
-    app = create_intake(settings)
+    app = create_intake(_settings(IntakeSettings, "intake", servers, monkeypatch, postgres_database))
     async with app.test_app():
-        assert (await app.extensions["health_checker"].get_health_summary()) is not None
-    more = settings_of("spellcheck", servers, monkeypatch, DATABASE_URL=postgres_database)
-    assert isinstance(more, SpellcheckSettings)
-    other = create_spellcheck(more)
+        assert (await app.extensions["health_checker"].get_health_summary())["status"] == "healthy"
+    other = create_spellcheck(_settings(SpellcheckSettings, "spellcheck", servers, monkeypatch, postgres_database))
     async with other.router.lifespan_context(other):
-        assert other.state.health_checker is not None
+        assert (await other.state.health_checker.get_health_summary())["status"] == "healthy"
 
 
 async def test_services_publish_through_the_shared_manager(monkeypatch: pytest.MonkeyPatch) -> None:

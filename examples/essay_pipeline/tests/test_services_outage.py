@@ -16,10 +16,9 @@ from websockets.exceptions import ConnectionClosed
 
 from essay_pipeline.demo.clients import User, send_fences
 from essay_pipeline.demo.processes import PipelineProcesses, Servers
-from essay_pipeline.demo.service import Log
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
-from huleedu_service_libs.testing.devstack.server import Kind
-from huleedu_service_libs.testing.devstack.servers import RedisServer
+
+from .example import behind_a_proxy
 
 pytestmark = pytest.mark.integration
 
@@ -56,25 +55,15 @@ async def test_sixty_of_sixty_notifications_arrive_across_an_outage_of_redis(ser
     All three services reach Redis through a proxy that refuses every connection for 6 seconds
     (HULEEDU_TEST_REDIS_OUTAGE_S=20 makes it 20). The page's own WebSocket stays open.
     """
-    async with FaultProxy(servers.redis.address) as proxy:
-        behind = RedisServer(name="redis", kind=Kind.LOCAL, address=proxy.url, label="behind a proxy")
-        pipeline = PipelineProcesses(
-            servers=Servers(postgres=servers.postgres, redis=behind, kafka=servers.kafka),
-            make_log=lambda name: Log(tmp_path / f"{name}.log"),
-        )
-        try:
-            await asyncio.to_thread(pipeline.start)
-            async with User.connected(pipeline.notify_url) as user:
-                began = time.monotonic()
-                ids = await _submit_all(pipeline, user, proxy)
-                for essay_id in ids:
-                    await user.wait_for("essay.checked", essay_id, limit=90)
-                assert time.monotonic() - began >= OUTAGE_S
-                await send_fences(servers.redis.address, pipeline.namespace, [user])
-                await asyncio.wait_for(user.fenced.wait(), 30)
-                told = [(arrival.event, arrival.essay_id) for arrival in user.arrivals]
-        finally:
-            await asyncio.to_thread(pipeline.stop)
+    async with behind_a_proxy(servers, tmp_path) as (pipeline, proxy), User.connected(pipeline.notify_url) as user:
+        began = time.monotonic()
+        ids = await _submit_all(pipeline, user, proxy)
+        for essay_id in ids:
+            await user.wait_for("essay.checked", essay_id, limit=90)
+        assert time.monotonic() - began >= OUTAGE_S
+        await send_fences(servers.redis.address, pipeline.namespace, [user])
+        await asyncio.wait_for(user.fenced.wait(), 30)
+        told = [(arrival.event, arrival.essay_id) for arrival in user.arrivals]
 
     assert Counter(told) == Counter((event, each) for each in ids for event in ("essay.accepted", "essay.checked"))
     assert len(told) == 2 * ESSAYS

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 
 from aiokafka import ConsumerRecord
 
-__all__ = ["AsyncConfirmationTestHelper", "create_test_message"]
+__all__ = ["AsyncConfirmationTestHelper", "create_test_message", "record_of"]
 
 _NAMESPACE = UUID("6f1c3f2e-6a55-4f6e-9a3e-6f0d7a9b1c02")
 
@@ -96,6 +96,11 @@ def create_test_message(
         "correlation_id": str(uuid5(_NAMESPACE, event_id)),
         "data": {"test": "data"} if data is None else data,
     }
+    return record_of(body)
+
+
+def record_of(body: dict[str, Any], headers: Any = ()) -> ConsumerRecord:
+    """A Kafka record with that body, written as `json.dumps` writes."""
     value = json.dumps(body).encode("utf-8")
     return ConsumerRecord(
         topic="test-topic",
@@ -108,5 +113,5 @@ def create_test_message(
         checksum=None,
         serialized_key_size=-1,
         serialized_value_size=len(value),
-        headers=(),
+        headers=headers,
     )

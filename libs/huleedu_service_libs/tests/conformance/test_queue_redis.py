@@ -9,20 +9,15 @@ from huleedu_service_libs.queue_models import QueueItem
 from huleedu_service_libs.queue_redis_client import QueueRedisClient
 from huleedu_service_libs.testing.fakes import FakeQueueRedisClient
 
+from .places import PLACES, client_in
+
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(name="queue", params=["fake", "server", "cluster"])
+@pytest.fixture(name="queue", params=PLACES)
 async def _queue(request: pytest.FixtureRequest) -> AsyncIterator[QueueRedisClient]:
-    async with _client(request) as client:
+    async with client_in(request, FakeQueueRedisClient, QueueRedisClient) as client:
         yield client
-
-
-def _client(request: pytest.FixtureRequest) -> QueueRedisClient:
-    if request.param == "fake":
-        return FakeQueueRedisClient()
-    fixture = {"server": "redis_server", "cluster": "redis_cluster"}[request.param]
-    return QueueRedisClient(client_id="queue", redis_url=request.getfixturevalue(fixture).address)
 
 
 async def test_a_queue_gives_the_lowest_scores_first(queue: QueueRedisClient, redis_prefix: str) -> None:

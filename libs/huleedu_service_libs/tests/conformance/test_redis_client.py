@@ -12,20 +12,15 @@ from redis.exceptions import NoScriptError, ResponseError, WatchError
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.fakes import FakeQueueRedisClient, FakeRedisClient, FakeRedisServer
 
+from .places import PLACES, client_in
+
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(name="redis", params=["fake", "server", "cluster"])
+@pytest.fixture(name="redis", params=PLACES)
 async def _redis(request: pytest.FixtureRequest) -> AsyncIterator[RedisClient]:
-    async with _client(request) as client:
+    async with client_in(request, FakeRedisClient, RedisClient) as client:
         yield client
-
-
-def _client(request: pytest.FixtureRequest) -> RedisClient:
-    if request.param == "fake":
-        return FakeRedisClient()
-    fixture = {"server": "redis_server", "cluster": "redis_cluster"}[request.param]
-    return RedisClient(client_id="conformance", redis_url=request.getfixturevalue(fixture).address)
 
 
 async def test_one_of_many_wins(redis: RedisClient, unique_name: str) -> None:

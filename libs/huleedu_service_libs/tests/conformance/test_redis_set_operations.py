@@ -8,16 +8,14 @@ from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.redis_set_operations import RedisSetOperations
 from huleedu_service_libs.testing.fakes import FakeRedisClient
 
+from .places import client_in
+
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(name="sets", params=["fake", "server"])
 async def _sets(request: pytest.FixtureRequest) -> AsyncIterator[RedisSetOperations]:
-    async with (
-        FakeRedisClient()
-        if request.param == "fake"
-        else RedisClient(client_id="sets", redis_url=request.getfixturevalue("redis_url"))
-    ) as client:
+    async with client_in(request, FakeRedisClient, RedisClient) as client:
         yield RedisSetOperations(client.client, "sets")
 
 

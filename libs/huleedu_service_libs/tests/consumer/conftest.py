@@ -1,7 +1,7 @@
 """Events on the session's Kafka, consumers that are stopped at the end, and a way to look at topics."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -15,6 +15,8 @@ from huleedu_service_libs.kafka.consumer import ConsumerConfig, EventConsumer
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.protocols import OutgoingMessage
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
+
+from ..topics import read_all
 
 EVENT_TYPE = "huleedu.test.numbered.v1"
 
@@ -83,24 +85,7 @@ ReadTopic = Callable[..., Awaitable[list[Any]]]
 @pytest.fixture(name="read_topic")
 def _read_topic(real_kafka: KafkaServer) -> ReadTopic:
     """Everything that a topic holds, once it holds ``least`` records."""
-
-    async def read(topic: str, least: int = 0) -> list[Any]:
-        consumer = AIOKafkaConsumer(topic, bootstrap_servers=real_kafka.address, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            records: list[Any] = []
-            async with asyncio.timeout(30):
-                partitions = consumer.assignment()
-                while len(records) < least or any(
-                    [await consumer.position(p) < end for p, end in (await consumer.end_offsets(partitions)).items()]
-                ):
-                    for batch in (await consumer.getmany(timeout_ms=200)).values():
-                        records += batch
-            return sorted(records, key=lambda record: (record.partition, record.offset))
-        finally:
-            await consumer.stop()
-
-    return read
+    return partial(read_all, real_kafka.address)
 
 
 Committed = Callable[[str, str], Awaitable[dict[int, int]]]

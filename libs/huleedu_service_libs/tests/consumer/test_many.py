@@ -37,12 +37,6 @@ class CountingClient(RedisClient):
         return await super().execute_script(*args, **kwargs)
 
 
-@pytest.fixture(name="proxy")
-async def _proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(redis_url) as proxy:
-        yield proxy
-
-
 @pytest.fixture(name="redis")
 async def _redis(proxy: FaultProxy) -> AsyncIterator[CountingClient]:
     config = RedisClientConfig(socket_timeout_s=0.5)

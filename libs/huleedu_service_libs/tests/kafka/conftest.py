@@ -1,15 +1,17 @@
 """A started bus on the session's Kafka, and a way to read a topic back."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
+
+from ..topics import read_all
 
 ReadBack = Callable[[str], Awaitable[list[Any]]]
 LimitedTopic = Callable[..., Awaitable[str]]
@@ -30,22 +32,7 @@ async def _bus(real_kafka: KafkaServer) -> AsyncIterator[KafkaBus]:
 @pytest.fixture(name="read_back")
 def _read_back(real_kafka: KafkaServer) -> ReadBack:
     """Everything that a topic holds, partition by partition, each in order."""
-
-    async def read(topic: str) -> list[Any]:
-        consumer = AIOKafkaConsumer(topic, bootstrap_servers=real_kafka.address, auto_offset_reset="earliest")
-        await consumer.start()
-        try:
-            partitions = consumer.assignment()
-            ends = await consumer.end_offsets(partitions)
-            records: list[Any] = []
-            while any([await consumer.position(p) < ends[p] for p in partitions]):
-                for batch in (await consumer.getmany(timeout_ms=200)).values():
-                    records += batch
-            return sorted(records, key=lambda record: (record.partition, record.offset))
-        finally:
-            await consumer.stop()
-
-    return read
+    return partial(read_all, real_kafka.address)
 
 
 @pytest.fixture(name="limited_topic")

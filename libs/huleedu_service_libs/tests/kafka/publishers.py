@@ -1,11 +1,13 @@
 """Publishers of tests: a bus whose broker can go away, and a resilient publisher around it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
+from hypothesis import strategies as st
 
 from common_core import EventEnvelope
 from huleedu_service_libs.kafka import ResilientKafkaPublisher
@@ -76,3 +78,61 @@ def guarded(
         now=time.now,
     )
     return ResilientKafkaPublisher(bus, breaker, retry_interval=interval, **options)
+
+
+_COURSE = [
+    st.tuples(st.just("publish"), st.sampled_from("abc")),
+    st.tuples(st.just("broker"), st.booleans()),
+    st.tuples(st.just("time"), st.sampled_from([1, 10])),
+    st.tuples(st.just("recover"), st.none()),
+    st.tuples(st.just("restart"), st.none()),
+]
+Step = tuple[str, Any]
+
+
+def courses(*more: str) -> st.SearchStrategy[list[Step]]:
+    """Any course of messages of three keys, outages, time, recoveries, restarts, and ``more``."""
+    return st.lists(st.one_of(*_COURSE, *(st.tuples(st.just(step), st.none()) for step in more)), max_size=40)
+
+
+async def course_of(
+    steps: list[Step],
+    bus: Bus,
+    make: Callable[[Time], Awaitable[ResilientKafkaPublisher]],
+    *,
+    crash: Callable[[ResilientKafkaPublisher], Awaitable[None]] | None = None,
+) -> ResilientKafkaPublisher:
+    """Carry out the steps, end the outage, stop; every message must have arrived once, each key in its order.
+
+    Args:
+        steps: From `courses`.
+        bus: Of the publisher.
+        make: Gives a started publisher on that bus, by that clock.
+        crash: Ends a publisher as the death of its process would; the step's name is ``crash``.
+    """
+    time = Time()
+    publisher = await make(time)
+    published: dict[str, list[int]] = {key: [] for key in "abc"}
+    for number, (step, value) in enumerate(steps):
+        if step == "publish":
+            published[value].append(number)
+            with suppress(KafkaError):
+                await publisher.publish("t", envelope(number), value)
+        elif step == "broker":
+            bus.down = None if value else KafkaConnectionError("gone")
+        elif step == "time":
+            time.passes(value)
+        elif step == "recover":
+            await publisher._process_queued_messages()
+        elif step == "restart":
+            await publisher.stop()
+            await publisher.start()
+        elif crash is not None:
+            await crash(publisher)
+            publisher = await make(time)
+    bus.down = None
+    time.passes(10)
+    await publisher.stop()
+    for key, numbers in published.items():
+        assert [number for where, number in bus.arrived if where == key] == numbers
+    return publisher

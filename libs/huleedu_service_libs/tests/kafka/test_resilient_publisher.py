@@ -1,7 +1,6 @@
 """The publisher with a breaker and a queue: what services rely on, and what outages must not do."""
 
 import asyncio
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from unittest.mock import AsyncMock
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from common_core import CircuitBreakerState, EventEnvelope
 from huleedu_service_libs.kafka import FallbackMessageHandler, ResilientKafkaPublisher
@@ -27,7 +25,7 @@ from huleedu_service_libs.resilience import CircuitBreakerError
 from ..outbox.doubles import Event
 from ..resilience.times import Time
 from ..waiting import until
-from .publishers import BatchBus, Bus, envelope, guarded
+from .publishers import BatchBus, Bus, Step, course_of, courses, envelope, guarded
 
 
 async def _fail(publisher: ResilientKafkaPublisher, number: int, key: str | None = None) -> None:
@@ -324,47 +322,16 @@ async def test_a_cancelled_drain_loses_nothing() -> None:
     assert [each.envelope.data["n"] for each in publisher.fallback_handler.waiting()] == [0, 1]
 
 
-_STEPS = st.lists(
-    st.one_of(
-        st.tuples(st.just("publish"), st.sampled_from("abc")),
-        st.tuples(st.just("broker"), st.booleans()),
-        st.tuples(st.just("time"), st.sampled_from([1, 10])),
-        st.tuples(st.just("recover"), st.none()),
-        st.tuples(st.just("restart"), st.none()),
-    ),
-    max_size=40,
-)
-
-
-@given(steps=_STEPS)
+@given(steps=courses())
 @settings(max_examples=150)
-def test_order_of_a_key_over_any_course_of_outages(steps: list[tuple[str, Any]]) -> None:
+def test_order_of_a_key_over_any_course_of_outages(steps: list[Step]) -> None:
     """Whatever the broker does, every message arrives exactly once, and each key in its order."""
-    asyncio.run(_story(steps))
+    bus = Bus()
 
+    async def make(time: Time) -> ResilientKafkaPublisher:
+        publisher = guarded(bus, time)
+        await publisher.start()
+        return publisher
 
-async def _story(steps: list[tuple[str, Any]]) -> None:
-    time, bus = Time(), Bus()
-    publisher = guarded(bus, time)
-    await publisher.start()
-    published: dict[str, list[int]] = {key: [] for key in "abc"}
-    for number, (step, value) in enumerate(steps):
-        if step == "publish":
-            published[value].append(number)
-            with suppress(KafkaError):
-                await publisher.publish("t", envelope(number), value)
-        elif step == "broker":
-            bus.down = None if value else KafkaConnectionError("gone")
-        elif step == "time":
-            time.passes(value)
-        elif step == "recover":
-            await publisher._process_queued_messages()
-        else:
-            await publisher.stop()
-            await publisher.start()
-    bus.down = None
-    time.passes(10)
-    await publisher.stop()
+    publisher = asyncio.run(course_of(steps, bus, make))
     assert publisher.get_fallback_queue_size() == 0
-    for key, numbers in published.items():
-        assert [number for where, number in bus.arrived if where == key] == numbers

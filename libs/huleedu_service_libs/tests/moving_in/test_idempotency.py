@@ -9,13 +9,13 @@ from time import time
 from typing import Any
 
 import pytest
-from aiokafka import ConsumerRecord
 from redis.asyncio import Redis
 
 from huleedu_service_libs.idempotency_v2 import IdempotencyConfig, idempotent_consumer
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.redis_pubsub import NotificationHistory, PubSubConfig
 
+from ..idempotency_test_utils import record_of
 from .earlier import EarlierWorker, envelope, key_of, read_notification, record_at
 
 pytestmark = pytest.mark.integration
@@ -27,24 +27,6 @@ BY_HEADERS = "2c652faf2ae7d5ada50bbff9ab7680712fe1fe24e2811d601626e65cad136092"
 ABOUT = {"processed_by": "svc", "event_id": "e", "correlation_id": "c", "source_service": "s"}
 
 Confirm = Callable[[], Awaitable[None]]
-
-
-def record(body: dict[str, Any], headers: Any = ()) -> ConsumerRecord:
-    """A record with that body, written as `json.dumps` writes."""
-    value = json.dumps(body).encode()
-    return ConsumerRecord(
-        topic="t",
-        partition=0,
-        offset=0,
-        timestamp=0,
-        timestamp_type=0,
-        key=None,
-        value=value,
-        checksum=None,
-        serialized_key_size=-1,
-        serialized_value_size=len(value),
-        headers=headers,
-    )
 
 
 def ours(client: RedisClient, service: str, run: Callable[[Confirm], Awaitable[Any]], **options: Any) -> Any:
@@ -77,7 +59,7 @@ async def test_keys_are_those_of_ever(
     headers: Any, digest: str, client: RedisClient, driver: Redis, unique_name: str
 ) -> None:
     """An event has the key that it always had, without headers, with some, and with both: written out here."""
-    message = record(envelope(FIXED["data"], event_id=FIXED["event_id"]), headers)
+    message = record_of(envelope(FIXED["data"], event_id=FIXED["event_id"]), headers)
     expected = f"huleedu:idempotency:v2:{unique_name}:huleedu_test_moved_v1:{digest}"
     assert await ours(client, unique_name, confirming)(message) is True
     assert await client.scan_pattern(f"*:{unique_name}:*") == [expected]
@@ -102,7 +84,7 @@ async def test_what_was_processed_stays_processed(
     stored: str, policy: Any, client: RedisClient, driver: Redis, unique_name: str
 ) -> None:
     """Every form of a record that was ever left by a processed event makes us skip, and stays as it is."""
-    message = record(envelope({"n": 1}))
+    message = record_of(envelope({"n": 1}))
     key = key_of(unique_name, message)
     await driver.set(key, stored, ex=1000)
     assert await ours(client, unique_name, confirming, in_progress=policy)(message) is None
@@ -113,7 +95,7 @@ async def test_what_was_processed_stays_processed(
 async def test_an_earlier_claim_is_respected(client: RedisClient, driver: Redis, unique_name: str) -> None:
     """A claim that an earlier worker holds makes us skip, or wait for what becomes of it."""
     earlier, going_on = EarlierWorker(driver, unique_name), asyncio.Event()
-    message = record(envelope({"n": 1}))
+    message = record_of(envelope({"n": 1}))
 
     async def slow(confirm: Confirm) -> str:
         await going_on.wait()
@@ -133,7 +115,7 @@ async def test_an_earlier_claim_is_respected(client: RedisClient, driver: Redis,
 
 async def test_what_an_earlier_worker_gives_back_is_ours(client: RedisClient, driver: Redis, unique_name: str) -> None:
     """When the earlier worker's handler fails while we wait, we process the event."""
-    message, going_on = record(envelope({"n": 1})), asyncio.Event()
+    message, going_on = record_of(envelope({"n": 1})), asyncio.Event()
 
     async def fails(_confirm: Confirm) -> None:
         await going_on.wait()
@@ -153,7 +135,7 @@ async def test_a_claim_of_a_dead_earlier_worker_is_taken_over(
     client: RedisClient, driver: Redis, unique_name: str
 ) -> None:
     """A claim older than 300 s, of a clock that was behind or of a key that outlived it, holds nobody up."""
-    message = record(envelope({"n": 1}))
+    message = record_of(envelope({"n": 1}))
     key = key_of(unique_name, message)
     await driver.set(key, json.dumps({"status": "processing", "started_at": time() - 301, **ABOUT}), ex=1000)
     assert await ours(client, unique_name, confirming)(message) is True
@@ -165,7 +147,7 @@ async def test_earlier_workers_read_our_records(
     options: Any, client: RedisClient, driver: Redis, unique_name: str
 ) -> None:
     """While we process and after it, an earlier worker reads the record and leaves the event alone; with 300 s to live."""
-    earlier, message = EarlierWorker(driver, unique_name), record(envelope({"n": 1}), HEADERS)
+    earlier, message = EarlierWorker(driver, unique_name), record_of(envelope({"n": 1}), HEADERS)
     key, seen = key_of(unique_name, message), []
 
     async def run(confirm: Confirm) -> bool:
@@ -185,7 +167,7 @@ async def test_earlier_workers_read_our_records(
 
 async def test_what_we_give_back_an_earlier_worker_takes(client: RedisClient, driver: Redis, unique_name: str) -> None:
     """After a failure of ours there is no key, and the earlier worker processes the event."""
-    message = record(envelope({"n": 1}))
+    message = record_of(envelope({"n": 1}))
 
     async def fails(_confirm: Confirm) -> None:
         raise RuntimeError("ours")
@@ -198,7 +180,7 @@ async def test_what_we_give_back_an_earlier_worker_takes(client: RedisClient, dr
 async def test_both_at_the_same_time_do_everything_once(client: RedisClient, driver: Redis, unique_name: str) -> None:
     """Three hundred events, each brought to two workers of each library at once, some failing first: one effect each."""
     chance, effects, failed = random.Random(8), Counter[int](), set[int]()  # noqa: S311
-    events = [record(envelope({"n": number}), HEADERS[1:]) for number in range(300)]
+    events = [record_of(envelope({"n": number}), HEADERS[1:]) for number in range(300)]
 
     async def work(number: int, confirm: Confirm) -> None:
         await asyncio.sleep(chance.random() / 100)
@@ -237,7 +219,7 @@ async def test_no_promise_a_slow_earlier_worker_is_overtaken(
     client: RedisClient, driver: Redis, unique_name: str
 ) -> None:
     """An earlier worker renews nothing: after 300 s its event is ours, too, and it overwrites our record with its own."""
-    message = record(envelope({"n": 1}))
+    message = record_of(envelope({"n": 1}))
     key = key_of(unique_name, message)
 
     async def slow(confirm: Confirm) -> str:
@@ -254,7 +236,7 @@ async def test_no_promise_an_earlier_worker_drops_what_we_have_in_hand(
     client: RedisClient, driver: Redis, unique_name: str
 ) -> None:
     """An earlier worker takes an event in progress for a duplicate; if we die then, it is lost to that partition."""
-    message, begun = record(envelope({"n": 1})), asyncio.Event()
+    message, begun = record_of(envelope({"n": 1})), asyncio.Event()
 
     async def dies(_confirm: Confirm) -> None:
         begun.set()

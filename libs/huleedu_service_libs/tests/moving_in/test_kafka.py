@@ -24,9 +24,9 @@ from huleedu_service_libs.kafka.resilient_kafka_bus import ResilientKafkaPublish
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.resilience import CircuitBreaker
-from libs.huleedu_service_libs.tests.path.reading import read_all
 
 from ..databases import engine_with
+from ..topics import read_all
 from ..waiting import until
 from .earlier import EarlierWorker, envelope, key_of, read_message, record_at
 

@@ -22,8 +22,8 @@ from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.schema import require_schema
 from huleedu_service_libs.redis_client import RedisClient
-from libs.huleedu_service_libs.tests.path.reading import read_all
 
+from ..topics import read_all
 from .earlier import EarlierRelay, add_row, envelope, read_message, read_row
 from .tables import VARIANTS
 

@@ -6,13 +6,14 @@ from typing import Any
 import pytest
 from sqlalchemy import bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.types import Integer, Text, Uuid
 
 from huleedu_service_libs.outbox import statements
 from huleedu_service_libs.outbox.models import Base
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 
+from ..databases import engine_with
 from .tables import VARIANTS
 
 pytestmark = pytest.mark.integration
@@ -25,35 +26,27 @@ async def test_a_key_waits_behind_its_first_event_of_the_topic_and_not_before(
     postgres_database: str, ddl: str | None
 ) -> None:
     """Earlier events of the key leave, later ones of any topic wait, other keys go; an empty key is the aggregate's id."""
-    zone = {"server_settings": {"timezone": "Europe/Stockholm"}}
-    engine = create_async_engine(postgres_database, connect_args=zone)
-    async with engine.begin() as connection:
-        if ddl is None:
-            await connection.run_sync(Base.metadata.create_all)
-        for one in (ddl or "").split(";"):
-            if one.strip():
-                await connection.execute(text(one))
-    repository = PostgreSQLOutboxRepository(engine, "svc")
-    course = [
-        ("a", "up"),
-        ("a", "down"),
-        ("b", "up"),
-        ("a", "up"),
-        ("c", "down"),
-        ("c", "down"),
-        ("c", "up"),
-        ("b", "up"),
-    ]
-    ids = [
-        await repository.add_event(**ADD, aggregate_id=key, topic=topic, event_key="" if number % 2 else key)
-        for number, (key, topic) in enumerate(course)
-    ]
-    store = repository.batch_store()
-    events = await store.fetch(limit=100, max_retries=5, held_keys=[], held_topics=["down"])
-    assert [event.id for event in events] == [ids[0], ids[2], ids[7]]
-    assert len(await store.fetch(limit=100, max_retries=5, held_keys=[], held_topics=["another"])) == len(ids)
-    await store.close()
-    await engine.dispose()
+    async with engine_with(ddl or Base.metadata, postgres_database, zone="Europe/Stockholm") as engine:
+        repository = PostgreSQLOutboxRepository(engine, "svc")
+        course = [
+            ("a", "up"),
+            ("a", "down"),
+            ("b", "up"),
+            ("a", "up"),
+            ("c", "down"),
+            ("c", "down"),
+            ("c", "up"),
+            ("b", "up"),
+        ]
+        ids = [
+            await repository.add_event(**ADD, aggregate_id=key, topic=topic, event_key="" if number % 2 else key)
+            for number, (key, topic) in enumerate(course)
+        ]
+        store = repository.batch_store()
+        events = await store.fetch(limit=100, max_retries=5, held_keys=[], held_topics=["down"])
+        assert [event.id for event in events] == [ids[0], ids[2], ids[7]]
+        assert len(await store.fetch(limit=100, max_retries=5, held_keys=[], held_topics=["another"])) == len(ids)
+        await store.close()
 
 
 async def test_the_look_past_a_backlog_of_a_held_topic_does_not_grow_with_its_square(engine: AsyncEngine) -> None:

@@ -222,6 +222,9 @@ class Time:
     def clock(self) -> float:
         return self.now
 
+    def has_turned(self) -> bool:
+        return self.turns > 3
+
     async def sleep(self, seconds: float) -> None:
         assert seconds >= 0.05
         self.turns += 1
@@ -269,7 +272,7 @@ async def test_without_retention_nothing_is_purged_and_only_in_turn(engine: Asyn
     waits = _chores(engine, "waits", times[1], turn=False, retention_seconds=0.0)
     for chores, time in zip((keeps, waits), times, strict=True):
         chores.start()
-        await until(lambda seen=time: seen.turns > 3)
+        await until(time.has_turned)
         await chores.stop()
     async with engine.connect() as connection:
         assert await connection.scalar(text("SELECT count(*) FROM event_outbox")) == 1

@@ -17,7 +17,7 @@ from huleedu_service_libs.outbox.wakeup import WakeListener
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 from huleedu_service_libs.testing.devstack import DevStack, Kind
 
-from .reading import read_all
+from ..topics import read_all
 
 pytestmark = pytest.mark.integration
 

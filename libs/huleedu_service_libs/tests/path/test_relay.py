@@ -23,7 +23,7 @@ from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage
 from huleedu_service_libs.redis_client import RedisClient
 
 from ..databases import statements_of
-from .reading import read_all
+from ..topics import read_all
 
 pytestmark = pytest.mark.integration
 

@@ -16,7 +16,7 @@ from huleedu_service_libs.outbox.relay import EventRelayWorker, OutboxSettings
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.status import read_status
 
-from .reading import read_all
+from ..topics import read_all
 
 pytestmark = pytest.mark.integration
 

@@ -20,8 +20,8 @@ from huleedu_service_libs.resilience import CircuitBreaker
 from huleedu_service_libs.testing.devstack.errors import NotOursError
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 
+from ..topics import read_all
 from ..waiting import until
-from .reading import read_all
 from .test_relay import _fill, _numbers_by_key, _waiting
 
 pytestmark = pytest.mark.integration

@@ -7,17 +7,15 @@ import pytest
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.fakes import FakeRedisClient
 
+from ..conformance.places import client_in
+
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(name="client", params=["fake", "server"])
 async def _client(request: pytest.FixtureRequest) -> AsyncIterator[RedisClient]:
     """A started client; this suite says what every Redis behind it does."""
-    async with (
-        FakeRedisClient()
-        if request.param == "fake"
-        else RedisClient(client_id="test", redis_url=request.getfixturevalue("redis_url"))
-    ) as client:
+    async with client_in(request, FakeRedisClient, RedisClient) as client:
         yield client
 
 

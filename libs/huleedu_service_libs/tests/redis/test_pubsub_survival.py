@@ -26,12 +26,6 @@ OUTAGE_S = float(os.environ.get("HULEEDU_TEST_REDIS_OUTAGE_S", "6"))
 """Longer than redis-py's own loop lives; 20 shows it for as long as the longest promise."""
 
 
-@pytest.fixture(name="proxy")
-async def _proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(redis_url) as proxy:
-        yield proxy
-
-
 @pytest.fixture(name="far")
 async def _far(proxy: FaultProxy, unique_name: str) -> AsyncIterator[RedisClient]:
     """A client behind the proxy that notices a silence quickly."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import enum
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -20,12 +20,6 @@ from huleedu_service_libs.redis_client import (
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(name="proxy")
-async def _proxy(redis_url: str) -> AsyncIterator[FaultProxy]:
-    async with FaultProxy(redis_url) as proxy:
-        yield proxy
 
 
 @pytest.mark.parametrize("command", ["get", "claim", "script", "scan_pattern"])
