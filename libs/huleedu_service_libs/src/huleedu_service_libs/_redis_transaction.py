@@ -13,6 +13,7 @@ from huleedu_service_libs._clock import Sleep
 from huleedu_service_libs._clock import sleep as real_sleep
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_executor import ReplyLostError
+from huleedu_service_libs._tasks import begin
 
 with requires_extra("redis", module=__name__):
     from redis.asyncio import ConnectionPool, Redis
@@ -25,8 +26,6 @@ __all__ = ["Transaction", "TransactionConflictError", "TransactionPipeline", "op
 
 _FIRST_PAUSE_S = 0.002
 _LONGEST_PAUSE_S = 0.1
-
-_giving_back: set[asyncio.Task[None]] = set()
 
 
 class TransactionConflictError(WatchError):
@@ -150,12 +149,10 @@ class TransactionPipeline(Pipeline):
         if connection is None:
             return
         try:
-            loop = asyncio.get_running_loop()
+            asyncio.get_running_loop()
         except RuntimeError:
             return  # the loop is gone, and the connection with it
-        task = loop.create_task(_give_back(self.connection_pool, connection))
-        _giving_back.add(task)
-        task.add_done_callback(_giving_back.discard)
+        _ = begin(_give_back(self.connection_pool, connection), name="redis-give-back")
 
 
 async def open_pipeline(client: Redis, watch_keys: tuple[str, ...]) -> TransactionPipeline:

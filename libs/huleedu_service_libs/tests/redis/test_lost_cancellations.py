@@ -8,13 +8,12 @@ import asyncio
 import time
 from typing import Any
 
-import pytest
-
+from huleedu_service_libs._redis_pubsub.cancellation import CANCEL_AGAIN_S
 from huleedu_service_libs._redis_pubsub.cursor import Cursor, Page
-from huleedu_service_libs._redis_pubsub.ending import end
 from huleedu_service_libs._redis_pubsub.follower import Follower, WakeUp
 from huleedu_service_libs._redis_pubsub.history import NotificationHistory
 from huleedu_service_libs._redis_pubsub.metrics import Reports
+from huleedu_service_libs._tasks import end
 
 
 async def _deaf(seconds: float) -> bool:
@@ -79,12 +78,6 @@ async def test_a_loop_around_a_lost_cancellation_is_ended() -> None:
     tasks = {asyncio.create_task(loop()), asyncio.create_task(fails())}
     await asyncio.sleep(0)
     async with asyncio.timeout(20.0):
-        await end(tasks)
+        assert await end(*tasks, limit_s=20.0, again_s=CANCEL_AGAIN_S)
     assert lost == 1
     assert all(task.done() for task in tasks)
-
-
-@pytest.mark.parametrize("tasks", [set()])
-async def test_nothing_to_end_is_no_wait(tasks: set[asyncio.Task[None]]) -> None:
-    """An empty set ends at once."""
-    await end(tasks)

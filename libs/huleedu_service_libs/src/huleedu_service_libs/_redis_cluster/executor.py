@@ -13,6 +13,7 @@ from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redis_cluster.keys import keys_of, shared_slot
 from huleedu_service_libs._redis_cluster.nodes import Node, Nodes
 from huleedu_service_libs._redis_executor import Command, RedisOverloadedError, ReplyLostError, commands
+from huleedu_service_libs._tasks import attended
 
 with requires_extra("redis", module=__name__):
     from redis.exceptions import AskError, ClusterDownError, MovedError, TryAgainError
@@ -46,11 +47,11 @@ class ClusterExecutor:
         What is known later comes out of the future: `ClusterDownError` when nobody has that slot, and what `Executor.submit` tells of.
         """
         if command is commands.SCAN:
-            return asyncio.ensure_future(self._scan(*args))
+            return attended(self._scan(*args), name="redis-scan")
         if command is commands.SCRIPT_LOAD:
-            return asyncio.ensure_future(self._everywhere(command, *args))
+            return attended(self._everywhere(command, *args), name="redis-everywhere")
         slot = shared_slot(keys_of((*command.words, *args)))
-        return asyncio.ensure_future(self._route(slot, command, args))
+        return attended(self._route(slot, command, args), name="redis-route")
 
     async def ping(self) -> None:
         """Ask whether every primary answers."""

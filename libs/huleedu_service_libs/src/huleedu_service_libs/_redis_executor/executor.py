@@ -26,6 +26,7 @@ from huleedu_service_libs._redis_executor.errors import (
 )
 from huleedu_service_libs._redis_executor.line import Call, Line, Opened
 from huleedu_service_libs._redis_executor.reports import NO_LISTENER, ExecutorListener
+from huleedu_service_libs._tasks import begin, look_away
 
 with requires_extra("redis", module=__name__):
     from hiredis import pack_command
@@ -214,7 +215,7 @@ class Executor:
 
     def _connect_soon(self) -> None:
         if self._connecting is None and self._loop is not None:
-            self._connecting = self._loop.create_task(self._connect(), context=contextvars.Context())
+            self._connecting = begin(self._connect(), name="redis-connect", context=contextvars.Context())
 
     async def _connect(self) -> None:
         """Open a line for those who wait; when that fails they get the error, except those being repeated."""
@@ -243,7 +244,7 @@ class Executor:
         if line.closed.done() or self._loop is None:
             return
         if line is self._line and line.idle_for(self._loop.time()) >= self._keep_alive_s:
-            self.submit(PING).add_done_callback(_noticed)
+            self.submit(PING).add_done_callback(look_away)  # the line itself reports what becomes of it
         self._loop.call_later(self._keep_alive_s, self._keep_alive, line, context=self._context)
 
     def _refuse(self, error: Exception) -> None:
@@ -297,12 +298,6 @@ class Executor:
         if self._line is not None:
             self._line.abort(GivenUpError("what was under way"))
             self._line = None
-
-
-def _noticed(reply: "asyncio.Future[Any]") -> None:
-    """Nobody waits for the answer to a keep-alive; what became of the line is reported by the line."""
-    if not reply.cancelled():
-        reply.exception()
 
 
 def _lost(call: Call, error: Exception | None) -> Exception:

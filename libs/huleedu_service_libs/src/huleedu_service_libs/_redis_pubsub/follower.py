@@ -16,8 +16,8 @@ from typing import Any, Self
 from huleedu_service_libs._backoff import grown, spread
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._redis_pubsub.cancellation import keeps_cancellation
 from huleedu_service_libs._redis_pubsub.cursor import Cursor, HistoryGone, Page, account
-from huleedu_service_libs._redis_pubsub.ending import keeps_cancellation
 from huleedu_service_libs._redis_pubsub.history import History, NotificationHistory
 from huleedu_service_libs._redis_pubsub.messages import Message, SubscriptionClosedError
 from huleedu_service_libs._redis_pubsub.metrics import Reports

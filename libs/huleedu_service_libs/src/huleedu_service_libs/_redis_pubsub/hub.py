@@ -14,12 +14,13 @@ from huleedu_service_libs._backoff import grown, spread
 from huleedu_service_libs._client_metrics import note_redis_swallowed
 from huleedu_service_libs._clock import Clock, Sleep, monotonic, sleep
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._redis_pubsub.ending import end
+from huleedu_service_libs._redis_pubsub.cancellation import CANCEL_AGAIN_S
 from huleedu_service_libs._redis_pubsub.feed import Feed
 from huleedu_service_libs._redis_pubsub.messages import Message, Receiver, SubscriptionClosedError
 from huleedu_service_libs._redis_pubsub.metrics import Reports
 from huleedu_service_libs._redis_pubsub.session import Session
 from huleedu_service_libs._redis_pubsub.settings import PubSubConfig
+from huleedu_service_libs._tasks import begin, end, look_away
 
 with requires_extra("redis", module=__name__):
     from redis.exceptions import ResponseError
@@ -51,8 +52,8 @@ class Seat:
 
     def retire(self) -> None:
         """Nobody waits any more."""
-        if not self.ready.cancel() and not self.ready.cancelled():
-            self.ready.exception()  # seen: asyncio need not report it
+        if not self.ready.cancel():
+            look_away(self.ready)
 
 
 class Hub:
@@ -159,7 +160,7 @@ class Hub:
     def _ask_for(self, seat: Seat) -> None:
         if self._runner is None:
             self._away_since = None
-            self._runner = asyncio.create_task(self._run(), name=f"redis-pubsub-{self._client_id}")
+            self._runner = begin(self._run(), name=f"redis-pubsub-{self._client_id}")
         elif self._session is not None:
             if seat.channel in self._session.standing:
                 seat.ready.set_result(None)
@@ -184,11 +185,7 @@ class Hub:
     async def _retire(self) -> None:
         runner, self._runner, self._session = self._runner, None, None
         if runner is not None:
-            try:
-                async with asyncio.timeout(self._config.clean_up_timeout_s):
-                    await end({runner})
-            except TimeoutError as error:
-                note_redis_swallowed(self._client_id, "retire", error)
+            await end(runner, limit_s=self._config.clean_up_timeout_s, again_s=CANCEL_AGAIN_S)
 
     # --- the connection ---
 

@@ -10,10 +10,11 @@ from collections.abc import Callable, Collection
 
 from huleedu_service_libs._clock import Clock, Sleep
 from huleedu_service_libs._extras import requires_extra
-from huleedu_service_libs._redis_pubsub.ending import end
+from huleedu_service_libs._redis_pubsub.cancellation import CANCEL_AGAIN_S
 from huleedu_service_libs._redis_pubsub.feed import Command, Feed, Reply, Undecodable
 from huleedu_service_libs._redis_pubsub.messages import Message
 from huleedu_service_libs._redis_pubsub.settings import PubSubConfig
+from huleedu_service_libs._tasks import attended, end
 
 with requires_extra("redis", module=__name__):
     from redis.exceptions import RedisError, ResponseError
@@ -83,12 +84,12 @@ class Session:
             redis.exceptions.RedisError: It broke.
             OSError: It broke.
         """
-        tasks = {asyncio.create_task(self._read()), asyncio.create_task(self._send())}
+        tasks = {attended(self._read(), name="redis-pubsub-reader"), attended(self._send(), name="redis-pubsub-sender")}
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
         finally:
-            await end(tasks)
+            await end(*tasks, limit_s=self._config.clean_up_timeout_s, again_s=CANCEL_AGAIN_S)
             self._end_farewells()
 
     def changed(self, channel: str) -> None:

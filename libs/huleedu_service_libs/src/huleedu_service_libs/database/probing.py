@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from huleedu_service_libs._tasks import limited
 from huleedu_service_libs.database.pool_watch import PROBING
 from huleedu_service_libs.outages import sqlstate_of
 
@@ -43,16 +44,12 @@ async def probe(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable
     left_behind = _strays_of(engine)
     if len(left_behind) >= _MAX_STRAYS:
         raise TimeoutError(f"{len(left_behind)} earlier probes hang; the server takes no answer back")
-    task = asyncio.ensure_future(_ask(engine, work))
-    try:
-        done, _ = await asyncio.wait({task}, timeout=limit)
-    except asyncio.CancelledError:
-        _leave_behind(task, left_behind)
-        raise
-    if not done:
-        _leave_behind(task, left_behind)
-        raise TimeoutError(f"no answer within {limit:g} s")
-    return task.result()
+
+    def left(task: "asyncio.Future[Any]") -> None:
+        left_behind.add(task)
+        task.add_done_callback(left_behind.discard)
+
+    return await limited(_ask(engine, work), limit_s=limit, left=left)
 
 
 def _strays_of(engine: Any) -> "set[asyncio.Future[Any]]":
@@ -60,17 +57,6 @@ def _strays_of(engine: Any) -> "set[asyncio.Future[Any]]":
         return _strays.setdefault(getattr(engine, "sync_engine", engine), set())
     except TypeError:  # no weak references to it
         return set()
-
-
-def _leave_behind(task: "asyncio.Future[Any]", strays: "set[asyncio.Future[Any]]") -> None:
-    def ended(future: "asyncio.Future[Any]") -> None:
-        strays.discard(future)
-        if not future.cancelled():
-            future.exception()  # looked at: the caller has its TimeoutError already
-
-    strays.add(task)
-    task.add_done_callback(ended)
-    task.cancel()
 
 
 async def _ask(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[T]]) -> T:

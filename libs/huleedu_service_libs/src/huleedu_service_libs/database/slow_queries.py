@@ -15,6 +15,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs._clock import Clock, Now, monotonic, utc_now
+from huleedu_service_libs._tasks import begin
 from huleedu_service_libs.database.probing import probe
 from huleedu_service_libs.database.settings import DatabaseMonitoringConfig
 from huleedu_service_libs.database.sql import Shape, explainable, is_single
@@ -131,7 +132,7 @@ class SlowQueryLog:
         if not is_single(statement):  # EXPLAIN would plan the first and run the rest
             return
         self._explained = now
-        self._explaining = asyncio.get_running_loop().create_task(
+        self._explaining = begin(
             self._explain(AsyncEngine(engine), slow, statement, parameters), name="huleedu-explain"
         )
 

@@ -16,6 +16,7 @@ from inspect import isawaitable
 from huleedu_service_libs import _clock
 from huleedu_service_libs._checks import not_negative, numbers_of
 from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs._tasks import attended, leave
 from huleedu_service_libs.health.open_sockets import OpenSockets
 from huleedu_service_libs.logging_utils import create_service_logger
 
@@ -115,14 +116,14 @@ class Drain:
     async def run(self) -> DrainReport:
         """Do it; who calls it again waits for the same."""
         if self._running is None:
-            self._running = asyncio.ensure_future(self._run())
+            self._running = attended(self._run(), name="drain")
         return await asyncio.shield(self._running)
 
     async def _run(self) -> DrainReport:
         began = self._clock()
         self.begun = True
         logger.info("drain_begins", in_flight=self.in_flight, work=sorted(self._work), notice_s=self.config.notice_s)
-        work = {asyncio.ensure_future(_finish(finish)): name for name, finish in self._work.items()}
+        work = {attended(_finish(finish), name=f"drain:{name}"): name for name, finish in self._work.items()}
         await self._sleep(self.config.notice_s)
         self.refusing = True
         deadline = self._clock() + self.config.limit_s
@@ -158,7 +159,7 @@ async def _finish(finish: Callable[[], Awaitable[None]]) -> None:
 
 def _finished(task: "asyncio.Future[None]", name: str) -> bool:
     if not task.done():
-        task.cancel()
+        leave(task)
         return False
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if error is not None:

@@ -5,11 +5,11 @@ that swallows everything costs one task, not one every few seconds.
 """
 
 import asyncio
-from typing import Any
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._plain import plain, plain_text
 from huleedu_service_libs._redaction import error_text, mask_url_credentials
+from huleedu_service_libs._tasks import limited
 from huleedu_service_libs.health.damping import Change, Damped
 from huleedu_service_libs.health.findings import PASSING, ComponentDownError, ComponentState, Finding, Level, Probe
 from huleedu_service_libs.health.metrics import CHANGES, COMPONENT, FAILED
@@ -75,23 +75,12 @@ class Watcher:
     async def _find(self) -> Finding:
         if self._left_behind is not None and not self._left_behind.done():
             return self._failed(TimeoutError("an earlier look still hangs; no further one is started until it ends"))
-        task = asyncio.ensure_future(self.probe.look())
         try:
-            done, _ = await asyncio.wait({task}, timeout=self.probe.timeout_s)
-        except asyncio.CancelledError:
-            self._leave(task)
-            raise
-        if not done:
-            self._leave(task)
-            return self._failed(TimeoutError(f"no answer within {self.probe.timeout_s:g} s"))
-        try:
-            return task.result() or PASSING
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # whatever it is, it is the finding
+            return await limited(self.probe.look(), limit_s=self.probe.timeout_s, left=self._note_left) or PASSING
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is the finding
             return self._failed(error)
 
-    def _leave(self, task: "asyncio.Future[Finding | None]") -> None:
-        task.add_done_callback(_look_away)
-        task.cancel()
+    def _note_left(self, task: "asyncio.Future[Finding | None]") -> None:
         self._left_behind = task
 
     def _clean(self, finding: object) -> Finding:
@@ -130,8 +119,3 @@ class Watcher:
             logger.warning("health_component_changed", **fields, cause=state.cause)
         else:
             logger.info("health_component_changed", **fields)
-
-
-def _look_away(task: "asyncio.Future[Any]") -> None:
-    if not task.cancelled():
-        task.exception()  # looked at: its look was told as timed out already

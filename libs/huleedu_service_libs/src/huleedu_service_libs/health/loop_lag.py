@@ -7,7 +7,7 @@ import asyncio
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._lifecycle import StartStop
-from huleedu_service_libs._tasks import end
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.health.findings import Finding, Level
 from huleedu_service_libs.health.metrics import LOOP_LAG
 
@@ -52,7 +52,7 @@ class LoopLag(StartStop):
     async def start(self) -> None:
         """Begin to measure. Idempotent."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run(), name="health:loop-lag")
+            self._task = begin(self._run(), name="health:loop-lag")
 
     async def stop(self) -> None:
         """End it. Idempotent."""

@@ -7,12 +7,13 @@ nothing when it is asked, so that a flood of probes costs no server anything. Kn
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_text
-from huleedu_service_libs._tasks import end
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.health.drain import Drain, DrainConfig, DrainReport
 from huleedu_service_libs.health.findings import ComponentState, Impact, Level, Life, Probe
 from huleedu_service_libs.health.looking import Watcher
@@ -129,9 +130,8 @@ class ServiceHealth(StartStop):
         await asyncio.gather(*(watcher.look() for watcher in self._watchers.values()))
         self._started = True
         for watcher in self._watchers.values():
-            task = asyncio.create_task(self._keep_looking(watcher), name=f"health:{watcher.probe.name}")
-            task.add_done_callback(_tell_end)
-            self._tasks.append(task)
+            name = f"health:{watcher.probe.name}"
+            self._tasks.append(begin(self._keep_looking(watcher), name=name, died=partial(_tell_end, name)))
         self._note()
 
     async def stop(self) -> None:
@@ -183,7 +183,5 @@ class ServiceHealth(StartStop):
         return overall(self.life, self.states())
 
 
-def _tell_end(task: asyncio.Task[None]) -> None:
-    error = None if task.cancelled() else task.exception()
-    if error is not None:
-        logger.error("health_watch_died", task=task.get_name(), error=error_text(error))
+def _tell_end(task: str, error: BaseException) -> None:
+    logger.error("health_watch_died", task=task, error=error_text(error))

@@ -7,6 +7,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from huleedu_service_libs._tasks import attended
+
 __all__ = ["Shared"]
 
 
@@ -20,7 +22,7 @@ class Shared:
         """The answer under way under that name, else a new one; who is cancelled leaves it to the others."""
         asked = self._asked.get(name)
         if asked is None or asked.done() or asked.get_loop() is not asyncio.get_running_loop():
-            asked = self._asked[name] = asyncio.ensure_future(_ask(ask))
+            asked = self._asked[name] = attended(_ask(ask), name=f"health:{name}")
         return await asyncio.shield(asked)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+from huleedu_service_libs._tasks import begin
 from huleedu_service_libs.health.service import ServiceHealth
 
 __all__ = ["drain_before_stop"]
@@ -54,7 +55,7 @@ class _Handler:
         self._loop.call_soon_threadsafe(self._begin, number)
 
     def _begin(self, number: int) -> None:
-        self._draining = self._loop.create_task(self._drain(number))
+        self._draining = begin(self._drain(number), name="health:drain")
 
     async def _drain(self, number: int) -> None:
         try:

@@ -11,6 +11,7 @@ import contextvars
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from huleedu_service_libs._tasks import begin
 from huleedu_service_libs.idempotency_v2.scripts import ManyScript
 from huleedu_service_libs.protocols import RedisClientProtocol, concrete_capability
 
@@ -123,7 +124,7 @@ class OwnerScripts:
     def _send_soon(self, script: ManyScript, batch: _Batch) -> None:
         if self._waiting.get(script.name) is batch:
             del self._waiting[script.name]
-        task = asyncio.get_running_loop().create_task(self._send(script, batch))
+        task = begin(self._send(script, batch), name=f"idempotency:{script.name}")
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
 

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._tasks import begin
 
 __all__ = ["Renewals"]
 
@@ -46,7 +47,7 @@ class Renewals:
             self._held.clear()
         self._held[claim] = renew
         if self._task is None:
-            self._task = loop.create_task(self._run())
+            self._task = begin(self._run(), name="idempotency:renewals")
 
     def drop(self, claim: Hashable) -> None:
         """Renew it no longer. Idempotent."""

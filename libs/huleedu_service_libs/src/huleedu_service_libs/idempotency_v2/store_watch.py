@@ -13,7 +13,7 @@ from huleedu_service_libs import _clock, _metrics
 from huleedu_service_libs._checks import positive
 from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields
-from huleedu_service_libs._tasks import end
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.idempotency_v2.store_facts import (
     CONDITIONS,
     INCIDENTS,
@@ -94,7 +94,7 @@ class StoreWatch(StartStop):
         """Look now and then at intervals; a Redis that does not answer is no error. Idempotent."""
         if self._task is None:
             await self.check()
-            self._task = asyncio.create_task(self._run())
+            self._task = begin(self._run(), name=f"idempotency:store-watch:{self._service}")
 
     async def stop(self) -> None:
         """End it, within seconds. Idempotent."""

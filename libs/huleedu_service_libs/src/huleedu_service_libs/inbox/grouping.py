@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from huleedu_service_libs._tasks import attended, begin, is_cancelled
 from huleedu_service_libs.inbox.outcomes import InboxOutcome
 from huleedu_service_libs.inbox.processing import Inbox
 from huleedu_service_libs.store_policy import DeferredError
@@ -46,7 +47,7 @@ class _Entry:
         if self.abandoned:
             raise _AbandonedError
         # In the context of the delivery: its trace, its log fields.
-        self.handler = asyncio.get_running_loop().create_task(self._call(session), context=self.context)
+        self.handler = attended(self._call(session), name="inbox-handler", context=self.context)
         try:
             await self.handler
         except asyncio.CancelledError:
@@ -57,8 +58,7 @@ class _Entry:
             self.handler = None
 
     def _was_cancelled_alone(self) -> bool:
-        task = asyncio.current_task()
-        return self.abandoned and (task is None or not task.cancelling())
+        return self.abandoned and not is_cancelled()
 
     async def _call(self, session: AsyncSession) -> None:
         await self.proceed(session=session)
@@ -109,7 +109,7 @@ class Group:
             entries = [self._waiting.popleft() for _ in range(min(self._size, len(self._waiting)))]
             wanted = [entry for entry in entries if not entry.abandoned]
             if wanted:
-                task = asyncio.get_running_loop().create_task(self._together(wanted))
+                task = begin(self._together(wanted), name="inbox-group")
                 self._running.add(task)
                 task.add_done_callback(self._ended)
 

@@ -13,7 +13,7 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs._checks import positive
 from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields
-from huleedu_service_libs._tasks import end
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.inbox.config import DEFAULT_RETENTION_SECONDS
 from huleedu_service_libs.inbox.metrics import PURGE_ERRORS, PURGED
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -67,7 +67,7 @@ class InboxPurger(StartStop):
     async def start(self) -> None:
         """Purge from now on. Idempotent."""
         if self._task is None:
-            self._task = asyncio.create_task(self._run())
+            self._task = begin(self._run(), name="inbox-purge")
 
     async def stop(self) -> None:
         """End it, within seconds. Idempotent."""

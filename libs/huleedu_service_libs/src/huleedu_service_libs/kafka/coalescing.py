@@ -11,6 +11,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._tasks import begin
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
 from huleedu_service_libs.kafka.delivery import Delivery
 from huleedu_service_libs.kafka.producer_host import ProducerHost
@@ -48,7 +49,6 @@ class Coalescer:
         self._unrouted: dict[str, deque[Single]] = {}  # by topic, whose partitions are being asked for
         self._lanes: dict[TopicPartition, PublishLane] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         self._callers = 0
         self._empty: asyncio.Future[None] | None = None
 
@@ -109,7 +109,7 @@ class Coalescer:
             self._add(route, single)
             return
         self._unrouted[topic] = deque([single])
-        self._spawn(self._find(topic))
+        _spawn(self._find(topic))
 
     def _leave(self, single: Single) -> None:
         if single.is_admitted:
@@ -126,7 +126,7 @@ class Coalescer:
         partition = route.lane_of(single.message.key)
         lane = self._lanes.get(partition)
         if lane is None:
-            lane = self._lanes[partition] = PublishLane(partition, self._host, self._delivery, self._spawn)
+            lane = self._lanes[partition] = PublishLane(partition, self._host, self._delivery, _spawn)
         lane.add(single)
 
     async def _find(self, topic: str) -> None:
@@ -139,11 +139,6 @@ class Coalescer:
         for single in self._unrouted.pop(topic):
             if not single.is_over:
                 self._add(route, single)
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _expire(self) -> None:
         loop = asyncio.get_running_loop()
@@ -167,3 +162,7 @@ class Coalescer:
                 waiting.popleft().give_up(error)
         for lane in self._lanes.values():
             lane.give_up(error)
+
+
+def _spawn(work: Coroutine[Any, Any, None]) -> None:
+    _ = begin(work, name="kafka-publish")

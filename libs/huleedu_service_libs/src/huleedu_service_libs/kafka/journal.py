@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from huleedu_service_libs import _json
+from huleedu_service_libs._tasks import attended, look_away
 from huleedu_service_libs.kafka.fallback_handler import QueuedMessage
 from huleedu_service_libs.kafka.journal_file import Change, JournalFile
 from huleedu_service_libs.kafka.spill import fields_of
@@ -130,8 +131,8 @@ class FileJournal:
         """
         self._changes.append(change)
         if self._next is None or self._next.done():  # done: it was cancelled before it began
-            self._next = asyncio.create_task(self._write_changes(self._writing), name="kafka-journal")
-            self._next.add_done_callback(_seen)
+            self._next = attended(self._write_changes(self._writing), name="kafka-journal")
+            self._next.add_done_callback(look_away)  # everybody who waits is told, and all may have been cancelled
         await asyncio.shield(self._next)
 
     async def _write_changes(self, before: asyncio.Task[None] | None) -> None:
@@ -156,9 +157,3 @@ class FileJournal:
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **_keywords: P.kwargs) -> T:
         """Call ``work`` after everything that was asked for before; also if the caller is cancelled."""
         return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work, *args))
-
-
-def _seen(task: asyncio.Task[None]) -> None:
-    """Everybody who waited was told; if all were cancelled, asyncio need not report it as unseen."""
-    if not task.cancelled():
-        task.exception()

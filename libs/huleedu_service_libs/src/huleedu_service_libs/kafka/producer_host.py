@@ -12,6 +12,7 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs._client_metrics import KAFKA_REBUILDS, KAFKA_SWALLOWED
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._redaction import error_text, mask_url_credentials
+from huleedu_service_libs._tasks import attended, begin
 from huleedu_service_libs.kafka.bus_config import KafkaBusConfig
 from huleedu_service_libs.kafka.driver_errors import KafkaUnreachableError
 from huleedu_service_libs.kafka.driver_producer import break_off, build_producer
@@ -111,7 +112,7 @@ class ProducerHost:
                 await self._close(fresh, operation="retire")
                 return
             self._current = fresh
-        task = asyncio.create_task(self._close(broken, operation="retire"))
+        task = begin(self._close(broken, operation="retire"), name="kafka-producer-retire")
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
@@ -124,7 +125,9 @@ class ProducerHost:
         producer, self._current, self._is_live = self._current, None, False
         closings = list(self._closing)
         if producer is not None:
-            closings.append(asyncio.ensure_future(self._close(producer, operation="stop", within_s=within_s)))
+            closings.append(
+                attended(self._close(producer, operation="stop", within_s=within_s), name="kafka-producer-stop")
+            )
         if closings:
             await asyncio.gather(*closings)
 

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from huleedu_service_libs._redaction import error_text
-from huleedu_service_libs._tasks import end
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.kafka.fallback_metrics import count_fate
 from huleedu_service_libs.kafka.fallback_sender import FallbackSender
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -45,7 +45,7 @@ class Recovery:
         self._wake = asyncio.Event()  # of the loop that runs now
         if self._sender.handler.has_queued_messages():
             self._wake.set()
-        self._task = loop.create_task(self._run(), name="kafka-fallback-recovery")
+        self._task = begin(self._run(), name="kafka-fallback-recovery")
 
     async def stop(self, seconds: float) -> None:
         """End the task, by cancellation if it takes longer than ``seconds``. What a cancelled one left, the next ends."""

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from huleedu_service_libs._asgi import Message, Receive, Scope, Send
+from huleedu_service_libs._tasks import is_cancelled
 
 __all__ = ["EXCHANGE_KEY", "SCOPE_KEY", "UNMATCHED", "Exchange"]
 
@@ -137,8 +138,7 @@ class Exchange:
             (error,) = error.exceptions
         self.error = error
         if isinstance(error, asyncio.CancelledError):
-            task = asyncio.current_task()
-            self.cancelled = task is not None and task.cancelling() > 0
+            self.cancelled = is_cancelled()
 
     def answer_with(self, ids: list[tuple[bytes, bytes]]) -> None:
         """Send these headers with the answer, unless the application has put others there."""

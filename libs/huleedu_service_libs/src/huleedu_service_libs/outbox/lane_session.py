@@ -14,6 +14,7 @@ from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox import statements
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
@@ -122,7 +123,7 @@ class LaneSession:
                 await check(connection)
             await connection.execute(statements.JOIN, {"space": self.lock_space, "membership": MEMBERSHIP})
         self._next_rebalance = 0.0
-        self._heart = asyncio.create_task(self._beat(), name="outbox-lanes-heartbeat")
+        self._heart = begin(self._beat(), name="outbox-lanes-heartbeat")
 
     async def balance(self, *, in_flight: bool) -> None:
         """Take or leave lanes when it is time.
@@ -175,10 +176,16 @@ class LaneSession:
         if self.lanes:
             self._metrics.set_relay_lanes(0)
         self.lanes, self._leaving = set(), set()
-        if heart is not None and heart is not asyncio.current_task():
+        if heart is asyncio.current_task():
+            heart = None
+        if heart is not None:
             heart.cancel()
-        if connection is None:
-            return
+        if connection is not None:
+            await self._give_up(connection)
+        if heart is not None:
+            await end(heart, limit_s=CLOSE_TIMEOUT_SECONDS)
+
+    async def _give_up(self, connection: AsyncConnection) -> None:
         try:
             async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
                 await connection.invalidate()

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs import _clock
-from huleedu_service_libs._tasks import end
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.purge import purge
@@ -65,7 +65,7 @@ class OutboxMaintenance:
     def start(self) -> None:
         """Begin; does nothing when it runs."""
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._run(), name=f"outbox-maintenance:{self._service_name}")
+            self._task = begin(self._run(), name=f"outbox-maintenance:{self._service_name}")
 
     async def stop(self) -> None:
         """End, within 2 s; does nothing when it does not run."""

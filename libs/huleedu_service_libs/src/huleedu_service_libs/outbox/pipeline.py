@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._tasks import attended
 from huleedu_service_libs.outbox.batch import Batch, judge, without_broken
 from huleedu_service_libs.outbox.delivery import Sender
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
@@ -107,13 +108,13 @@ class Pipeline:
                 await self._store.depth(max_retries=self._max_retries)
         if not look.events:
             return False
-        delivery = asyncio.ensure_future(self._sender.deliver(look.events, go_on=self._keep_going))
+        delivery = attended(self._sender.deliver(look.events, go_on=self._keep_going), name="outbox-delivery")
         try:
             ahead = await self._beside(look)
             outcomes = await delivery
         except Exception:
             self._delivered = None  # sent again by whoever owns it then; what is on its way now must end before
-            await asyncio.wait({delivery})
+            await asyncio.wait({delivery})  # ends within the limits of the publisher
             raise
         finally:
             delivery.cancel()  # a stop that waits no longer; does nothing to one that has ended

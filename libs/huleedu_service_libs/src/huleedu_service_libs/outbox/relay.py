@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._lifecycle import StartStop
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.adapter import store_of
 from huleedu_service_libs.outbox.delivery import sender_for
@@ -116,8 +117,9 @@ class EventRelayWorker(StartStop):
         listens = self.settings.enable_wake_notifications
         self._wake = WakeListener(self.redis_client if listens else None, self.wake_key, self.metrics)
         self._wake.start()
-        self._task = asyncio.create_task(self._run(self._wake), name=f"outbox-relay:{self.service_name}")
-        self._task.add_done_callback(self._note_end)
+        self._task = begin(  # says why it has ended if nobody asked it to; start() begins anew
+            self._run(self._wake), name=f"outbox-relay:{self.service_name}", died=self._reporter.died
+        )
         logger.info("outbox_relay_started", service=self.service_name)
 
     async def stop(self) -> None:
@@ -139,14 +141,7 @@ class EventRelayWorker(StartStop):
         _, pending = await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
         if pending:
             logger.warning("outbox_relay_stop_cancels_batch", service=self.service_name, after=STOP_GRACE_SECONDS)
-            task.cancel()
-            await asyncio.wait([task], timeout=CANCEL_GRACE_SECONDS)
-
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        """Say why the loop has ended if nobody asked it to; ``start()`` begins anew."""
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._reporter.died(error)
+            await end(task, limit_s=CANCEL_GRACE_SECONDS)
 
     async def _run(self, wake: WakeListener) -> None:
         store = store_of(self.outbox_repository, self.settings)

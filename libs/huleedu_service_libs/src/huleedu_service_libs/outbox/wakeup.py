@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session
 from sqlalchemy.orm import Session
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.schedule import Backoff
@@ -101,7 +102,7 @@ class WakeSender:
         if not under_way:
             # Called here and only awaited in the task: whoever looks right after the commit finds it asked for.
             pushing = self._redis.lpush(self._key, "wake")
-            self._sending = loop.create_task(self._push_while_asked(pushing))
+            self._sending = begin(self._push_while_asked(pushing), name=f"outbox-wake:{self._key}")
             self._sending.add_done_callback(lambda _task: _give_up(pushing))
 
     async def _push_while_asked(self, pushing: Awaitable[object]) -> None:
@@ -180,7 +181,7 @@ class WakeListener:
         self._loop = asyncio.get_running_loop()
         _listening.add(self)
         if self._redis is not None:
-            self._task = self._loop.create_task(self._listen(self._redis))
+            self._task = begin(self._listen(self._redis), name=f"outbox-wake-listener:{self._key}")
 
     def request_stop(self) -> None:
         """End the wait and, after its present command, the listening; at once, whatever becomes of `stop`."""
@@ -199,9 +200,8 @@ class WakeListener:
                 await self._redis.lpush(self._key, "stop")
         except Exception as error:  # noqa: BLE001  # the cancellation below ends it as well
             self._report(error, first=True)
-        task.cancel()
         # A driver may lose the cancellation when the reply arrives with it; then the flag ends the loop.
-        await asyncio.wait([task], timeout=2 * LISTEN_SECONDS)
+        await end(task, limit_s=2 * LISTEN_SECONDS)
 
     def notify(self) -> None:
         """End the wait, from any thread."""

@@ -12,6 +12,7 @@ from huleedu_service_libs._redis_config import RedisClientConfig
 from huleedu_service_libs._redis_connections import RedisConnections
 from huleedu_service_libs._redis_endpoints import Endpoint
 from huleedu_service_libs._redis_executor import Command, Executor
+from huleedu_service_libs._tasks import attended
 from huleedu_service_libs.queue_redis_client import QueueRedisClient
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.redis_pubsub import PubSubConfig
@@ -75,7 +76,7 @@ class _FakeExecutor:
         self._under_way: set[asyncio.Future[Any]] = set()
 
     def submit(self, command: Command, *args: Any) -> "asyncio.Future[Any]":
-        reply = asyncio.ensure_future(self._send((*command.words, *args)))
+        reply = attended(self._send((*command.words, *args)), name="fake-reply")
         self._under_way.add(reply)
         reply.add_done_callback(self._under_way.discard)
         return asyncio.shield(reply)  # as with the real one, cancelling the wait does not undo the command

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs._tasks import begin
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.driver import member_of
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
@@ -34,21 +35,19 @@ class AssignmentLook:
         self._config = config
         self._metrics = metrics
         self._member = ""
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._task: asyncio.Task[None] | None = None
 
     def begin(self, consumer: Any, partitions: Collection[Any]) -> None:
         """Look, beside the reading; earlier looks end."""
         self.end()
         self._compare_member(member_of(consumer))
         if partitions:
-            task = asyncio.create_task(self._look(consumer, list(partitions)), name="consumer-assignment-look")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._task = begin(self._look(consumer, list(partitions)), name="consumer-assignment-look")
 
     def end(self) -> None:
         """Look no longer."""
-        for task in self._tasks:
-            task.cancel()
+        if self._task is not None:
+            self._task.cancel()
 
     def _compare_member(self, member: str) -> None:
         """A static member keeps its id for as long as its session lasts and nobody else takes its name."""

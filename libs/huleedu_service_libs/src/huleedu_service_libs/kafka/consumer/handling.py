@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._tasks import is_cancelled
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.contexts import NO_SPAN, Contexts, log_fields
 from huleedu_service_libs.kafka.consumer.errors import HandlerTimeoutError, UndecodableRecordError
@@ -183,8 +184,7 @@ class Handling:
         try:
             await run
         except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is None or task.cancelling():
+            if is_cancelled():
                 raise  # it is the consumer that ends this run, not something inside the handler
             return self._failures.failed(job, registration, RuntimeError("The handler was cancelled from within"))
         except DeferredError as error:

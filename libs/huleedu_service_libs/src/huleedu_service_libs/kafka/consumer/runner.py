@@ -18,6 +18,7 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs._backoff import grown
 from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields, error_text, mask_url_credentials
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
 from huleedu_service_libs.kafka.consumer.driver import create_consumer, joining
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
@@ -174,8 +175,7 @@ class EventConsumer(StartStop):
             self._handling.read_retry_topics(self._names().retry)
             await self._make_topics()
             self._session = await self._open()
-            self._task = asyncio.create_task(self._run(), name=f"consumer:{self.config.group_id}")
-            self._task.add_done_callback(self._note_end)
+            self._task = begin(self._run(), name=f"consumer:{self.config.group_id}", died=self._note_death)
         logger.info("consumer_started", group=self.config.group_id, topics=self._names().read)
 
     async def stop(self) -> None:
@@ -187,8 +187,7 @@ class EventConsumer(StartStop):
         async with self._lifecycle:
             task, self._task = self._task, None
             if task is not None:
-                task.cancel()
-                await asyncio.wait([task], timeout=_SLACK_S)
+                await end(task, limit_s=_SLACK_S)
             elif self._session is None or self._session.closed:
                 return
             await self._close_session()
@@ -244,11 +243,9 @@ class EventConsumer(StartStop):
                 self._rebuild_error = None
                 logger.warning("consumer_rebuilt", group=self.config.group_id)
 
-    def _note_end(self, task: asyncio.Task[None]) -> None:
-        error = None if task.cancelled() else task.exception()
-        if error is not None:
-            self._metrics.swallowed("died")
-            logger.error("consumer_died", group=self.config.group_id, error=repr(error), exc_info=error)
+    def _note_death(self, error: BaseException) -> None:
+        self._metrics.swallowed("died")
+        logger.error("consumer_died", group=self.config.group_id, error=repr(error), exc_info=error)
 
     # --- small
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs._tasks import attended, begin
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.failures import coordinates
 from huleedu_service_libs.kafka.consumer.handling import Handling
@@ -65,7 +66,7 @@ class Running:
         self._sleep = sleep
         self._lanes: KeyLanes[Job] = KeyLanes(config.concurrency)
         self._wakers: set[asyncio.Task[None]] = set()
-        self._abandoning: set[asyncio.Task[None]] = set()
+        self._abandoning: set[asyncio.Task[None]] = set()  # a drain waits for them
         self._returned: dict[ManyStep, _Returned] = {}
 
     @property
@@ -99,7 +100,7 @@ class Running:
     # --- one
 
     def _start(self, ride: _Ride, run: Coroutine[Any, Any, float | None]) -> None:
-        task = asyncio.create_task(run)
+        task = attended(run, name="consumer-record")
         ride[1].state.tasks.add(task)
         task.add_done_callback(partial(self._ended, ride))
 
@@ -131,7 +132,7 @@ class Running:
             self._lanes.finish(lane)
         else:
             self._lanes.rest(lane)
-            waker = asyncio.create_task(self._wake_after(lane, rest_s))
+            waker = begin(self._wake_after(lane, rest_s), name="consumer-retry")
             self._wakers.add(waker)
             waker.add_done_callback(self._wakers.discard)
 
@@ -149,7 +150,7 @@ class Running:
 
     def _track(self, work: Coroutine[Any, Any, Any], rides: Iterable[_Ride]) -> asyncio.Task[Any]:
         """A task that a drain of any of the partitions waits for."""
-        task = asyncio.create_task(work)
+        task = attended(work, name="consumer-records")
         states = {id(job.state): job.state for _, job in rides}.values()
         for state in states:
             state.tasks.add(task)
@@ -161,7 +162,7 @@ class Running:
         passages = await step.admit([job.delivery for _, job in rides if job.delivery is not None])
         for passage in passages:
             ride = rides.popleft()
-            task = asyncio.create_task(self._handling.run_admitted(ride[1], step, passage))
+            task = attended(self._handling.run_admitted(ride[1], step, passage), name="consumer-record")
             ride[1].state.tasks.add(task)
             task.add_done_callback(partial(self._came_back, step, ride, passage))
 
@@ -182,7 +183,7 @@ class Running:
         returned = self._returned.get(step)
         if returned is None:  # the others of this turn of the loop come along
             returned = self._returned[step] = _Returned()
-            returned.task = asyncio.create_task(self._conclude(step))
+            returned.task = attended(self._conclude(step), name="consumer-conclusion")
             returned.task.add_done_callback(partial(self._concluded, step, returned))
         returned.rides.append(ride)
         returned.passages.append(passage)
@@ -201,7 +202,7 @@ class Running:
         self._go_on()
 
     def _abandon(self, step: ManyStep, passage: Any) -> None:
-        task = asyncio.create_task(step.abandon(passage))
+        task = begin(step.abandon(passage), name="consumer-abandon")
         self._abandoning.add(task)
         task.add_done_callback(self._abandoning.discard)
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields, error_text
+from huleedu_service_libs._tasks import attended, begin, end, is_cancelled, leave
 from huleedu_service_libs.kafka.consumer.assigned import AssignmentLook
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.driver import Listener
@@ -94,13 +95,12 @@ class Session:
 
     async def run(self) -> None:
         """Poll and commit until cancelled, or until the driver is beyond help."""
-        committer = asyncio.create_task(self._commit_regularly(), name=f"consumer-commits:{self._config.group_id}")
+        committer = begin(self._commit_regularly(), name=f"consumer-commits:{self._config.group_id}")
         try:
             while self._failed_polls < _BROKEN_AFTER:
                 await self._poll_once()
         finally:
-            committer.cancel()
-            await asyncio.wait([committer], timeout=_CANCEL_GRACE_S)
+            await end(committer, limit_s=_CANCEL_GRACE_S)
 
     async def _poll_once(self) -> None:
         try:
@@ -215,7 +215,7 @@ class Session:
     async def _note_starts(self) -> None:
         """Learn where the partitions begin of which nothing was taken yet: for their lag, and to keep their place."""
         asked = {
-            asyncio.create_task(self.consumer.position(tp)): tp
+            attended(self.consumer.position(tp), name="consumer-position"): tp
             for tp in self.consumer.assignment()
             if tp not in self._starts and self._rebalancing_since is None and not self._closing
         }  # while partitions go, their positions are beyond what was forgotten unfinished
@@ -227,8 +227,7 @@ class Session:
                 if not task.cancelled() and task.exception() is None:  # else it is asked again
                     self._starts.setdefault(asked[task], task.result())
         finally:
-            for task in asked:
-                task.cancel()
+            leave(*asked)
 
     # --- rebalance and stop
 
@@ -323,7 +322,6 @@ async def _not_cut_off(call: Awaitable[_T]) -> _T:
     try:
         return await call
     except asyncio.CancelledError:
-        task = asyncio.current_task()
-        if task is None or task.cancelling():
+        if is_cancelled():
             raise
         raise RuntimeError("The driver has cancelled its own work") from None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from huleedu_service_libs._tasks import attended, leave
 from huleedu_service_libs.testing.chaos.points import CrashPlan
 
 __all__ = ["Child", "ChildError"]
@@ -143,12 +144,11 @@ class Child:
         )
 
     async def _wait(self, event: asyncio.Event, problem: str, limit: float) -> None:
-        waits = [asyncio.ensure_future(one.wait()) for one in {event, self._ended}]
+        waits = [attended(one.wait(), name="child-event") for one in {event, self._ended}]
         try:
             await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            for wait in waits:
-                wait.cancel()
+            leave(*waits)
         if event.is_set():
             return
         ended = f" and ended with {self.exit_code}" if self._ended.is_set() else f" within {limit:g} s"

@@ -18,6 +18,7 @@ from typing import Any
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._lifecycle import StartStop
+from huleedu_service_libs._tasks import attended, begin, leave
 from huleedu_service_libs.testing.chaos.children import Child, ChildError
 from huleedu_service_libs.testing.chaos.points import CrashPlan
 
@@ -83,11 +84,10 @@ class Nursery(StartStop):
                 env={**os.environ, **self._env},
                 start_new_session=True,  # Ctrl-C is the owner's
             )
-        self._listener = asyncio.create_task(self._listen(self._process), name="nursery")
-        waits = {self._listener, asyncio.ensure_future(self._ready.wait())}
-        await asyncio.wait(waits, timeout=_START_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
-        for wait in waits - {self._listener}:
-            wait.cancel()
+        self._listener = begin(self._listen(self._process), name="nursery")
+        ready = attended(self._ready.wait(), name="nursery-ready")
+        await asyncio.wait({self._listener, ready}, timeout=_START_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
+        leave(ready)
         if not self._ready.is_set():
             await self.stop()
             raise ChildError("nursery", "did not start", log)

@@ -16,6 +16,7 @@ from enum import StrEnum
 from typing import Any, Self
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._tasks import attended, leave
 
 __all__ = ["Action", "CrashPlan", "CrashPoints"]
 
@@ -189,10 +190,10 @@ class CrashPoints:
     async def _run(self, call: Awaitable[Any], during: str | None) -> Any:
         if during is None or not self._counts(during):
             return await call
-        task = asyncio.ensure_future(call)
-        pause = asyncio.ensure_future(self._sleep(self._chance() * _LONGEST_DURING_S))
+        task = attended(_awaited(call), name="chaos-call")
+        pause = attended(_awaited(self._sleep(self._chance() * _LONGEST_DURING_S)), name="chaos-pause")
         await asyncio.wait([task, pause], return_when=asyncio.FIRST_COMPLETED)
-        pause.cancel()
+        leave(pause)
         self._hit(during)
         return await task  # a stopped process may be woken again
 
@@ -207,3 +208,7 @@ class CrashPoints:
         assert self._plan is not None  # noqa: S101  # only the plan's point comes here
         self._announce(name)
         self._strike(self._plan.action)
+
+
+async def _awaited(call: Awaitable[Any]) -> Any:
+    return await call

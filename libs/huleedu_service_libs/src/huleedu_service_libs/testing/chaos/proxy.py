@@ -12,6 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._lifecycle import StartStop
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.testing.chaos.links import Link, Loss, host_and_port
 from huleedu_service_libs.testing.chaos.weather import Weather
 
@@ -98,10 +99,7 @@ class FaultProxy(StartStop):
         server.close()
         tasks = [*self._starting, *(task for link in self._links for task in link.tasks)]
         self.cut()
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_STOP_LIMIT_S)
+        await end(*tasks, limit_s=_STOP_LIMIT_S)
 
     # --- faults
 
@@ -194,8 +192,8 @@ class FaultProxy(StartStop):
             return
         self._links.add(link)
         link.tasks = [
-            asyncio.create_task(self._pump(link, reader, server_writer, replies=False)),
-            asyncio.create_task(self._pump(link, server_reader, writer, replies=True)),
+            begin(self._pump(link, reader, server_writer, replies=False), name="proxy-requests"),
+            begin(self._pump(link, server_reader, writer, replies=True), name="proxy-replies"),
         ]
         link.tasks[0].add_done_callback(lambda _: self._forget(link))
         link.tasks[1].add_done_callback(lambda _: self._forget(link))

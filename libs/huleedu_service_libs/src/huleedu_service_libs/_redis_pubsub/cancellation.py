@@ -7,24 +7,12 @@ of what the tasks do.
 """
 
 import asyncio
-from collections.abc import Callable, Collection
-from typing import Any
+from collections.abc import Callable
 
-__all__ = ["end", "keeps_cancellation"]
+__all__ = ["CANCEL_AGAIN_S", "keeps_cancellation"]
 
-_AGAIN_S = 0.1  # a cancellation that was lost is asked for again after this long
-
-
-async def end(tasks: Collection[asyncio.Task[Any]]) -> None:
-    """Cancel tasks until all have ended; whatever they raise is theirs."""
-    pending = {task for task in tasks if not task.done()}
-    while pending:
-        for task in pending:
-            task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_AGAIN_S)
-    for task in tasks:
-        if not task.cancelled():
-            task.exception()  # seen: the first error of all is raised by who waited for it
+CANCEL_AGAIN_S = 0.1
+"""A cancellation that was lost is asked for again after so many seconds."""
 
 
 def keeps_cancellation() -> Callable[[], None]:
