@@ -66,7 +66,7 @@ RETURNING: dict[int, Edit] = {
         "outbox/batch.py", "        broken.add(key)\n        if outcome.transient:", "        if outcome.transient:"
     ),
     14: Edit("outbox/manager.py", "if session is None or not self._wake.send_after_commit(session):", "if True:"),
-    15: Edit("outbox/wakeup.py", "if self._redis is not None and _as_int(length) > LIST_LIMIT:", "if False:"),
+    15: Edit("outbox/wake_sending.py", "if self._redis is not None and _as_int(length) > LIST_LIMIT:", "if False:"),
     16: Edit(
         "_redis_connections.py",
         "waiting_s = config.blocking_slice_s + config.socket_timeout_s",

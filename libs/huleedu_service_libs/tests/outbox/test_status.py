@@ -278,17 +278,25 @@ async def test_without_retention_nothing_is_purged_and_only_in_turn(engine: Asyn
         assert await connection.scalar(text("SELECT count(*) FROM event_outbox")) == 1
 
 
-async def test_trouble_of_a_chore_is_counted_logged_once_and_tried_again(engine: AsyncEngine) -> None:
-    """A missing table: the schema check names it, each failed look counts, and the log has one line of it."""
-    await _run(engine, "DROP TABLE event_outbox")
-    time = Time(20.0)
+async def test_trouble_of_a_chore_is_counted_told_once_and_tried_again(engine: AsyncEngine) -> None:
+    """A missing table: the schema check names it, each failed look counts, one line tells it, and one that it is over."""
+    await _run(engine, "ALTER TABLE event_outbox RENAME TO put_aside")
+    time = Time(0.0)  # stands still but for the test
+
+    def errors() -> float | None:
+        return REGISTRY.get_sample_value("outbox_relay_errors_total", {"service": "troubled", "error_type": "status"})
+
     with capture_logs() as logs:
         chores = _chores(engine, "troubled", time)
         chores.start()
-        await until(lambda: time.turns >= 4)
+        for looks in (1.0, 2.0, 3.0):
+            time.now += 19.0
+            await until(lambda looks=looks: errors() == looks)
+        await _run(engine, "ALTER TABLE put_aside RENAME TO event_outbox")
+        time.now += 19.0
+        await until(lambda: any(line["event"] == "outbox_maintenance_trouble_over" for line in logs))
         await chores.stop()
     assert [line["subject"] for line in logs if line["event"] == "outbox_schema_finding"] == ["table event_outbox"]
     assert len([line for line in logs if line["event"] == "outbox_maintenance_failed"]) == 1
-    errors = REGISTRY.get_sample_value("outbox_relay_errors_total", {"service": "troubled", "error_type": "status"})
-    assert errors is not None
-    assert errors >= 3
+    (over,) = [line for line in logs if line["event"] == "outbox_maintenance_trouble_over"]
+    assert (over["chore"], over["failures"], over["seconds"]) == ("status", 3, 57.0)

@@ -6,7 +6,8 @@ import warnings
 from typing import Any
 from unittest.mock import AsyncMock
 
-from huleedu_service_libs.outbox.wakeup import LONGEST_PAUSE_SECONDS, WakeListener, WakeSender
+from huleedu_service_libs.outbox.wake_sending import WakeSender
+from huleedu_service_libs.outbox.wakeup import LONGEST_PAUSE_SECONDS, WakeListener
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
 from ..waiting import until

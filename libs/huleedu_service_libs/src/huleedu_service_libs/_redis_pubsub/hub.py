@@ -268,6 +268,8 @@ class Hub:
         if self._away_since is not None:
             since, self._away_since = self._away_since, None
             self._reports.restored(self._clock() - since, len(self._channels))
+        else:
+            self._reports.stands()
 
     def _refused(self, channel: str, error: ResponseError) -> None:
         for seat in self._channels.get(channel, ()):

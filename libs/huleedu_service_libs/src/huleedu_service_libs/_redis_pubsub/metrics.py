@@ -4,6 +4,7 @@ from typing import Any
 
 from huleedu_service_libs._metrics import counter, gauge
 from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Reports"]
@@ -67,7 +68,8 @@ class Reports:
 
     def __init__(self, client_id: str) -> None:
         self._client_id = client_id
-        self._failed_reads = 0
+        self._connection = Troubles()
+        self._history = Troubles()
         self._subscribers = _SUBSCRIBERS.labels(client_id=client_id)
 
     def joined(self) -> None:
@@ -81,20 +83,30 @@ class Reports:
     def lost(self, error: BaseException, channels: int) -> None:
         """The connection broke; from here on messages may be missed."""
         _LOST.labels(client_id=self._client_id).inc()
+        self._connection.failed(error=error)
         self._warn("redis_pubsub_lost", error, channels=channels)
 
     def still_away(self, error: BaseException, attempt: int) -> None:
-        """An attempt to connect failed. Logged at 1, 2, 4, 8 …: an outage of a night is not a log full of lines."""
+        """An attempt to connect failed."""
         _FAILED.labels(client_id=self._client_id).inc()
-        if attempt & (attempt - 1) == 0:
+        if self._connection.failed(error=error):
             self._warn("redis_pubsub_still_away", error, attempt=attempt)
 
     def restored(self, seconds: float, channels: int) -> None:
         """All channels are subscribed again."""
         _RECONNECTS.labels(client_id=self._client_id).inc()
+        over = self._connection.worked()
         _logger.info(
-            "redis_pubsub_restored", client_id=self._client_id, seconds_away=round(seconds, 3), channels=channels
+            "redis_pubsub_restored",
+            client_id=self._client_id,
+            seconds_away=round(seconds, 3),
+            channels=channels,
+            failures=0 if over is None else over.failures,
         )
+
+    def stands(self) -> None:
+        """A channel is subscribed, and no connection was lost before: attempts to make the first one may have failed."""
+        self._connection.worked()
 
     def gap(self, reason: str) -> None:
         """A subscriber has a gap."""
@@ -117,14 +129,15 @@ class Reports:
 
     def read(self) -> None:
         """A history was read."""
-        self._failed_reads = 0
+        over = self._history.worked()
+        if over is not None:
+            _logger.info("redis_history_trouble_over", client_id=self._client_id, **over._asdict())
 
     def read_failed(self, error: BaseException) -> None:
-        """A history could not be read. Logged at the 1st, 2nd, 4th … of all readers together."""
+        """A history could not be read. All readers' failures are one trouble."""
         _READ_FAILURES.labels(client_id=self._client_id).inc()
-        self._failed_reads += 1
-        if self._failed_reads & (self._failed_reads - 1) == 0:
-            self._warn("redis_history_read_failed", error, in_a_row=self._failed_reads)
+        if failures := self._history.failed(error=error):
+            self._warn("redis_history_read_failed", error, in_a_row=failures)
 
     def refused(self, channel: str, error: BaseException) -> None:
         """The server took a standing subscription away, as an ACL does."""

@@ -14,6 +14,7 @@ from huleedu_service_libs._checks import positive
 from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs._tasks import begin, end
+from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.idempotency_v2.store_facts import (
     CONDITIONS,
     INCIDENTS,
@@ -83,6 +84,7 @@ class StoreWatch(StartStop):
         self._marker: str | None = None
         self._status = StoreStatus()
         self._failure: dict[str, str] = {}
+        self._troubles = Troubles()
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -158,14 +160,19 @@ class StoreWatch(StartStop):
             _INCIDENTS.labels(service=self._service, kind=kind).inc()
             logger.error("idempotency_store_incident", service=self._service, kind=kind, problem=INCIDENTS[kind])
         for kind, text in CONDITIONS.items():
-            holds, held = kind in conditions, kind in self._status.conditions
+            holds = kind in conditions
             _CONDITION.labels(service=self._service, kind=kind).set(holds)
-            if holds and not held:
+            if not holds:
+                self._tell_over(kind)
+            elif self._troubles.failed(kind) == 1:
                 logger.error(
                     "idempotency_store_trouble_begins", service=self._service, kind=kind, problem=text, **self._failure
                 )
-            elif held and not holds:
-                logger.info("idempotency_store_trouble_over", service=self._service, kind=kind)
+
+    def _tell_over(self, kind: str) -> None:
+        over = self._troubles.worked(kind)
+        if over is not None:
+            logger.info("idempotency_store_trouble_over", service=self._service, kind=kind, **over._asdict())
 
     def _status_after(self, facts: StoreFacts, incidents: tuple[str, ...]) -> StoreStatus:
         now = self._now()

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
+from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.idempotency_v2.owner_scripts import OwnerScripts
 from huleedu_service_libs.idempotency_v2.scripts import for_each_key
 from huleedu_service_libs.inbox.config import InboxConfig
@@ -43,6 +44,7 @@ class FastPath:
         self._clock = clock
         self._scripts = OwnerScripts(redis, timeout_s=config.fast_path_timeout_s)
         self._resting_until = float("-inf")
+        self._troubles = Troubles(clock)
 
     def _key(self, event: InboxEvent) -> str:
         return f"{self._config.key_prefix}:{self._config.consumer}:{event.id}"
@@ -79,18 +81,26 @@ class FastPath:
             return None
         try:
             async with asyncio.timeout(self._config.fast_path_timeout_s):
-                return [await ask(events[0])] if len(events) == 1 else await asyncio.gather(*map(ask, events))
+                answers = [await ask(events[0])] if len(events) == 1 else await asyncio.gather(*map(ask, events))
         except Exception as error:  # noqa: BLE001  # whatever it is: the table decides
-            failure = error_fields(error)
+            self._rest(error)
+            return None
+        over = self._troubles.worked()
+        if over is not None:
+            logger.info("inbox_fast_path_trouble_over", consumer=self._config.consumer, **over._asdict())
+        return answers
+
+    def _rest(self, error: Exception) -> None:
         self._resting_until = self._clock() + self._config.fast_path_rest_s
         FAST_PATH_ERRORS.labels(consumer=self._config.consumer).inc()
-        logger.warning(
-            "inbox_fast_path_away",
-            consumer=self._config.consumer,
-            again_in_seconds=self._config.fast_path_rest_s,
-            **failure,
-        )
-        return None
+        if failures := self._troubles.failed(error=error):
+            logger.warning(
+                "inbox_fast_path_away",
+                consumer=self._config.consumer,
+                failures=failures,
+                again_in_seconds=self._config.fast_path_rest_s,
+                **error_fields(error),
+            )
 
 
 def _mark_of(event: InboxEvent) -> str:

@@ -14,6 +14,7 @@ from huleedu_service_libs._checks import positive
 from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs._tasks import begin, end
+from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.inbox.config import DEFAULT_RETENTION_SECONDS
 from huleedu_service_libs.inbox.metrics import PURGE_ERRORS, PURGED
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -62,6 +63,7 @@ class InboxPurger(StartStop):
         self._batch_size = batch_size
         self._interval_s = interval_s
         self._sleep = sleep
+        self._troubles = Troubles()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -100,8 +102,13 @@ class InboxPurger(StartStop):
                 purged = await self.purge()
             except Exception as error:  # noqa: BLE001  # rows that stay do no harm; the next turn tries again
                 PURGE_ERRORS.inc()
-                logger.warning("inbox_purge_failed", again_in_seconds=self._interval_s, **error_fields(error))
+                if failures := self._troubles.failed(error=error):
+                    fields = error_fields(error)
+                    logger.warning("inbox_purge_failed", failures=failures, again_in_seconds=self._interval_s, **fields)
             else:
+                over = self._troubles.worked()
+                if over is not None:
+                    logger.info("inbox_purge_trouble_over", **over._asdict())
                 if purged:
                     logger.info("inbox_purged", rows=purged)
             await self._sleep(self._interval_s)

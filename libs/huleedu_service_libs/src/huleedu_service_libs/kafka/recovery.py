@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs._tasks import begin, end
+from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.kafka.fallback_metrics import count_fate
 from huleedu_service_libs.kafka.fallback_sender import FallbackSender
 from huleedu_service_libs.logging_utils import create_service_logger
@@ -34,6 +35,7 @@ class Recovery:
         self._interval = interval
         self._wake = asyncio.Event()
         self._running = False
+        self._troubles = Troubles()
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -74,11 +76,19 @@ class Recovery:
                     await self._wake.wait()
             self._wake.clear()
             if self.may_try():
-                try:
-                    await self._process()
-                except Exception as error:  # noqa: BLE001  # the task must live; the next round tries again
-                    count_fate(self._sender.delegate, "recovery_error")
-                    logger.error("kafka_recovery_failed", error=error_text(error))  # noqa: TRY400  # the text says it
+                await self._try()
+
+    async def _try(self) -> None:
+        try:
+            await self._process()
+        except Exception as error:  # noqa: BLE001  # the task must live; the next round tries again
+            count_fate(self._sender.delegate, "recovery_error")
+            if failures := self._troubles.failed(error=error):
+                logger.error("kafka_recovery_failed", failures=failures, error=error_text(error))  # noqa: TRY400  # the text says it
+        else:
+            over = self._troubles.worked()
+            if over is not None:
+                logger.info("kafka_recovery_trouble_over", **over._asdict())
 
     def _pause(self) -> float:
         """The interval, or less when an open breaker tries again sooner.

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from huleedu_service_libs._redaction import error_text
+from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.kafka.fallback_handler import FallbackMessageHandler, QueuedMessage
 from huleedu_service_libs.kafka.fallback_metrics import count_fate
 from huleedu_service_libs.kafka.spill import MessageSpill
@@ -35,6 +36,7 @@ class Safekeeping:
         self._client = client
         self._holds_something = False
         self.away = False
+        self._journal = Troubles()
         self._append = concrete_capability(spill, "append")
         self._remove = concrete_capability(spill, "remove")
         self._take = concrete_capability(spill, "take")
@@ -85,7 +87,9 @@ class Safekeeping:
         try:
             await self._append(message)
         except Exception as error:  # noqa: BLE001  # it still waits in memory
-            self._failed("kafka_journal_failed", error, message=message.name)
+            self._journal_failed(error, message)
+        else:
+            self._journal_works()
 
     async def gone(self, message: QueuedMessage[Any]) -> None:
         """A message was sent or given up."""
@@ -94,7 +98,9 @@ class Safekeeping:
         try:
             await self._remove(message)
         except Exception as error:  # noqa: BLE001  # at worst it is sent twice after a crash
-            self._failed("kafka_journal_failed", error, message=message.name)
+            self._journal_failed(error, message)
+        else:
+            self._journal_works()
 
     async def all_gone(self) -> None:
         """Nothing waits any more."""
@@ -124,6 +130,16 @@ class Safekeeping:
             await self._close()
         except Exception as error:  # noqa: BLE001  # a stop must go on
             self._failed("kafka_spill_failed", error)
+
+    def _journal_failed(self, error: Exception, message: QueuedMessage[Any]) -> None:
+        count_fate(self._client, "spill_error")
+        if failures := self._journal.failed(error=error):
+            logger.error("kafka_journal_failed", message=message.name, failures=failures, error=error_text(error))
+
+    def _journal_works(self) -> None:
+        over = self._journal.worked()
+        if over is not None:
+            logger.info("kafka_journal_trouble_over", **over._asdict())
 
     def _failed(self, event: str, error: Exception, **fields: Any) -> None:
         count_fate(self._client, "spill_error")

@@ -1,7 +1,7 @@
 """What a relay does beside relaying: look at the schema once, set the table's gauges, purge.
 
 Started and stopped with the relay, by it. Nothing here may disturb delivery:
-each error is counted, logged when it is new, and tried again at the next turn.
+each error is counted, told once (`_troubles`), and tried again at the next turn.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from huleedu_service_libs import _clock
 from huleedu_service_libs._tasks import begin, end
+from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.purge import purge
@@ -57,7 +58,7 @@ class OutboxMaintenance:
         self._clock = clock
         self._sleep = sleep
         self._metrics = OutboxMetrics(service_name)
-        self._troubles: dict[str, str] = {}
+        self._troubles = Troubles(clock)
         self._next_status = clock() + FIRST_STATUS_SECONDS
         self._next_purge = clock() + settings.purge_interval_seconds  # not all at once, right at the start
         self._task: asyncio.Task[None] | None = None
@@ -93,23 +94,26 @@ class OutboxMaintenance:
         return max(LEAST_PAUSE_SECONDS, min(due))
 
     async def _guarded(self, chore: str, work: Callable[[], Awaitable[None]]) -> None:
-        """Do a chore; its trouble is counted, and logged when it is not the same as last time."""
+        """Do a chore; its trouble is counted, and told when it begins, now and then, and when it is over."""
         try:
             await work()
         except Exception as error:  # noqa: BLE001  # delivery goes on, whatever this is
             self._metrics.increment_errors(chore)
-            told = type(error).__name__
-            if self._troubles.get(chore) != told:
-                self._troubles[chore] = told
+            if failures := self._troubles.failed(chore, error):
                 logger.warning(
                     "outbox_maintenance_failed",
                     service=self._service_name,
                     chore=chore,
+                    failures=failures,
                     error=str(error) or "no answer in time",
-                    error_type=told,
+                    error_type=type(error).__name__,
                 )
         else:
-            self._troubles.pop(chore, None)
+            over = self._troubles.worked(chore)
+            if over is not None:
+                logger.info(
+                    "outbox_maintenance_trouble_over", service=self._service_name, chore=chore, **over._asdict()
+                )
 
     async def _check_schema(self) -> None:
         log_findings(await check_schema(self._engine))

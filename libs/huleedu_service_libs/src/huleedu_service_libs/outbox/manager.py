@@ -16,7 +16,7 @@ from huleedu_service_libs.error_handling import HuleEduError, create_error_detai
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.payload import NewEvent, event_key_of, payload_of, row_of
 from huleedu_service_libs.outbox.protocols import OutboxRepositoryProtocol
-from huleedu_service_libs.outbox.wakeup import WakeSender
+from huleedu_service_libs.outbox.wake_sending import WakeSender
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol, concrete_capability
 
 __all__ = ["NewEvent", "OutboxManager", "resolve_partition_key"]

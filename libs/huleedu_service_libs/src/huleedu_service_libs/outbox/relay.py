@@ -84,8 +84,8 @@ class EventRelayWorker(StartStop):
         self._clock = clock
         self._sender = sender_for(kafka_bus, service_name)
         self._setbacks = Setbacks(clock, jitter)
-        self._reporter = Reporter(service_name, self.metrics)
-        self._storage_trouble = Backoff(jitter)
+        self._reporter = Reporter(service_name, self.metrics, clock=clock)
+        self._storage_backoff = Backoff(jitter)
         self._empty_looks = 0
         self._running = False
         self._task: asyncio.Task[None] | None = None
@@ -190,10 +190,11 @@ class EventRelayWorker(StartStop):
         try:
             pause = await self._cycle(pipeline, store, wake)
         except Exception as error:  # noqa: BLE001  # every kind of trouble ends in a back-off, counted and logged
-            delay = self._storage_trouble.failed(self.settings.error_retry_interval_seconds)
+            delay = self._storage_backoff.failed(self.settings.error_retry_interval_seconds)
             self._reporter.storage_trouble(error, delay)
             return await self._back_off(delay)
-        self._storage_trouble.succeeded()
+        self._storage_backoff.succeeded()
+        self._reporter.storage_works()
         return pause
 
     async def _finish_pipeline(self, pipeline: Pipeline) -> None:

@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
+from huleedu_service_libs import _clock
+from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.batch import Batch
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
@@ -21,11 +23,17 @@ class Reporter:
     Args:
         service_name: Stands in every line.
         metrics: Counted there; ``None`` counts nothing.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, service_name: str, metrics: OutboxMetrics | None) -> None:
+    def __init__(
+        self, service_name: str, metrics: OutboxMetrics | None, *, clock: _clock.Clock = _clock.monotonic
+    ) -> None:
         self._service = service_name
         self._metrics = metrics
+        self._storage = Troubles(clock)
+        self._topics = Troubles(clock)
+        self._parts = Troubles(clock)
 
     def batch(
         self,
@@ -52,6 +60,8 @@ class Reporter:
             self._outage(topic, batch.outages[topic], retry_in)
         for topic, error in batch.part_outages.items():
             self._part_outage(topic, error, keys=len(batch.waiting_keys))
+        if self._topics or self._parts:
+            self._outages_over(batch)
         if self._metrics is not None:
             self._measure(self._metrics, batch, parked, seconds=seconds, waited=waited)
 
@@ -63,13 +73,21 @@ class Reporter:
     def storage_trouble(self, error: Exception, retry_in: float) -> None:
         """A cycle failed."""
         self.count_error("storage")
-        logger.error(
-            "outbox_storage_error",
-            service=self._service,
-            error=str(error),
-            error_type=type(error).__name__,
-            retry_in_seconds=round(retry_in, 3),
-        )
+        if failures := self._storage.failed(error=error):
+            logger.error(
+                "outbox_storage_error",
+                service=self._service,
+                failures=failures,
+                error=str(error),
+                error_type=type(error).__name__,
+                retry_in_seconds=round(retry_in, 3),
+            )
+
+    def storage_works(self) -> None:
+        """A cycle went well."""
+        over = self._storage.worked()
+        if over is not None:
+            logger.info("outbox_storage_trouble_over", service=self._service, **over._asdict())
 
     def died(self, error: BaseException) -> None:
         """The loop has ended though nobody asked it to."""
@@ -83,26 +101,38 @@ class Reporter:
 
     def _outage(self, topic: str, error: Exception, retry_in: float) -> None:
         self.count_error("broker_outage")
-        logger.warning(
-            "outbox_broker_outage",
-            service=self._service,
-            topic=topic,
-            error=str(error),
-            error_type=type(error).__name__,
-            retry_in_seconds=round(retry_in, 3),
-        )
+        if failures := self._topics.failed(topic, error):
+            logger.warning(
+                "outbox_broker_outage",
+                service=self._service,
+                topic=topic,
+                failures=failures,
+                error=str(error),
+                error_type=type(error).__name__,
+                retry_in_seconds=round(retry_in, 3),
+            )
 
     def _part_outage(self, topic: str, error: Exception, *, keys: int) -> None:
         """Some of a topic's events arrived: as a rule one partition has no leader. Its keys wait by themselves."""
         self.count_error("partition_outage")
-        logger.warning(
-            "outbox_partition_outage",
-            service=self._service,
-            topic=topic,
-            keys=keys,
-            error=str(error),
-            error_type=type(error).__name__,
-        )
+        if failures := self._parts.failed(topic, error):
+            logger.warning(
+                "outbox_partition_outage",
+                service=self._service,
+                topic=topic,
+                keys=keys,
+                failures=failures,
+                error=str(error),
+                error_type=type(error).__name__,
+            )
+
+    def _outages_over(self, batch: Batch) -> None:
+        """A topic is reached again by its first event, and wholly by a batch all of whose events of it arrive."""
+        for topic in {event.topic for event in batch.published}:
+            whole = None if topic in batch.part_outages else self._parts.worked(topic)
+            over = self._topics.worked(topic) or whole
+            if over is not None:
+                logger.info("outbox_broker_trouble_over", service=self._service, topic=topic, **over._asdict())
 
     def _failure(self, one: FailedEvent, *, parked: bool) -> None:
         self.count_error("poison")

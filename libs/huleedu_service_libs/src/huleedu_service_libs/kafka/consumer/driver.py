@@ -1,6 +1,6 @@
 """The driver's consumer, made as this package needs it, and the topics that it needs.
 
-Only the runner uses it. aiokafka 0.14 knows the eager protocol alone: at every
+The runner makes it, session and places call it. aiokafka 0.14 knows the eager protocol alone: at every
 rebalance all partitions are revoked, and the sticky assignor gives most of
 them back.
 """
@@ -8,9 +8,10 @@ them back.
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs._tasks import is_cancelled
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
 
@@ -22,7 +23,9 @@ with requires_extra("kafka", module=__name__):
     from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
     from aiokafka.errors import InconsistentGroupProtocolError, TopicAlreadyExistsError, for_code
 
-__all__ = ["Listener", "create_consumer", "create_missing_topics", "joining", "member_of"]
+__all__ = ["Listener", "create_consumer", "create_missing_topics", "joining", "member_of", "not_cut_off"]
+
+_T = TypeVar("_T")
 
 _ADMIN_LIMIT_S = 20.0
 
@@ -164,3 +167,18 @@ async def _create(admin: Any, shapes: Mapping[str, tuple[int, int]]) -> None:
         error = for_code(code)
         if code and error is not TopicAlreadyExistsError:
             raise error
+
+
+async def not_cut_off(call: Awaitable[_T]) -> _T:
+    """A call of the driver; one that is cancelled inside it, and not by us, has failed, and ends no loop of ours.
+
+    Raises:
+        RuntimeError: The driver has cancelled its own work.
+        Exception: What the driver raised.
+    """
+    try:
+        return await call
+    except asyncio.CancelledError:
+        if is_cancelled():
+            raise
+        raise RuntimeError("The driver has cancelled its own work") from None

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 from huleedu_service_libs import _clock
 from huleedu_service_libs._backoff import grown
 from huleedu_service_libs._lifecycle import StartStop
-from huleedu_service_libs._redaction import error_fields, error_text, mask_url_credentials
+from huleedu_service_libs._redaction import error_fields, mask_url_credentials
 from huleedu_service_libs._tasks import begin, end
+from huleedu_service_libs._troubles import Over, Troubles
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig, RetryPolicy
 from huleedu_service_libs.kafka.consumer.driver import create_consumer, joining
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
@@ -87,7 +88,7 @@ class EventConsumer(StartStop):
         self._lifecycle = asyncio.Lock()
         self._session: Session | None = None
         self._task: asyncio.Task[None] | None = None
-        self._rebuild_error: str | None = None
+        self._troubles = Troubles(clock)
 
     def __repr__(self) -> str:
         servers = mask_url_credentials(self.bootstrap_servers)
@@ -144,7 +145,7 @@ class EventConsumer(StartStop):
     def status(self) -> ConsumerStatus:
         """How it is doing."""
         if self._session is None:
-            return ConsumerStatus(running=self.is_running, last_error=self._rebuild_error)
+            return ConsumerStatus(running=self.is_running, last_error=self._troubles.summary())
         return self._session.status(running=self.is_running)
 
     async def ping(self) -> None:
@@ -237,11 +238,15 @@ class EventConsumer(StartStop):
             try:
                 self._session = await self._open()
             except Exception as error:  # noqa: BLE001  # tried again, counted above
-                self._rebuild_error = f"connect: {error_text(error)}"
-                logger.error("consumer_rebuild_failed", group=self.config.group_id, **error_fields(error))  # noqa: TRY400  # the text says it
+                self._note_failed_rebuild(error)
             else:
-                self._rebuild_error = None
-                logger.warning("consumer_rebuilt", group=self.config.group_id)
+                over = self._troubles.worked("connect") or Over(failures=0, seconds=0.0)
+                logger.warning("consumer_rebuilt", group=self.config.group_id, **over._asdict())
+
+    def _note_failed_rebuild(self, error: Exception) -> None:
+        if failures := self._troubles.failed("connect", error):
+            fields = error_fields(error)
+            logger.error("consumer_rebuild_failed", group=self.config.group_id, failures=failures, **fields)
 
     def _note_death(self, error: BaseException) -> None:
         self._metrics.swallowed("died")

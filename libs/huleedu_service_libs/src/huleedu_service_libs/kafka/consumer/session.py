@@ -5,34 +5,30 @@ the driver's consumer by its methods alone.
 """
 
 import asyncio
-from collections.abc import Awaitable, Collection, Hashable, Iterable
-from typing import Any, TypeVar, cast
+from collections.abc import Collection, Hashable
+from typing import Any, cast
 
 from huleedu_service_libs import _clock
-from huleedu_service_libs._redaction import error_fields, error_text
-from huleedu_service_libs._tasks import attended, begin, end, is_cancelled, leave
+from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.kafka.consumer.assigned import AssignmentLook
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
-from huleedu_service_libs.kafka.consumer.driver import Listener
+from huleedu_service_libs.kafka.consumer.driver import Listener, not_cut_off
 from huleedu_service_libs.kafka.consumer.failures import coordinates
 from huleedu_service_libs.kafka.consumer.handling import Handling
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 from huleedu_service_libs.kafka.consumer.partitions import Intake, PartitionState
+from huleedu_service_libs.kafka.consumer.places import Places
 from huleedu_service_libs.kafka.consumer.running import Running
 from huleedu_service_libs.kafka.consumer.status import ConsumerStatus
 from huleedu_service_libs.kafka.consumer.telling import names, status_of, stuck_jobs, stuck_partition
+from huleedu_service_libs.kafka.consumer.troubles import ConsumerTroubles
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Session"]
 
-_T = TypeVar("_T")
-
 _POLL_MS = 500
 _POLL_MS_WHEN_PARTLY_FULL = 20  # a partition that gets room in the meantime waits as long
-_COMMIT_LIMIT_S = 10.0
 _CLOSE_LIMIT_S = 10.0
-_POSITION_LIMIT_S = 1.0
-_KEEP_PLACE_ROUNDS = 10
 _CANCEL_GRACE_S = 5.0
 _BROKEN_AFTER = 5  # failed polls in a row
 _FIRST_BACKOFF_S = 0.2
@@ -81,15 +77,19 @@ class Session:
         self._intake = Intake(config)
         self._look = AssignmentLook(config, metrics)
         self._states: dict[Any, PartitionState] = {}
-        self._starts: dict[Any, int] = {}  # of the assigned partitions: where reading began
-        self._kept: set[Any] = set()  # those whose start is committed
         self._rebalancing_since: float | None = None
-        self._commit_lock = asyncio.Lock()
         self._closing = False
         self._failed_polls = 0
         self._last_poll: float | None = None
-        self._last_commit: float | None = None
-        self._troubles: dict[str, str] = {}
+        self._troubles = ConsumerTroubles(config.group_id, metrics, clock=clock)
+        self._places = Places(
+            config,
+            consumer=lambda: self.consumer,
+            states=self._states,
+            keeps_all=lambda: self._rebalancing_since is None and not self._closing,
+            troubles=self._troubles,
+            clock=clock,
+        )
 
     # --- reading
 
@@ -107,11 +107,11 @@ class Session:
             await self._take_turn()
         except Exception as error:  # noqa: BLE001  # of the driver: counted, logged, and tried again
             self._failed_polls += 1
-            self._note_trouble("poll", error)
+            self._troubles.failed("poll", error)
             await self._sleep(_FIRST_BACKOFF_S * 2.0**self._failed_polls)
         else:
             self._failed_polls, self.was_healthy = 0, True
-            self._troubles.pop("poll", None)
+            self._troubles.worked("poll")
 
     async def _take_turn(self) -> None:
         plan = self._intake.plan(self.consumer.assignment(), self._states, self._clock())
@@ -125,7 +125,7 @@ class Session:
             await self._wait_for_room()
             return
         timeout_ms = _POLL_MS if plan.complete else _POLL_MS_WHEN_PARTLY_FULL
-        batch = await _not_cut_off(self.consumer.getmany(*plan.read, timeout_ms=timeout_ms, max_records=plan.most))
+        batch = await not_cut_off(self.consumer.getmany(*plan.read, timeout_ms=timeout_ms, max_records=plan.most))
         self._last_poll = self._clock()
         self._take(batch)
 
@@ -145,7 +145,7 @@ class Session:
             state = self._states.get(partition)
             if state is None:
                 state = self._states[partition] = PartitionState(partition=partition)
-                self._starts.setdefault(partition, records[0].offset)
+                self._places.began(partition, records[0].offset)
             for record in records:
                 if record.offset <= state.newest:  # the log was cut back: everything of it starts anew
                     state = self._restart(partition, record)
@@ -169,65 +169,17 @@ class Session:
     async def _commit_regularly(self) -> None:
         while True:
             await self._sleep(self._config.commit_interval_s)
-            await self._commit()
+            await self._places.commit()
             try:
                 self._measure()
             except Exception as error:  # noqa: BLE001  # commits must go on
-                self._note_trouble("measure", error)
+                self._troubles.failed("measure", error)
             else:
-                self._troubles.pop("measure", None)
+                self._troubles.worked("measure")
 
     async def keep_place(self) -> None:
-        """Commit where a new group begins that wants only what is to come: else a restart would begin later."""
-        for _ in range(_KEEP_PLACE_ROUNDS):
-            await self._commit()
-            if self.consumer.assignment() <= self._kept:
-                return
-
-    async def _commit(self) -> None:
-        """Commit the finished prefixes. Who may not, because the group has moved on, finds the records again there."""
-        async with self._commit_lock:
-            await self._note_starts()
-            mine = self.consumer.assignment()
-            states = dict(self._states)
-            offsets = {tp: at for tp, at in self._starts_to_keep() if tp in mine}
-            offsets |= {tp: to for tp, state in states.items() if (to := state.to_commit) is not None and tp in mine}
-            if not offsets:
-                return
-            try:
-                async with asyncio.timeout(_COMMIT_LIMIT_S):
-                    await _not_cut_off(self.consumer.commit(offsets))
-            except Exception as error:  # noqa: BLE001  # the next commit covers it, or the records come again
-                self._note_trouble("commit", error)
-                return
-            self._last_commit = self._clock()
-            self._troubles.pop("commit", None)
-            self._kept |= offsets.keys()
-            for tp, offset in offsets.items():
-                if tp in states:
-                    states[tp].committed = offset
-
-    def _starts_to_keep(self) -> Iterable[tuple[Any, int]]:
-        if self._config.from_beginning:
-            return ()
-        return ((tp, at) for tp, at in self._starts.items() if tp not in self._kept)
-
-    async def _note_starts(self) -> None:
-        """Learn where the partitions begin of which nothing was taken yet: for their lag, and to keep their place."""
-        asked = {
-            attended(self.consumer.position(tp), name="consumer-position"): tp
-            for tp in self.consumer.assignment()
-            if tp not in self._starts and self._rebalancing_since is None and not self._closing
-        }  # while partitions go, their positions are beyond what was forgotten unfinished
-        if not asked:
-            return
-        try:
-            done, _ = await asyncio.wait(asked, timeout=_POSITION_LIMIT_S)
-            for task in done:
-                if not task.cancelled() and task.exception() is None:  # else it is asked again
-                    self._starts.setdefault(asked[task], task.result())
-        finally:
-            leave(*asked)
+        """Commit where a new group begins that wants only what is to come."""
+        await self._places.keep()
 
     # --- rebalance and stop
 
@@ -241,11 +193,10 @@ class Session:
     async def _give_back(self) -> None:
         """Finish what runs, commit, forget the rest."""
         await self._running.drain(self._states.values(), self._drain_s)
-        await self._commit()
+        await self._places.commit()
         for partition in list(self._states):
             self._forget(partition)
-        self._starts.clear()
-        self._kept.clear()
+        self._places.forget()
 
     def _assigned(self, partitions: Collection[Any]) -> None:
         self._rebalancing_since = None
@@ -262,7 +213,7 @@ class Session:
             async with asyncio.timeout(_CLOSE_LIMIT_S):
                 await self.consumer.stop()
         except Exception as error:  # noqa: BLE001  # the broker finds out by itself that the member is gone
-            self._note_trouble("close", error)
+            self._troubles.failed("close", error)
         self.closed = True
         self._metrics.levels(in_flight=self._running.in_flight, buffered=0, paused=0, stuck=0)
         self._metrics.lags({})
@@ -276,21 +227,21 @@ class Session:
 
     def status(self, *, running: bool) -> ConsumerStatus:
         """How it is doing."""
-        now = self._clock()
+        now, committed_at = self._clock(), self._places.committed_at
         return status_of(
             self._states,
             self._view(),
             topics=self._config.topics,
             now=now,
-            starts=self._starts,
+            starts=self._places.starts,
             stuck_after_s=self._config.stuck_after_s,
             rebalancing_s=None if self._rebalancing_since is None else now - self._rebalancing_since,
             rebalance_limit_s=self._drain_s + self._config.session_timeout_s + _CANCEL_GRACE_S,
             running=running,
             last_poll_s=None if self._last_poll is None else now - self._last_poll,
-            last_commit_s=None if self._last_commit is None else now - self._last_commit,
+            last_commit_s=None if committed_at is None else now - committed_at,
             in_flight=self._running.in_flight,
-            last_error="; ".join(self._troubles.values()) or None,
+            last_error=self._troubles.summary,
         )
 
     def _view(self) -> dict[Any, int | None]:
@@ -310,18 +261,3 @@ class Session:
             in_flight=told.in_flight, buffered=told.buffered, paused=len(told.paused), stuck=len(told.stuck)
         )
         self._metrics.lags(told.lag)
-
-    def _note_trouble(self, operation: str, error: Exception) -> None:
-        self._troubles[operation] = f"{operation}: {error_text(error)}"
-        self._metrics.swallowed(operation)
-        logger.warning("consumer_trouble", operation=operation, group=self._config.group_id, **error_fields(error))
-
-
-async def _not_cut_off(call: Awaitable[_T]) -> _T:
-    """A call of the driver; one that is cancelled inside it, and not by us, has failed, and ends no loop of ours."""
-    try:
-        return await call
-    except asyncio.CancelledError:
-        if is_cancelled():
-            raise
-        raise RuntimeError("The driver has cancelled its own work") from None
