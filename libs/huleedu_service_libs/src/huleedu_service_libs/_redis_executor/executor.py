@@ -78,7 +78,7 @@ class Executor:
 
     def forget(self) -> None:
         """Drop everything without a word: the loop that it belonged to is closed."""
-        self._waiting: deque[Call] = deque()
+        self._waiting: deque[Call] = deque()  # bound: the configuration's `waiting`, see submit
         self._line: Line | None = None
         self._connecting: asyncio.Task[None] | None = None
         self._flush_due = False
@@ -280,7 +280,7 @@ class Executor:
 
     async def _drained(self) -> None:
         while pending := [reply for reply in self._issued() if not reply.done()]:
-            await asyncio.wait(pending)
+            await asyncio.wait(pending)  # no limit: the caller has one
 
     def _issued(self) -> "list[asyncio.Future[Any]]":
         under_way = self._line.unanswered if self._line is not None else ()

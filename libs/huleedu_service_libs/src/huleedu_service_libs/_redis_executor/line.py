@@ -108,7 +108,7 @@ class Line(asyncio.Protocol):
             notEnoughData=_INCOMPLETE,
         )
         self._feed, self._next_reply = reader.feed, reader.gets
-        self.unanswered: deque[Call] = deque()
+        self.unanswered: deque[Call] = deque()  # bound: the owner sends no more than `unanswered`
         self.blocked = False
         self.retired = False
         self.closed: asyncio.Future[None] = self._loop.create_future()

@@ -127,7 +127,7 @@ class Follower:
         self._jitter = jitter
         self._look_again_at = clock()
         self._failures = 0
-        self._ready: deque[Notification | HistoryGone] = deque()
+        self._ready: deque[Notification | HistoryGone] = deque()  # bound: a page, read when it is empty
 
     def __aiter__(self) -> Self:
         return self

@@ -72,7 +72,7 @@ class Session:
         self._asked: set[str] = set()  # channels whose last command was SUBSCRIBE
         self._dirty: set[str] = set(wanted)  # channels whose state may differ from the desired one
         self._ping = False
-        self._unanswered: deque[Command] = deque()
+        self._unanswered: deque[Command] = deque()  # bound: one for each who joins or leaves, and waits
         self._farewells: dict[str, asyncio.Future[None]] = {}
         self._work = asyncio.Event()
         self._work.set()
@@ -86,6 +86,7 @@ class Session:
         """
         tasks = {attended(self._read(), name="redis-pubsub-reader"), attended(self._send(), name="redis-pubsub-sender")}
         try:
+            # no limit: reading fails when the server is silent for too long
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             done.pop().result()
         finally:
@@ -116,7 +117,7 @@ class Session:
 
     async def _send(self) -> None:
         while True:
-            await self._work.wait()
+            await self._work.wait()  # no limit: as long as the connection
             self._work.clear()
             while commands := self._due():
                 self._unanswered.extend(commands)

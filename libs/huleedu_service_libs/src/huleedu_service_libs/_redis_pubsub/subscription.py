@@ -54,7 +54,7 @@ class Subscription:
         self._overflow = overflow
         self._reports = reports
         self._on_gap = on_gap
-        self._queue: deque[Message | Gap] = deque()
+        self._queue: deque[Message | Gap] = deque()  # bound: `size` messages, and `overflow` says what happens then
         self._messages = 0  # of those in the queue
         self._before: Gap | None = None  # before the first of the queue
         self._after: Gap | None = None  # after the last of the queue
@@ -112,7 +112,7 @@ class Subscription:
     async def _wait(self) -> None:
         while not self._has_items() and self._error is None:
             self._news.clear()
-            await self._news.wait()
+            await self._news.wait()  # no limit: the callers have theirs
 
     def _has_items(self) -> bool:
         return bool(self._queue) or self._before is not None or self._after is not None

@@ -85,7 +85,7 @@ class Group:
         self._inbox = inbox
         self._size = size
         self._parallel = parallel
-        self._waiting: deque[_Entry] = deque()
+        self._waiting: deque[_Entry] = deque()  # bound: one for each delivery that its consumer runs
         self._running: set[asyncio.Task[None]] = set()
         self._called = False
 

@@ -45,8 +45,10 @@ class Coalescer:
         self._delivery = delivery
         self._timeout_s = config.publish_timeout_s
         self._free = config.max_buffered_bytes
-        self._queue: deque[Single] = deque()  # no room yet
-        self._unrouted: dict[str, deque[Single]] = {}  # by topic, whose partitions are being asked for
+        # No room yet. bound: one for each caller, who waits for it, and leaves when its time is up
+        self._queue: deque[Single] = deque()
+        # By topic, whose partitions are being asked for. bound: what has been let in, max_buffered_bytes
+        self._unrouted: dict[str, deque[Single]] = {}
         self._lanes: dict[TopicPartition, PublishLane] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._callers = 0

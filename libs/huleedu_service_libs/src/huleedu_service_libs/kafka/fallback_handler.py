@@ -83,7 +83,7 @@ class FallbackMessageHandler:
         self.retry_interval = retry_interval
         self.max_retries = max_retries
         self._now = now
-        self._messages: deque[QueuedMessage[Any]] = deque()
+        self._messages: deque[QueuedMessage[Any]] = deque()  # bound: max_queue_size, see queue_message
         self._orders: Counter[tuple[str, str]] = Counter()
         self._total_queued = self._total_processed = self._total_dropped = 0
 

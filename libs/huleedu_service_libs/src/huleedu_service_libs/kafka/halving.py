@@ -57,7 +57,7 @@ class Halving:
         self._lane = lane
         self._independent = independent
         self._blocked = Blocked()
-        self._work: deque[list[Item]] = deque()
+        self._work: deque[list[Item]] = deque()  # bound: parts of the one list that it is made for
 
     async def run(self, items: list[Item], failed: FailedAttempt | None) -> None:
         """Give each item its outcome; ``failed`` when they were sent together already."""

@@ -137,7 +137,7 @@ class FileJournal:
 
     async def _write_changes(self, before: asyncio.Task[None] | None) -> None:
         if before is not None and not before.done():
-            await asyncio.wait([before])
+            await asyncio.wait([before])  # no limit: a write in a thread, which cannot be broken off
         self._writing, self._next = self._next, None
         changes, self._changes = self._changes, []
         try:
@@ -152,7 +152,7 @@ class FileJournal:
         """Return when what was asked for by now is in the file, or has failed."""
         last = self._next or self._writing
         if last is not None and not last.done():
-            await asyncio.wait([last])
+            await asyncio.wait([last])  # no limit: as above
 
     async def _in_thread(self, work: Callable[P, T], *args: P.args, **_keywords: P.kwargs) -> T:
         """Call ``work`` after everything that was asked for before; also if the caller is cancelled."""

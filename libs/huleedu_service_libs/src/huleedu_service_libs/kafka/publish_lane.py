@@ -46,9 +46,11 @@ class PublishLane:
         self._turn = delivery.turns[lane]
         self._is_busy = False  # has the turn, or stands in line for it
         self._batch: OpenBatch | None = None
-        self._travelling: deque[Single] = deque()  # in the batch, or being taken apart
-        self._waiting: deque[Single] = deque()
-        self._doubtful: deque[Single] = deque()  # in a batch in doubt, and there is time left
+        # In the batch, or being taken apart. bound: as all of them, what `coalescing` has let in, max_buffered_bytes
+        self._travelling: deque[Single] = deque()
+        self._waiting: deque[Single] = deque()  # bound: as above
+        # In a batch in doubt, and there is time left. bound: as above
+        self._doubtful: deque[Single] = deque()
 
     def add(self, single: Single) -> None:
         """Send ``single`` as soon as its turn comes."""

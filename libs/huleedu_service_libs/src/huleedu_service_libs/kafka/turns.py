@@ -19,7 +19,7 @@ class Turn:
 
     def __init__(self) -> None:
         self._taken = False
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()  # bound: one for each caller that waits
 
     @property
     def is_wanted(self) -> bool:

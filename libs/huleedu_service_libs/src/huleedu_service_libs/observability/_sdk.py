@@ -94,7 +94,7 @@ class Recording:
 
 
 def _shutdown_when(told: threading.Event, processor: BatchSpanProcessor) -> None:
-    told.wait()
+    told.wait()  # no limit: a daemon thread, as long as the process
     processor.shutdown()  # type: ignore[no-untyped-call]  # the SDK's
 
 

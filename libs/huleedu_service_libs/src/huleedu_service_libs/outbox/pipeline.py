@@ -114,7 +114,7 @@ class Pipeline:
             outcomes = await delivery
         except Exception:
             self._delivered = None  # sent again by whoever owns it then; what is on its way now must end before
-            await asyncio.wait({delivery})  # ends within the limits of the publisher
+            await asyncio.wait({delivery})  # no limit: the publisher has its own
             raise
         finally:
             delivery.cancel()  # a stop that waits no longer; does nothing to one that has ended

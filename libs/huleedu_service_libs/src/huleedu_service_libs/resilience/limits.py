@@ -92,7 +92,7 @@ class Bulkhead:
         self.wait_s = wait_s
         self.name = name
         self.running = 0
-        self._waiters: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()  # bound: `queue`, see _wait
 
     def __repr__(self) -> str:
         return f"Bulkhead(name={self.name!r}, running={self.running}/{self.limit}, waiting={self.waiting})"

@@ -42,7 +42,7 @@ class SharedTimeLimit:
         self.seconds = seconds
         self._loop: Any = object()  # stands for no loop; `None` would mean the running one below
         self._timer: asyncio.TimerHandle | None = None
-        self._watches: deque[Watch] = deque()
+        self._watches: deque[Watch] = deque()  # bound: calls begun within `seconds`
         self._append = self._watches.append
 
     def begin(self, now: float | None = None) -> Watch:

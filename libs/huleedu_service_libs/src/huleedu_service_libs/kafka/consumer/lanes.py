@@ -29,7 +29,7 @@ class Lane(Generic[T]):
     def __init__(self, group: Hashable, key: Hashable) -> None:
         self.group = group
         self.key = key
-        self.items: deque[T] = deque()
+        self.items: deque[T] = deque()  # bound: what `Intake` lets in, max_buffered
         self.state = _State.IDLE
 
 
@@ -47,7 +47,7 @@ class KeyLanes(Generic[T]):
         self.running = 0
         self._limit = limit
         self._lanes: dict[tuple[Hashable, Hashable], Lane[T]] = {}
-        self._ready: deque[Lane[T]] = deque()
+        self._ready: deque[Lane[T]] = deque()  # bound: each lane once, and none is empty
 
     def __len__(self) -> int:
         """Lanes that hold something."""

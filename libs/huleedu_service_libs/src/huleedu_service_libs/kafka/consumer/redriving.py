@@ -195,7 +195,7 @@ class _Redrive:
         if self._most is not None and self._report.redriven >= self._most:
             return await self._stop_before(record, None)
         if not self._report.dry_run:
-            await self._pace.wait()
+            await self._pace.wait()  # no limit: its own pace
             message = OutgoingMessage(
                 topic=origin, value=record.value, key=record.key, headers=own_headers(record.headers)
             )

@@ -84,7 +84,7 @@ class Running:
 
     def pump(self) -> None:
         """Start whatever may run."""
-        together: dict[ManyStep, deque[_Ride]] = {}
+        together: dict[ManyStep, deque[_Ride]] = {}  # bound: what the lanes give out, concurrency
         while (ride := self._lanes.take()) is not None:
             step = self._handling.step_for_many(ride[1])
             if step is None:

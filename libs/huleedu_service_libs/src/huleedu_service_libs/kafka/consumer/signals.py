@@ -55,6 +55,6 @@ async def run_until_signal(part: Runs, signals: Sequence[signal.Signals] = _SIGN
     with stop_on_signals(asked.set, signals):
         await part.start()
         try:
-            await asked.wait()
+            await asked.wait()  # no limit: that is the life of the process
         finally:
             await part.stop()

@@ -21,7 +21,8 @@ class Watermark:
 
     def __init__(self) -> None:
         self.position: int | None = None
-        self._begun: deque[int] = deque()  # from the oldest unfinished on
+        # From the oldest unfinished on. bound: `Intake` reads no partition whose span is full
+        self._begun: deque[int] = deque()
         self._unfinished: set[int] = set()  # of those
 
     def begin(self, offset: int) -> None:

@@ -144,6 +144,7 @@ class Child:
         )
 
     async def _wait(self, event: asyncio.Event, problem: str, limit: float) -> None:
+        # no limit: left below
         waits = [attended(one.wait(), name="child-event") for one in {event, self._ended}]
         try:
             await asyncio.wait(waits, timeout=limit, return_when=asyncio.FIRST_COMPLETED)

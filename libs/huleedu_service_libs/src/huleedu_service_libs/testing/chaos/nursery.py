@@ -85,7 +85,7 @@ class Nursery(StartStop):
                 start_new_session=True,  # Ctrl-C is the owner's
             )
         self._listener = begin(self._listen(self._process), name="nursery")
-        ready = attended(self._ready.wait(), name="nursery-ready")
+        ready = attended(self._ready.wait(), name="nursery-ready")  # no limit: left below
         await asyncio.wait({self._listener, ready}, timeout=_START_LIMIT_S, return_when=asyncio.FIRST_COMPLETED)
         leave(ready)
         if not self._ready.is_set():
@@ -104,7 +104,7 @@ class Nursery(StartStop):
                 await process.wait()
         except TimeoutError:
             process.kill()
-            await process.wait()
+            await process.wait()  # no limit: it was killed
         if self._listener is not None:
             await self._listener
         if self._own_folder is not None:

@@ -192,6 +192,7 @@ class CrashPoints:
             return await call
         task = attended(_awaited(call), name="chaos-call")
         pause = attended(_awaited(self._sleep(self._chance() * _LONGEST_DURING_S)), name="chaos-pause")
+        # no limit: the pause is one
         await asyncio.wait([task, pause], return_when=asyncio.FIRST_COMPLETED)
         leave(pause)
         self._hit(during)

@@ -180,7 +180,7 @@ class FaultProxy(StartStop):
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        await self._weather.flows.wait()
+        await self._weather.flows.wait()  # no limit: as the weather
         try:
             server_reader, server_writer = await asyncio.open_connection(*self._target)
         except OSError:  # the client is told as by the server itself: the connection ends
@@ -213,6 +213,6 @@ class FaultProxy(StartStop):
                     writer.write(passed)
                     await writer.drain()
         if link.loss is None or not link.loss.hang:
-            await self._weather.flows.wait()  # in silence not even an end is heard
+            await self._weather.flows.wait()  # in silence not even an end is heard; no limit: as the weather
             with suppress(OSError):
                 writer.close()

@@ -46,7 +46,7 @@ class Weather:
             await self._sleep(self.delay)
         if self.rate is not None:
             await self._sleep(size / self.rate)
-        await self.flows.wait()
+        await self.flows.wait()  # no limit: the test ends the weather, or stops the proxy
 
     def request(self, link: Link, data: bytes) -> bytes:
         """What passes of a request; notes whether its reply is to be lost."""

@@ -169,7 +169,7 @@ class Supervisor:
             except subprocess.TimeoutExpired:
                 # Its servers die with it (Linux) or are swept at the next start.
                 self._warden.kill()
-                self._warden.wait()
+                self._warden.wait()  # no limit: it was killed
 
     def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:

@@ -58,7 +58,7 @@ async def _open(host: str, front: str, context: ssl.SSLContext) -> None:
 async def _serve(host: str, fronts: tuple[str, ...], context: ssl.SSLContext) -> None:
     for front in fronts:
         await _open(host, front, context)
-    await asyncio.Event().wait()
+    await asyncio.Event().wait()  # no limit: until it is killed
 
 
 def main(host: str, certificate: str, key: str, authority: str, *fronts: str) -> None:

@@ -161,7 +161,7 @@ class _Warden:
             _eventually(functools.partial(_has_exited, pid), deadline)
             with contextlib.suppress(OSError):
                 os.killpg(pid, signal.SIGKILL)
-            self._children[pid].wait()
+            self._children[pid].wait()  # no limit: it was killed
             _eventually(functools.partial(_group_is_empty, pid), time.monotonic() + _GRACE_S)
 
 
