@@ -42,6 +42,7 @@ async def test_a_task_that_nobody_holds_lives_until_it_has_ended() -> None:
         ended.append(True)
 
     _ = begin(work(), name="test-held")
+    del _
     await _turns()
     gc.collect()
     await asyncio.sleep(0.2)
@@ -133,11 +134,12 @@ async def test_who_holds_out_is_left_behind_and_told() -> None:
     await _turns()
     began = time.monotonic()
     with capture_logs() as logs:
-        assert not await end(task, limit_s=0.05)
+        ended = await end(task, limit_s=0.05)
+    release.set()
+    assert not ended
     assert time.monotonic() - began < 20
     assert [(line["event"], line["task"]) for line in logs] == [("background_task_left_behind", "test-deaf")]
     assert _count("left_behind", "test-deaf") == 1
-    release.set()
     assert await end(task, patience_s=20, limit_s=20)
 
 
@@ -173,13 +175,15 @@ async def test_what_is_left_is_nobody_s_business() -> None:
         finally:
             raise ValueError("late")
 
-    for task in (attended(fails(), name="a"), attended(fails(), name="b")):
-        await _turns()
-        leave(task)
+    task = attended(fails(), name="test-left")
+    await _turns()
+    leave(task)
+    gone = weakref.ref(task)
     del task
     await _turns()
     gc.collect()
     assert reports == []
+    assert gone() is None
 
 
 async def test_work_in_time_gives_its_result_or_its_error() -> None:
@@ -215,10 +219,10 @@ async def test_work_that_is_late_is_left_even_if_it_holds_out(by: str) -> None:
     if by == "caller":
         waits.cancel()
     await asyncio.wait([waits], timeout=20)
+    release.set()
     assert waits.cancelled() if by == "caller" else isinstance(waits.exception(), TimeoutError)
     assert len(left) == 1
-    assert not left[0].done()
-    release.set()
+    assert not left[0].done()  # it holds out until the next turn
     await asyncio.wait(left, timeout=20)
 
 
