@@ -16,7 +16,6 @@ from enum import StrEnum
 from typing import Any, Self
 
 from huleedu_service_libs import _clock
-from huleedu_service_libs._tasks import attended, leave
 
 __all__ = ["Action", "CrashPlan", "CrashPoints"]
 
@@ -190,6 +189,8 @@ class CrashPoints:
     async def _run(self, call: Awaitable[Any], during: str | None) -> Any:
         if during is None or not self._counts(during):
             return await call
+        from huleedu_service_libs._tasks import attended, leave  # noqa: PLC0415  # children that need it not start sooner
+
         task = attended(_awaited(call), name="chaos-call")
         pause = attended(_awaited(self._sleep(self._chance() * _LONGEST_DURING_S)), name="chaos-pause")
         # no limit: the pause is one
