@@ -11,7 +11,8 @@ from huleedu_service_libs.inbox import InboxStep
 from huleedu_service_libs.kafka.consumer import ConsumerConfig, ConsumerSetupError, Delivery, EventConsumer
 from huleedu_service_libs.testing.fakes import FakeRedisClient
 
-from .conftest import EVENT_TYPE, Numbered, until
+from ..waiting import until
+from .conftest import EVENT_TYPE, Numbered
 from .doubles import P0, FakeDriver, Letters, consuming, record
 
 

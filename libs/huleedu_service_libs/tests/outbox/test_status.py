@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 from unittest.mock import ANY
 
@@ -286,12 +287,15 @@ async def test_trouble_of_a_chore_is_counted_told_once_and_tried_again(engine: A
     def errors() -> float | None:
         return REGISTRY.get_sample_value("outbox_relay_errors_total", {"service": "troubled", "error_type": "status"})
 
+    def has(looks: float) -> bool:
+        return errors() == looks
+
     with capture_logs() as logs:
         chores = _chores(engine, "troubled", time)
         chores.start()
         for looks in (1.0, 2.0, 3.0):
             time.now += 19.0
-            await until(lambda looks=looks: errors() == looks)
+            await until(partial(has, looks))
         await _run(engine, "ALTER TABLE put_aside RENAME TO event_outbox")
         time.now += 19.0
         await until(lambda: any(line["event"] == "outbox_maintenance_trouble_over" for line in logs))
