@@ -16,7 +16,7 @@ __all__ = ["redact_text", "redact_within"]
 # Without one of these in it, no rule below could bite on a text: nearly every text ends here.
 _SUSPICIOUS = (
     *("@", "eyj", "bearer", "basic", "pass", "pw", "secret", "token", "key", "authorization", "cookie", "sig"),
-    *("credential", "jwt", "session", "dsn", "otp", "pin", "conn"),
+    *("credential", "jwt", "session", "dsn", "otp", "pin", "conn", "[parameters: ", "failing row contains ("),
 )
 
 # Every rule looks at a character a bounded number of times: a run is only looked at from its beginning, and
@@ -70,6 +70,12 @@ _WEB_TOKEN = re.compile(r"(?<![A-Za-z0-9_-])([A-Za-z0-9_-]{7,}+)\.[A-Za-z0-9_-]{
 # A field's errors as pydantic prints them: its name, then an indented line with what was given.
 _FIELD_ERROR = re.compile(r"^(\S[^\n]{0,300})\n([ \t]+[^\n]{0,2000}?input_value=)([^\n]*)", re.MULTILINE)
 _INPUT_TYPE = re.compile(r", input_type=\w+\]?\Z")
+# What a statement was given, as SQLAlchemy shows it, and the row that PostgreSQL refused: somebody's data, on one line.
+# To its last end, since a value may look like one; without any, the whole line.
+_BOUND = re.compile(
+    r"(\[parameters: )[^\n]*(?=\](?:\n|\Z|\\++n\(Background))|(\[parameters: )[^\n]*"
+    r"|(Failing row contains \()[^\n]*(?=\)\.(?:\n|\Z|\\++n\[SQL))|(Failing row contains \()[^\n]*"
+)
 _EMAIL = re.compile(r"(?<![A-Za-z0-9._%+-])[A-Za-z0-9._%+-]++@[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})+")
 
 
@@ -82,6 +88,7 @@ def redact_text(text: str) -> str:
         return text
     if "input_value=" in text:
         text = _FIELD_ERROR.sub(_mask_input, text)
+    text = _BOUND.sub(lambda found: f"{found[1] or found[2] or found[3] or found[4]}{MASK}", text)
     text = _URL.sub(lambda found: f"://{_user_of(found[2])}@", text)
     text = _mask_values(mask_parameters(text))
     text = _SHOWN_PAIR.sub(_mask_pair, text)
