@@ -44,4 +44,5 @@ def test_nothing_is_lost_reordered_or_doubled_whatever_is_killed(kafka_server: K
     assert len(results["points"]) > 17
     for name, figures in results["points"].items():
         assert figures["kills"] >= 1, name
+    assert len(results["sabotage_found"]) >= 5
     assert all(results["sabotage_found"].values())

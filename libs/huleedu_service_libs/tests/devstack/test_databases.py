@@ -1,10 +1,13 @@
 """Topics and databases from synchronous code: limits and refusals, without a server."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from unittest.mock import AsyncMock, MagicMock, patch
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import TopicAuthorizationFailedError
 
 from huleedu_service_libs.testing.devstack import DevStackError, KafkaServer, Kind, databases
@@ -30,17 +33,22 @@ def test_errors_of_the_work_pass_unchanged() -> None:
         databases._run(_fail())
 
 
-def _admin(**answers: Any) -> Any:
-    admin = AsyncMock()
+@contextmanager
+def _admin(**answers: Any) -> Iterator[AsyncMock]:
+    admin = AsyncMock(spec=AIOKafkaAdminClient)
     admin.delete_topics.return_value = MagicMock(**answers)
-    return patch("aiokafka.admin.AIOKafkaAdminClient", return_value=admin)
+    with patch("aiokafka.admin.AIOKafkaAdminClient", return_value=admin):
+        yield admin
 
 
 @pytest.mark.parametrize("code", [0, 3], ids=["deleted", "not there"])
 def test_a_deleted_topic_is_gone(code: int) -> None:
-    """Deleting what does not exist is no error."""
-    with _admin(topic_error_codes=[("essays", code)]):
+    """It alone is deleted, and the connection closed; deleting what does not exist is no error."""
+    with _admin(topic_error_codes=[("essays", code)]) as admin:
         databases.delete_topic("kafka:9092", "essays")
+    (asked,) = admin.delete_topics.await_args_list
+    assert asked.args[0] == ["essays"]
+    admin.close.assert_awaited_once_with()
 
 
 def test_a_refused_deletion_is_an_error() -> None:

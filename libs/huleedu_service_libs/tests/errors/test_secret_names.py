@@ -18,12 +18,6 @@ SECRET = "hunter2-S3cr3t"
         "postgresql+asyncpg://user:{}@db:5432/x",
         "redis://:{}@host",
         "cannot connect to amqp://u:{}@h, giving up",
-        "http://u:{}p@ss@host/path",
-        "Authorization: Bearer {}",
-        "authorization=Basic {}",
-        "{{'Authorization': 'Bearer {}', 'a': 1}}",
-        "Proxy-Authorization: Digest {}",
-        "Set-Cookie: session={}; HttpOnly",
         "sent Bearer {}",
         "password={}",
         "PASSWORD='{}'",
@@ -38,16 +32,9 @@ SECRET = "hunter2-S3cr3t"
         "refresh_token={};",
         "private_key={}",
         "pwd={}",
-        "{{'cookie': ['a', '{}']}}",
-        "{{'password': b'x {}'}}",
-        "password='it\\'s {}'",
-        "password=Value(a=1, b='{}')",
-        "{{'secret': {{'a': 1, 'b': ['{}']}}}}",
-        "a lone eyJhbGciOiJIUzI1NiJ9.{}.c2ln",
         "login failed, password: {}",
         "X-Api-Key: {}",
         "[('accept', 'x'), ('x-api-key', '{}')]",
-        "[(b'cookie', b'sid={}')]",
         "api_key: {}",
         "passwd:{}",
         "password = {}",
@@ -56,20 +43,46 @@ SECRET = "hunter2-S3cr3t"
         "https://x/?key={}&a=1",
         "https://x/?a=1&sig={}",
         "https://x/?a=1&signature={}",
-        "AccountName=a;AccountKey={}==;",
         '{{\\"password\\": \\"{}\\"}}',
-        '{{\\"password\\": \\"it is {}',
-        "postgres://u:p'{}@host",
-        'mongodb://u:p"{}@host',
-        "1 validation error for P\npassword\n  Input should be an integer [type=int, input_value='{}', input_type=str]",
     ],
 )
 def test_secrets_in_texts(text: str) -> None:
-    """Credentials of URLs, header values, ``name=value`` pairs, quoted pairs and web tokens disappear, the rest stays."""
+    """The secret of a URL, a pair, a header, an argument gives way to a mask, and everything around it stays."""
     shown = redact_text(text.format(SECRET))
-    assert SECRET not in shown
-    assert "***" in shown
-    assert redact_text(shown) == shown or "***" in redact_text(shown)
+    assert shown == text.format("***")
+    assert redact_text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "masked"),
+    [
+        ("http://u:{}p@ss@host/path", "http://u:***@host/path"),
+        ("Authorization: Bearer {}", "Authorization: ***"),
+        ("authorization=Basic {}", "authorization=***"),
+        ("{{'Authorization': 'Bearer {}', 'a': 1}}", "{'Authorization': '***', 'a': 1}"),
+        ("Proxy-Authorization: Digest {}", "Proxy-Authorization: ***"),
+        ("Set-Cookie: session={}; HttpOnly", "Set-Cookie: ***"),
+        ("{{'cookie': ['a', '{}']}}", "{'cookie': ***"),
+        ("{{'password': b'x {}'}}", "{'password': '***'}"),
+        ("password='it\\'s {}'", "password='***'"),
+        ("password=Value(a=1, b='{}')", "password=***"),
+        ("{{'secret': {{'a': 1, 'b': ['{}']}}}}", "{'secret': ***"),
+        ("a lone eyJhbGciOiJIUzI1NiJ9.{}.c2ln", "a lone ***"),
+        ("[(b'cookie', b'sid={}')]", "[(b'cookie', '***')]"),
+        ("AccountName=a;AccountKey={}==;", "AccountName=a;AccountKey=***;"),
+        ('{{\\"password\\": \\"it is {}', '{\\"password\\": \\"***\\"'),
+        ("postgres://u:p'{}@host", "postgres://u:***@host"),
+        ('mongodb://u:p"{}@host', "mongodb://u:***@host"),
+        (
+            "1 validation error for P\npassword\n  Input should be an integer [type=int, input_value='{}', input_type=str]",
+            "1 validation error for P\npassword\n  Input should be an integer [type=int, input_value=***, input_type=str]",
+        ),
+    ],
+)
+def test_secrets_that_are_more_than_a_word(text: str, masked: str) -> None:
+    """Where scheme, quotes, lists or nested values belong to the secret they go with it; the rest stays."""
+    assert redact_text(text.format(SECRET)) == masked
+    assert redact_text(masked) == masked
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,9 @@ def test_a_failing_operation_is_recorded_once(tracer: trace.Tracer, exporter: In
 
 
 def test_a_tracer_without_an_sdk() -> None:
-    """Operations run all the same."""
-    with trace_operation(get_tracer("svc"), "work"):
+    """Operations run all the same, and what they raise goes on; nothing is recorded."""
+    with trace_operation(get_tracer("svc"), "work") as span:
         add_event_to_span("nobody records this")
+    assert not span.is_recording()
+    with pytest.raises(KeyError, match="essay"), trace_operation(get_tracer("svc"), "work"):
+        raise KeyError("essay")

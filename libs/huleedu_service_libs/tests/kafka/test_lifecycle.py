@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import json
 import pickle
 import socket
 import time
@@ -24,6 +25,8 @@ from huleedu_service_libs.protocols import OutgoingMessage
 from huleedu_service_libs.testing.devstack.errors import NotOursError
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
+
+from ..topics import read_all
 
 
 def _unused_port() -> int:
@@ -249,10 +252,15 @@ async def test_ping_tells_whether_a_broker_answers(kafka_server: KafkaServer) ->
 
 @pytest.mark.integration
 async def test_idempotence_can_be_switched_off(kafka_bootstrap_servers: str, kafka_topic: TopicFactory) -> None:
-    """For brokers that cannot: messages still arrive, acknowledged by all replicas."""
+    """For brokers that cannot: the producer asks for no id, messages still arrive, acknowledged by all replicas."""
+    topic, event = kafka_topic("plain"), _event()
     config = KafkaBusConfig(enable_idempotence=False)
     async with KafkaBus(client_id="plain", bootstrap_servers=kafka_bootstrap_servers, config=config) as bus:
-        await bus.publish(kafka_topic("plain"), _event(), "k")
+        await bus.publish(topic, event, "k")
+        assert bus.producer._txn_manager is None
+        assert bus.producer._sender._acks == -1
+    (record,) = await read_all(kafka_bootstrap_servers, topic)
+    assert (record.key, json.loads(record.value)["event_id"]) == (b"k", str(event.event_id))
 
 
 @pytest.mark.integration

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from functools import partial
+from time import monotonic
 from typing import Any
 from unittest.mock import ANY
 
@@ -14,12 +15,13 @@ from structlog.testing import capture_logs
 
 from huleedu_service_libs.outbox import status as outbox_status
 from huleedu_service_libs.outbox.bloat import check_bloat
-from huleedu_service_libs.outbox.maintenance import OutboxMaintenance
+from huleedu_service_libs.outbox.maintenance import LEAST_PAUSE_SECONDS, OutboxMaintenance
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.outbox.status import OutboxStatus, StatusLimits, measure_status, read_status
 from huleedu_service_libs.outbox.writers import Writer
 
+from ..databases import statements_of
 from ..waiting import until
 
 pytestmark = pytest.mark.integration
@@ -259,9 +261,14 @@ async def test_maintenance_runs_on_the_real_clock(engine: AsyncEngine) -> None:
     await _run(engine, "UPDATE event_outbox SET published_at = now() - interval '1 hour'")
     settings = OutboxSettings(retention_seconds=0.0, purge_interval_seconds=0.0)
     chores = OutboxMaintenance(engine, settings, "real")
-    chores.start()
-    await until(lambda: REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "real"}) == 1)
-    await chores.stop()
+    began = monotonic()
+    with statements_of(engine) as seen:
+        chores.start()
+        await until(lambda: REGISTRY.get_sample_value("outbox_events_purged_total", {"service": "real"}) == 1)
+        await until(lambda: sum("DELETE" in statement for statement in seen) >= 5)
+        await chores.stop()
+    purges = sum("DELETE" in statement for statement in seen)
+    assert purges <= 1 + (monotonic() - began) / LEAST_PAUSE_SECONDS
 
 
 async def test_without_retention_nothing_is_purged_and_only_in_turn(engine: AsyncEngine) -> None:

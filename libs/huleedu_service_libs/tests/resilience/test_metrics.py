@@ -119,10 +119,12 @@ def test_states_as_numbers() -> None:
 
 
 def test_standard_metrics_twice_on_one_registry() -> None:
-    """A second set on the same registry is no error."""
+    """A second set on the same registry is no error, and leaves the first one exposed."""
     registry = CollectorRegistry()
-    StandardCircuitBreakerMetrics(registry)
-    StandardCircuitBreakerMetrics(registry)
+    first, second = StandardCircuitBreakerMetrics(registry), StandardCircuitBreakerMetrics(registry)
+    first.set_state("db", OPEN, "svc")
+    second.set_state("db", CLOSED, "svc")
+    assert registry.get_sample_value("circuit_breaker_state", {"service": "svc", "circuit_name": "db"}) == 1
 
 
 async def test_registry() -> None:

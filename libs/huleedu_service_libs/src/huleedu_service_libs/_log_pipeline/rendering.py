@@ -21,10 +21,12 @@ _BEGINNING = TEXT // 4  # of a traceback; the end says what happened
 
 
 def text_of(value: object) -> str:
-    """``repr``, whatever the object does."""
+    """``repr``, whatever the object does; of a tuple, such as the arguments of a call, what each of its members has."""
     try:
         return repr(value)
     except Exception:  # noqa: BLE001  # a broken __repr__ must not cost the line
+        if type(value) is tuple:
+            return f"({', '.join(map(text_of, value))}{',' * (len(value) == 1)})"
         return f"<unprintable {type(value).__name__}>"
 
 
