@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 import re
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
@@ -26,7 +26,7 @@ from pydantic_core import PydanticUndefined
 
 import huleedu_service_libs
 
-__all__ = ["Described", "Setting", "described", "faults", "module_of", "sections"]
+__all__ = ["Described", "Setting", "describe", "described", "faults", "module_of", "sections"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "libs/huleedu_service_libs/src/huleedu_service_libs"
@@ -45,6 +45,8 @@ _WORDS = {
 _NAMED = re.compile(r"\b(\w+)(?=\(|`)")  # called, or in code style
 _TIMES = re.compile(r"(?:^|_)(?:timeout|interval|delay|wait|pause|ttl|age|retention|deadline)(?:$|_)")
 _MISSING = object()
+_MERE_NAMES = {"name", "service_name", "title", "message", "application_name"}
+_BY_ENVIRONMENT = {"bootstrap_servers", "redis_url"}  # their defaults are variables, and stand under these
 _NO_SETTINGS = {
     "AuditRecord",
     "Selection",
@@ -121,22 +123,22 @@ class Described:
 @cache
 def described() -> tuple[Described, ...]:
     """Everything that has settings, by section and name."""
-    found = [one for thing, home in _public().values() for one in _describe(thing, home)]
+    found = [one for thing, home in _public().values() for one in describe(thing, home)]
     order = list(_SECTIONS)
     return tuple(
-        sorted(found, key=lambda one: (order.index(_place(one.home)), bool(not one.readers), one.home, one.name))
+        sorted(found, key=lambda one: (order.index(place_of(one.home)), bool(not one.readers), one.home, one.name))
     )
 
 
 def sections() -> Iterator[tuple[str, list[Described]]]:
     """What stands under each title of the page."""
     for title in dict.fromkeys(_SECTIONS.values()):
-        yield title, [one for one in described() if _SECTIONS[_place(one.home)] == title]
+        yield title, [one for one in described() if _SECTIONS[place_of(one.home)] == title]
 
 
-def faults() -> Iterator[str]:
+def faults(found: Iterable[Described]) -> Iterator[str]:
     """What a reader of the page would miss."""
-    for one in described():
+    for one in found:
         for each in one.settings:
             if not each.means:
                 yield f"{one.home}.{one.name}: its docstring says nothing about {each.name!r}"
@@ -176,8 +178,9 @@ def _public() -> dict[int, tuple[Any, str]]:
     return homes
 
 
-def _describe(thing: Any, home: str) -> Iterator[Described]:
-    if thing.__name__ in _NO_SETTINGS or thing.__name__.startswith("raise_"):
+def describe(thing: Any, home: str) -> Iterator[Described]:
+    """What there is to tell of a class or function that stands in the module ``home``; nothing where it has no settings."""
+    if thing.__name__ in _NO_SETTINGS or thing.__name__.startswith(("raise_", "create_test_")):
         return
     if inspect.isclass(thing) and _is_settings(thing):
         settings, readers = tuple(_of_class(thing)), _readers(thing.__name__, thing.__module__)
@@ -222,7 +225,7 @@ def _of_class(thing: type) -> Iterator[Setting]:
 
 def _asked_for(port: type) -> dict[str, Any]:
     """What the module of a port asks settings for by name, and takes when it is not there."""
-    tree = ast.parse(_texts()[port.__module__.removeprefix(_PREFIX)])
+    tree = _trees()[port.__module__.removeprefix(_PREFIX)]
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and ast.unparse(node.func) == "getattr")
     asked = [call.args[1:] for call in calls if isinstance(call.args[1], ast.Constant)]
     return {ast.literal_eval(name): ast.literal_eval(*default) for name, *default in asked if default}
@@ -242,7 +245,7 @@ def _options(thing: Any) -> Iterator[Setting]:
     said = _docstring_entries(thing.__doc__)
     for parameter in signature.parameters.values():
         given = parameter.default is not parameter.empty
-        if _is_figure(parameter.annotation) and (given or inspect.isclass(thing)):
+        if _is_choice(parameter) or (_is_figure(parameter.annotation) and (given or inspect.isclass(thing))):
             yield _of_parameter(parameter, said)
 
 
@@ -263,6 +266,15 @@ def _is_offered(thing: Any, home: str) -> bool:
 def _named_by_pages() -> frozenset[str]:
     paths = {path for pattern in _PAGES for path in ROOT.glob(pattern)}
     return frozenset(name for path in paths for name in _NAMED.findall(path.read_text(encoding="utf-8")))
+
+
+def _is_choice(parameter: inspect.Parameter) -> bool:
+    """Whether it is a text that is there unless somebody wants another; a mere name for log and metrics is no setting."""
+    return (
+        bool(parameter.default)
+        and isinstance(parameter.default, str)
+        and parameter.name not in _MERE_NAMES | _BY_ENVIRONMENT
+    )
 
 
 def _is_figure(annotation: Any) -> bool:
@@ -325,9 +337,9 @@ def _thing(value: Any) -> str:
 
 
 @cache
-def _texts() -> dict[str, str]:
+def _trees() -> dict[str, ast.Module]:
     paths = [path for path in PACKAGE.rglob("*.py") if path.name != "__init__.py"]
-    return {module_of(path): path.read_text(encoding="utf-8") for path in paths}
+    return {module_of(path): ast.parse(path.read_text(encoding="utf-8")) for path in paths}
 
 
 def module_of(path: Path) -> str:
@@ -335,14 +347,24 @@ def module_of(path: Path) -> str:
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
 
 
+@cache
+def _imports() -> dict[str, frozenset[str]]:
+    """What each module imports, by name."""
+    return {
+        module: frozenset(
+            each.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for each in node.names
+        )
+        for module, tree in _trees().items()
+    }
+
+
 def _readers(name: str, own: str) -> tuple[str, ...]:
-    """The modules that take settings of that name."""
-    word = re.compile(rf"\b{name}\b")
-    found = [module for module, text in _texts().items() if word.search(text) and _PREFIX + module != own]
+    """The modules that take settings of that name; its own where no other does."""
+    found = [module for module, names in _imports().items() if name in names]
     return tuple(sorted(found)) or (own.removeprefix(_PREFIX),)
 
 
-def _place(home: str) -> str:
+def place_of(home: str) -> str:
     """The key of `_SECTIONS` under which a module's settings stand."""
     fitting = [name for name in _SECTIONS if home == name or home.startswith(f"{name}.")]
     if not fitting:

@@ -40,7 +40,7 @@ def page() -> str:
 
 def faults() -> Iterator[str]:
     """What is not described, or described and not there."""
-    yield from settings.faults()
+    yield from settings.faults(settings.described())
     found = {each.name: each for each in variables()}
     told = {name for name, each in found.items() if each.means}
     for name in sorted(set(found) - told - set(_said())):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from settings import PACKAGE, Setting, described, module_of
 
-__all__ = ["Variable", "variables"]
+__all__ = ["Variable", "asked_in", "variables"]
 
 _READS = re.compile(r"\benviron\b|envvar=|validation_alias=|_VARIABLE\b")
 _PREFIXED = re.compile(r"(?:HULEEDU|REDIS|KAFKA|OTEL|SERVICE|PROMETHEUS)_[A-Z_]*[A-Z]")
@@ -43,7 +43,7 @@ def variables() -> list[Variable]:
     for path in sorted(PACKAGE.rglob("*.py")):
         text = path.read_text(encoding="utf-8")
         if _READS.search(text):
-            for name, default in _of_module(ast.parse(text)):
+            for name, default in asked_in(ast.parse(text)):
                 readers = found.setdefault(name, {})
                 readers[module_of(path)] = readers.get(module_of(path)) or default
     return [_variable(name, found.get(name, {})) for name in sorted({*found, *_filled()} - _SET_BY_US)]
@@ -72,8 +72,8 @@ def _filled() -> dict[str, Setting]:
     return redis | services
 
 
-def _of_module(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Names and defaults. The same name may come more than once."""
+def asked_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Names of variables that a module asks for, with their defaults; the same one may come more than once."""
     exported = {id(each) for node in tree.body if _is_all(node) for each in ast.walk(node)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and _PREFIXED.fullmatch(str(node.value)) and id(node) not in exported:

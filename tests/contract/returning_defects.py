@@ -84,9 +84,7 @@ RETURNING: dict[int, Edit] = {
         "return settings_for_environment()",
     ),
     20: Edit("outbox/di.py", '    if name == "testing":\n', '    print(name)\n    if name == "testing":\n'),
-    21: Edit(
-        "outbox/relay.py", "_, pending = await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)", "pending = [task]"
-    ),
+    21: Edit("outbox/relay.py", "_, pending = await asyncio.wait([task], timeout=STOP_GRACE_S)", "pending = [task]"),
     22: Edit(
         "outbox/purge.py",
         "published_at < now() - make_interval(secs => :retention)",

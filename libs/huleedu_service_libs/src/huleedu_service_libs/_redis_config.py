@@ -30,16 +30,18 @@ class RedisClientConfig:
         max_connections: Connections for transactions, and as many again for users of the raw client.
             Further callers queue. The client's own commands share one connection beside those.
         pool_wait_s: Seconds that a caller queues for a connection, or a command for its turn, before it
-            gets a `ConnectionError`.
+            gets a `ConnectionError`. As the driver's own blocking pool.
         connect_timeout_s: Seconds to open a connection.
         socket_timeout_s: Seconds to wait for a reply.
-        start_timeout_s: Seconds in which `start` reaches the server or fails.
-        stop_timeout_s: Seconds in which `stop` closes the connections; then they are given up and logged.
+        start_timeout_s: Seconds in which `start` reaches the server or fails: room for two attempts that time out.
+        stop_timeout_s: Seconds in which `stop` closes the connections; then they are given up and logged. Less than Kafka's:
+            nothing is buffered here that has to leave first.
         blocking_slice_s: Seconds that one ``BLPOP`` waits on the server; longer waits are made of several,
             so that a dead connection is noticed.
         pipelining: How commands share their connection.
         spans: Whether commands inside a recorded OpenTelemetry span have spans of their own.
-        health_interval_s: Seconds that a connection may be idle before it is asked whether it lives.
+        health_interval_s: Seconds that a connection may be idle before it is asked whether it lives. Longer than for
+            subscriptions, since the next command finds a dead one anyway.
         connect_attempts: How often a connection is tried to be made; once made, it repeats nothing by itself.
         connect_first_delay_s: The longest pause before the second attempt, in seconds; doubles with each. A pause is a
             random share of it.

@@ -31,11 +31,13 @@ class PubSubConfig:
         overflow: What happens beyond that.
         connect_timeout_s: Seconds in which a connection is made.
         confirm_timeout_s: Seconds in which the server confirms a subscription, or `subscribe` fails.
-        health_interval_s: After so many seconds without a word the server is asked for one.
+        health_interval_s: After so many seconds without a word the server is asked for one. Short, because a subscriber
+            that hears nothing cannot tell a quiet channel from a dead connection.
         answer_timeout_s: Seconds for its answer; then the connection counts as lost.
         clean_up_timeout_s: Seconds in which leaving a channel is confirmed; then it is left to the server.
         first_delay_s: Pause after the first failed connection; it doubles from one to the next, with jitter.
-        longest_delay_s: Longest pause between two attempts. They go on for as long as anybody subscribes.
+        longest_delay_s: Longest pause between two attempts. They go on for as long as anybody subscribes; shorter than that of
+            other clients, because all subscribers of the process wait for this one connection.
         history: Keeps users' notifications, so that readers who were away get them; ``None`` keeps nothing.
 
     Raises:

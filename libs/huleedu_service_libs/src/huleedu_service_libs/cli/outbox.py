@@ -27,6 +27,7 @@ from huleedu_service_libs.cli.outbox_options import (
     selection_of,
 )
 from huleedu_service_libs.cli.output import JsonOption, Output
+from huleedu_service_libs.outbox.settings import MAX_RETRIES
 
 with requires_extra("cli", module=__name__):
     import typer
@@ -51,7 +52,7 @@ T = TypeVar("T")
 def status(
     url: AddressOption,
     service: Annotated[str, typer.Option("--service", help="A name for the answer.")] = "outbox",
-    max_retries: RetriesOption = 5,
+    max_retries: RetriesOption = MAX_RETRIES,
     oldest: Annotated[float, typer.Option("--oldest", help="Age of a waiting event that is a problem, s.")] = 60.0,
     strict: Annotated[bool, typer.Option("--strict", help="The relay runs with strict_order.")] = False,
     json: JsonOption = False,
@@ -78,7 +79,7 @@ def parked(
     since: SinceOption = None,
     until: UntilOption = None,
     limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="At most so many.")] = 100,
-    max_retries: RetriesOption = 5,
+    max_retries: RetriesOption = MAX_RETRIES,
     json: JsonOption = False,
 ) -> None:
     """Events that were given up, with the cause, the oldest first."""
@@ -114,7 +115,7 @@ def redrive_(
     rate: Annotated[float, typer.Option("--rate", help="Batches a second, 50 at most.")] = 5.0,
     batch: Annotated[int, typer.Option("--batch", help="Events of a batch, 1 000 at most.")] = 100,
     most: Annotated[int, typer.Option("--most", help="Events of this run, 10 000 at most.")] = 10_000,
-    max_retries: RetriesOption = 5,
+    max_retries: RetriesOption = MAX_RETRIES,
     json: JsonOption = False,
 ) -> None:
     """Give parked events new attempts. Without --yes only says what would move."""

@@ -43,7 +43,7 @@ from huleedu_service_libs.protocols import concrete_capability
 
 __all__ = ["Console"]
 
-SECTION_SECONDS = 5.0  # for a section to read or to act
+SECTION_S = 5.0  # for a section to read or to act
 
 logger = create_service_logger("huleedu_service_libs.console")
 
@@ -185,7 +185,7 @@ class Console:
         if act is None:
             raise RefusedError(405, f"section {section.name!r} only shows")
         try:
-            async with asyncio.timeout(SECTION_SECONDS):
+            async with asyncio.timeout(SECTION_S):
                 said = str(await act(action, target))
         except UnknownTargetError as error:
             raise RefusedError(404, str(error)) from error
@@ -200,7 +200,7 @@ class Console:
 async def _read(section: Section) -> tuple[Reading | None, str]:
     """What it has to show; or nothing, and why."""
     try:
-        async with asyncio.timeout(SECTION_SECONDS):
+        async with asyncio.timeout(SECTION_S):
             return await section.read(), ""
     except Exception as error:  # noqa: BLE001  # one section must not take the others with it
         return None, _told(error, section.name, "read")
@@ -209,7 +209,7 @@ async def _read(section: Section) -> tuple[Reading | None, str]:
 def _told(error: Exception, section: str, operation: str) -> str:
     CONSOLE_ERRORS.labels(section=section, operation=operation).inc()
     logger.error("console_section_failed", section=section, operation=operation, error=error_text(error))
-    return f"no answer within {SECTION_SECONDS:g} s" if isinstance(error, TimeoutError) else error_text(error)
+    return f"no answer within {SECTION_S:g} s" if isinstance(error, TimeoutError) else error_text(error)
 
 
 async def _live(receive: Receive, send: Send) -> None:

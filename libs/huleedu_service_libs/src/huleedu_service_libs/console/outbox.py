@@ -20,12 +20,13 @@ from huleedu_service_libs.console.sections import (
 from huleedu_service_libs.outbox.parked import ParkedEvent, Selection, list_parked
 from huleedu_service_libs.outbox.redrive import plan_redrive, redrive
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
+from huleedu_service_libs.outbox.settings import MAX_RETRIES
 from huleedu_service_libs.outbox.status import OutboxStatus, StatusLimits, read_status
 
 __all__ = ["OutboxSection"]
 
 SHOWN = 50  # parked events on the page
-TIMEOUT_SECONDS = 2.0  # for a statement; a page that waits longer is no help
+TIMEOUT_S = 2.0  # for a statement; a page that waits longer is no help
 
 _MODES: dict[str, Literal["in-place", "appended"]] = {"redrive": "in-place", "append": "appended"}
 _ACTIONS = (
@@ -56,7 +57,11 @@ class OutboxSection:
     title = "Outbox"
 
     def __init__(
-        self, repository: PostgreSQLOutboxRepository, *, max_retries: int = 5, limits: StatusLimits | None = None
+        self,
+        repository: PostgreSQLOutboxRepository,
+        *,
+        max_retries: int = MAX_RETRIES,
+        limits: StatusLimits | None = None,
     ) -> None:
         self._engine = repository.engine
         self._service_name = repository.service_name
@@ -74,9 +79,9 @@ class OutboxSection:
             service_name=self._service_name,
             max_retries=self._max_retries,
             limits=self._limits,
-            timeout_s=TIMEOUT_SECONDS,
+            timeout_s=TIMEOUT_S,
         )
-        parked = await list_parked(self._engine, max_retries=self._max_retries, limit=SHOWN, timeout_s=TIMEOUT_SECONDS)
+        parked = await list_parked(self._engine, max_retries=self._max_retries, limit=SHOWN, timeout_s=TIMEOUT_S)
         return Reading(
             data={"status": status.as_json(), "parked": [one.as_json() for one in parked]},
             summary=" ".join(f"{one}." for one in status.problems) or f"Healthy; waiting events: {status.waiting}.",

@@ -7,9 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from huleedu_service_libs.database.sql_values import normalise
 
-__all__ = ["LONG_SECONDS", "read_activity"]
+__all__ = ["LONG_S", "read_activity"]
 
-LONG_SECONDS = 300
+LONG_S = 300
 """A query that runs longer is told; the contract's five minutes."""
 
 _SHOWN = 10

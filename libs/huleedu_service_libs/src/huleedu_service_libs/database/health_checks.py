@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs._clock import Clock, monotonic
 from huleedu_service_libs._redaction import error_text
-from huleedu_service_libs.database.activity import LONG_SECONDS, read_activity
+from huleedu_service_libs.database.activity import LONG_S, read_activity
 from huleedu_service_libs.database.connection_monitoring import invalid_connections, pending_callers
 from huleedu_service_libs.database.pool_status import PoolStatus, capacity_of, get_pool_status_safe
 from huleedu_service_libs.database.probing import probe
@@ -53,7 +53,7 @@ class DatabaseHealthChecker:
         engine: AsyncEngine,
         service_name: str,
         *,
-        long_query_seconds: float = LONG_SECONDS,
+        long_query_seconds: float = LONG_S,
         clock: Clock = monotonic,
     ) -> None:
         self.engine = engine

@@ -12,7 +12,7 @@ _SURVIVED = counter(
     "Errors of the database monitoring itself, which the service did not notice",
     ("part",),
 )
-_LOG_EVERY_SECONDS = 60.0
+_LOG_EVERY_S = 60.0
 
 _logger = create_service_logger("huleedu_service_libs.database")
 _last_line: dict[str, float] = {}
@@ -22,6 +22,6 @@ def note_survived(part: str, error: BaseException) -> None:
     """Count an error of ours, and log it unless ``part`` has told of one within the last minute."""
     _SURVIVED.labels(part=part).inc()
     now = monotonic()
-    if now - _last_line.get(part, float("-inf")) >= _LOG_EVERY_SECONDS:
+    if now - _last_line.get(part, float("-inf")) >= _LOG_EVERY_S:
         _last_line[part] = now
         _logger.warning("database_monitoring_error", part=part, error=error_text(error))

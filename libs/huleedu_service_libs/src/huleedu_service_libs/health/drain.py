@@ -34,7 +34,7 @@ class DrainConfig:
     Attributes:
         notice_s: Seconds for which requests are still taken after readiness has failed: the period of the readiness
             probe times its failure threshold, or what the load balancer needs.
-        limit_s: Seconds that requests in flight and consumers then have to finish.
+        limit_s: Seconds that requests in flight and consumers then have to finish. More than either client's ``stop_timeout_s``.
 
     Raises:
         ValueError: A time is negative.

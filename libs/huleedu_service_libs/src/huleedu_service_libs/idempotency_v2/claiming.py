@@ -14,8 +14,8 @@ from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Claimer"]
 
-_FIRST_POLL_SECONDS = 0.05
-_LONGEST_POLL_SECONDS = 1.0
+_FIRST_POLL_S = 0.05
+_LONGEST_POLL_S = 1.0
 
 logger = create_service_logger("huleedu_service_libs.idempotency_v2")
 
@@ -51,7 +51,7 @@ class Claimer:
             EventInProgressError: As the configuration says.
         """
         deadline: float | None = None
-        pause = _FIRST_POLL_SECONDS
+        pause = _FIRST_POLL_S
         while True:
             verdict = await self._try_claim(delivery)
             if verdict.standing is not Standing.IN_PROGRESS:
@@ -60,7 +60,7 @@ class Claimer:
             if not await self._may_wait(delivery, verdict, deadline):
                 return False
             await self._sleep(min(pause, deadline - self._clock()))
-            pause = min(2 * pause, _LONGEST_POLL_SECONDS)
+            pause = min(2 * pause, _LONGEST_POLL_S)
 
     async def _try_claim(self, delivery: Delivery) -> Verdict:
         claim = delivery.claim

@@ -60,8 +60,9 @@ class IdempotencyConfig:
             ``None``, as for a duplicate: if the other then dies, the event is lost once the
             offset is committed. ``wait`` waits for the other's outcome, and ``raise`` raises
             `EventInProgressError` at once, so that the consumer does not commit.
-        wait_timeout_seconds: How long ``wait`` waits before it raises `EventInProgressError`.
-        store_down: What becomes of an event while Redis does not answer. ``process`` runs the handler
+        wait_timeout_seconds: How long ``wait`` waits before it raises `EventInProgressError`. Longer than a handler may take by
+            default (`ConsumerConfig.handler_timeout_s`), so that mostly the other's outcome is there.
+        store_down: What becomes of an event while Redis does not answer. ``process``, the services' rule, runs the handler
             unprotected; ``pause`` and ``dead-letter`` raise `StoreDownError`, and the handler does not run.
         unconfirmed: What becomes of the claim of a handler that returns without confirming. ``keep``
             leaves it for ``processing_ttl``, ``release`` gives the event back at once, so that the next delivery runs.

@@ -16,7 +16,7 @@ from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["ClaimKeeper"]
 
-_SETTLE_SECONDS = 1.0
+_SETTLE_S = 1.0
 """How long the end of a delivery may be held up to settle a claim of which nobody knows whether it exists."""
 
 _LOST = {"error": "the claim is another worker's by now", "error_type": "ClaimLost"}
@@ -86,9 +86,7 @@ class ClaimKeeper:
     async def settle(self, delivery: Delivery, *, processed: bool) -> None:
         """Confirm or release a claim of which it is unknown whether it exists, if Redis answers at once."""
         ttl_seconds = self._config.get_ttl_for_event_type(delivery.identity.event_type)
-        settled = await delivery.claim.settle(
-            processed=processed, ttl_seconds=ttl_seconds, limit_seconds=_SETTLE_SECONDS
-        )
+        settled = await delivery.claim.settle(processed=processed, ttl_seconds=ttl_seconds, limit_seconds=_SETTLE_S)
         if not settled:  # the line about Redis is written already
             self._tally.error("unsettled")
 

@@ -28,8 +28,8 @@ from huleedu_service_libs.protocols import RedisClientProtocol, concrete_capabil
 
 __all__ = ["StoreStatus", "StoreWatch"]
 
-_STOP_SECONDS = 5.0
-_MARKER_TTL_SECONDS = 30 * 24 * 3600
+_STOP_S = 5.0
+_MARKER_TTL_S = 30 * 24 * 3600
 
 _INCIDENTS = _metrics.counter(
     "idempotency_store_incidents_total", "Restarts, losses and evictions of the store", ("service", "kind")
@@ -50,7 +50,7 @@ class StoreWatch(StartStop):
     Args:
         redis: The client that idempotency uses.
         service_name: Whose watch: label of the metrics and part of the key.
-        interval_s: Between two looks.
+        interval_s: Seconds between two looks. Fewer than a probe's, since what it looks for changes slowly: settings, lost keys.
         timeout_s: How long a look may take before Redis counts as unreachable.
         key_prefix: First part of the key.
         now: Time of day.
@@ -102,7 +102,7 @@ class StoreWatch(StartStop):
         """End it, within seconds. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
-            await end(task, limit_s=_STOP_SECONDS)
+            await end(task, limit_s=_STOP_S)
 
     async def check(self) -> StoreStatus:
         """Look once; never raises."""
@@ -148,7 +148,7 @@ class StoreWatch(StartStop):
         mark = uuid4().hex
         try:
             async with asyncio.timeout(self._timeout_s):
-                await self._redis.set_if_not_exists(self._key, mark, ttl_seconds=_MARKER_TTL_SECONDS)
+                await self._redis.set_if_not_exists(self._key, mark, ttl_seconds=_MARKER_TTL_S)
                 self._marker = await self._redis.get(self._key)  # another process may have been first
         except Exception as error:  # noqa: BLE001  # the next look tries again, and says so if it cannot
             self._failure = error_fields(error)

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from huleedu_service_libs._checks import positive, values_of
 from huleedu_service_libs.store_policy import StoreDownPolicy, check_store_down_policy
 
-__all__ = ["DEFAULT_RETENTION_SECONDS", "InboxConfig"]
+__all__ = ["DEFAULT_RETENTION_S", "InboxConfig"]
 
-DEFAULT_RETENTION_SECONDS = 7 * 24 * 3600.0
+DEFAULT_RETENTION_S = 7 * 24 * 3600.0
 """Kafka's own default for topics (``log.retention.hours`` = 168): what can still be delivered is remembered."""
 
 _CONSUMER_LENGTH = 100
@@ -23,11 +23,13 @@ class InboxConfig:
         check_payload: Store a hash of each event's data, and refuse an event whose id was processed with
             other data (`PayloadMismatchError`). Costs parsing the body.
         store_down: What becomes of an event while PostgreSQL does not answer. ``pause`` and
-            ``dead-letter`` raise `StoreDownError`; ``process`` runs the handler with a session, unprotected.
+            ``dead-letter`` raise `StoreDownError`; ``process`` runs the handler with a session, unprotected. Unlike
+            `IdempotencyConfig` it does not process by default: the handler's own transaction needs the same database.
         claim_timeout_s: Seconds that a claim may take, waiting for another worker's transaction
-            with the same event included; then `InboxBusyError`.
-        fast_path_ttl_s: Seconds for which Redis, if there is one, knows what is processed.
-        fast_path_timeout_s: Seconds that Redis may take; then PostgreSQL is asked.
+            with the same event included; then `InboxBusyError`. Half of what `IdempotencyConfig` waits, since who waits here
+            holds a connection.
+        fast_path_ttl_s: Seconds for which Redis, if there is one, knows what is processed; PostgreSQL knows it for longer.
+        fast_path_timeout_s: Seconds that Redis may take; then PostgreSQL is asked. Short, because PostgreSQL knows it as well.
         fast_path_rest_s: Seconds for which Redis is left alone after it failed.
         key_prefix: First part of the keys in Redis.
 

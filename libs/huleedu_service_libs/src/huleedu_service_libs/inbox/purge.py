@@ -15,13 +15,13 @@ from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs._troubles import Troubles
-from huleedu_service_libs.inbox.config import DEFAULT_RETENTION_SECONDS
+from huleedu_service_libs.inbox.config import DEFAULT_RETENTION_S
 from huleedu_service_libs.inbox.metrics import PURGE_ERRORS, PURGED
 from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["InboxPurger"]
 
-_STOP_SECONDS = 10.0
+_STOP_S = 10.0
 
 _DELETE = text(
     "DELETE FROM event_inbox WHERE ctid = ANY(ARRAY("
@@ -41,7 +41,8 @@ class InboxPurger(StartStop):
             plus retry delays and the age up to which dead letters are sent again: what comes after that
             is processed a second time.
         batch_size: Rows deleted in one transaction.
-        interval_s: Seconds between two purges.
+        interval_s: Seconds between two purges. Shorter than the outbox's, because an index leads to what is to go, where the outbox
+            reads its whole table.
         sleep: Waits.
 
     Raises:
@@ -52,7 +53,7 @@ class InboxPurger(StartStop):
         self,
         engine: AsyncEngine,
         *,
-        retention_s: float = DEFAULT_RETENTION_SECONDS,
+        retention_s: float = DEFAULT_RETENTION_S,
         batch_size: int = 1_000,
         interval_s: float = 60.0,
         sleep: _clock.Sleep = _clock.sleep,
@@ -75,7 +76,7 @@ class InboxPurger(StartStop):
         """End it, within seconds. Idempotent."""
         task, self._task = self._task, None
         if task is not None:
-            await end(task, limit_s=_STOP_SECONDS)
+            await end(task, limit_s=_STOP_S)
 
     async def purge(self) -> int:
         """Delete everything that is old enough, batch by batch; how many rows there were.

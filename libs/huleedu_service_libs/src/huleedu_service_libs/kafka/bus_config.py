@@ -21,11 +21,12 @@ class KafkaBusConfig:
             is looked for.
         publish_timeout_s: Seconds until a message that was not acknowledged is given up; what was
             sent may still arrive.
-        start_timeout_s: Seconds in which `start` finds a broker or fails; also for a rebuilt producer.
+        start_timeout_s: Seconds in which `start` finds a broker or fails; also for a rebuilt producer. Longer than one
+            request that times out.
         stop_timeout_s: Seconds in which `stop` sends what is buffered; then it is dropped and logged.
         max_request_size: Largest message, bytes with key and headers. Topics have a limit of their
-            own (``max.message.bytes``).
-        batch_size: Bytes that one record batch of a partition may reach.
+            own (``max.message.bytes``). Called as Kafka calls it, like the next one.
+        batch_size: Bytes, not events, that one record batch of a partition may reach: Kafka's ``batch.size``.
         max_buffered_bytes: Bytes of messages that `publish` has on their way; who comes then waits for
             room, in turn, within ``publish_timeout_s``. As ``buffer.memory`` of the Java client, whose default it has.
         linger_ms: Milliseconds that a message waits for company. Batches do not need it.

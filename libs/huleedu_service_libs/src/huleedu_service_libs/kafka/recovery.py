@@ -13,7 +13,7 @@ from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["Recovery"]
 
-_CANCEL_SECONDS = 2.0  # for putting back the message that was under way
+_CANCEL_S = 2.0  # for putting back the message that was under way
 
 logger = create_service_logger("huleedu_service_libs.kafka")
 
@@ -55,7 +55,7 @@ class Recovery:
         if self._task is None:
             return
         self._wake.set()
-        await end(self._task, patience_s=seconds, limit_s=_CANCEL_SECONDS)
+        await end(self._task, patience_s=seconds, limit_s=_CANCEL_S)
         self._task = None
 
     def look_again(self) -> None:

@@ -30,7 +30,7 @@ from huleedu_service_libs.resilience.errors import CircuitBreakerError
 
 __all__ = ["KafkaDelegate", "ResilientKafkaPublisher", "T_EventPayload"]
 
-STOP_SECONDS = 5.0  # for the recovery task, and again for sending what is left
+STOP_S = 5.0  # for the recovery task, and again for sending what is left
 
 logger = create_service_logger("huleedu_service_libs.kafka")
 
@@ -146,7 +146,7 @@ class ResilientKafkaPublisher(StartStop):
         """Send what waits if the broker can be reached, spill or report the rest, and stop the bus."""
         async with self._lifecycle:
             self._running = False
-            await self._recovery.stop(STOP_SECONDS)
+            await self._recovery.stop(STOP_S)
             await self._send_the_rest()
             await self._safe.close()
             await self.delegate.stop()
@@ -260,10 +260,10 @@ class ResilientKafkaPublisher(StartStop):
     async def _send_the_rest(self) -> None:
         if self._recovery.may_try():
             with suppress(TimeoutError):
-                async with asyncio.timeout(STOP_SECONDS):
+                async with asyncio.timeout(STOP_S):
                     await self._process_queued_messages()
         with suppress(TimeoutError):  # somebody holds the queue for so long: what is left is reported
-            async with asyncio.timeout(STOP_SECONDS):
+            async with asyncio.timeout(STOP_S):
                 await self._sender.give_away()
         left = self.fallback_handler.waiting()
         if left:

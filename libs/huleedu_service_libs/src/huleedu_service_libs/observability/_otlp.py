@@ -15,7 +15,7 @@ from huleedu_service_libs.observability.settings import TracingSettings
 __all__ = ["exporter_of"]
 
 _EXPORTER_LOGGER = "opentelemetry.exporter.otlp.proto.grpc.exporter"
-_TELL_EVERY_SECONDS = 60.0
+_TELL_EVERY_S = 60.0
 
 _DEFAULT_ENDPOINT = "http://localhost:4317"
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -35,7 +35,7 @@ class _Seldom(logging.Filter):
         now = time.monotonic()
         if now < self._next:
             return False
-        self._next = now + _TELL_EVERY_SECONDS
+        self._next = now + _TELL_EVERY_S
         return True
 
 

@@ -25,7 +25,7 @@ from huleedu_service_libs.protocols import (
 
 __all__ = ["BatchSender", "OneByOneSender", "Sender", "sender_for"]
 
-PUBLISH_TIMEOUT_SECONDS = 180.0  # publishers of ours give up by themselves; a foreign one may know no limit
+PUBLISH_TIMEOUT_S = 180.0  # publishers of ours give up by themselves; a foreign one may know no limit
 
 MOST_EVENTS = 2**20  # no limit: that is the setting's
 
@@ -82,9 +82,7 @@ class BatchSender:
 
     notes_outages = False
 
-    def __init__(
-        self, publisher: BatchPublisher, service_name: str, *, timeout_s: float = PUBLISH_TIMEOUT_SECONDS
-    ) -> None:
+    def __init__(self, publisher: BatchPublisher, service_name: str, *, timeout_s: float = PUBLISH_TIMEOUT_S) -> None:
         self._publisher = publisher
         self._service_name = service_name
         self._timeout = timeout_s
@@ -178,7 +176,7 @@ class OneByOneSender:
             envelope = envelope_of(event, self._service_name)
             headers = standard_headers(event, envelope.model_dump(mode="json", exclude={"data"}))
             with _span(self._service_name, 1, lambda: [headers]):
-                async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+                async with asyncio.timeout(PUBLISH_TIMEOUT_S):
                     await self._publisher.publish(
                         topic=event.topic, envelope=envelope, key=event.event_key, headers=headers
                     )

@@ -21,13 +21,13 @@ from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.pooler_check import refuse_shared_session
 from huleedu_service_libs.outbox.statements import LANES, MEMBERSHIP
 
-__all__ = ["IDLE_LIMIT_SECONDS", "LaneSession", "LanesLostError"]
+__all__ = ["IDLE_LIMIT_S", "LaneSession", "LanesLostError"]
 
-REBALANCE_SECONDS = 1.0  # how often a relay counts the others
-IDLE_LIMIT_SECONDS = 15.0  # after which the server ends the session of a relay that says nothing
+REBALANCE_S = 1.0  # how often a relay counts the others
+IDLE_LIMIT_S = 15.0  # after which the server ends the session of a relay that says nothing
 HEARTBEATS = 4  # within that time
-STATEMENT_TIMEOUT_SECONDS = 30.0  # a session that answers nothing for so long is given up
-CLOSE_TIMEOUT_SECONDS = 5.0
+STATEMENT_TIMEOUT_S = 30.0  # a session that answers nothing for so long is given up
+CLOSE_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 
@@ -63,7 +63,7 @@ class LaneSession:
         *,
         clock: _clock.Clock = _clock.monotonic,
         sleep: _clock.Sleep = _clock.sleep,
-        idle_limit_s: float = IDLE_LIMIT_SECONDS,
+        idle_limit_s: float = IDLE_LIMIT_S,
     ) -> None:
         self._engine = engine
         self._metrics = metrics
@@ -147,7 +147,7 @@ class LaneSession:
             await self.close()
             raise LanesLostError
         await self._take_share(-(-LANES // max(1, int(relays))), relays, in_flight=in_flight)
-        self._next_rebalance = self._clock() + REBALANCE_SECONDS
+        self._next_rebalance = self._clock() + REBALANCE_S
 
     async def _take_share(self, share: int, relays: int, *, in_flight: bool) -> None:
         before = len(self.lanes)
@@ -183,11 +183,11 @@ class LaneSession:
         if connection is not None:
             await self._give_up(connection)
         if heart is not None:
-            await end(heart, limit_s=CLOSE_TIMEOUT_SECONDS)
+            await end(heart, limit_s=CLOSE_TIMEOUT_S)
 
     async def _give_up(self, connection: AsyncConnection) -> None:
         try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_SECONDS):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
                 await connection.invalidate()
                 await connection.close()
         except Exception as error:  # noqa: BLE001  # the session is given up, its end needs no more of us
@@ -198,7 +198,7 @@ class LaneSession:
     async def _guarded(self) -> AsyncIterator[None]:
         """Limit the time of what is done on the session, and give the session up when it fails."""
         try:
-            async with asyncio.timeout(STATEMENT_TIMEOUT_SECONDS):
+            async with asyncio.timeout(STATEMENT_TIMEOUT_S):
                 yield
         except BaseException:
             await self.close()

@@ -21,7 +21,7 @@ from huleedu_service_libs import _clock
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox import statements
 from huleedu_service_libs.outbox.lane_session import (
-    IDLE_LIMIT_SECONDS,
+    IDLE_LIMIT_S,
     LaneSession,
     LanesLostError,
 )
@@ -57,7 +57,7 @@ class PostgreSQLBatchStore:
         max_error_length: int,
         gate: WriterGate | None = None,
         clock: _clock.Clock = _clock.monotonic,
-        idle_limit_s: float = IDLE_LIMIT_SECONDS,
+        idle_limit_s: float = IDLE_LIMIT_S,
     ) -> None:
         self._max_error_length = max_error_length
         self._session = LaneSession(engine, OutboxMetrics(service_name), clock=clock, idle_limit_s=idle_limit_s)

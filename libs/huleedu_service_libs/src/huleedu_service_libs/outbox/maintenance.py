@@ -21,10 +21,10 @@ from huleedu_service_libs.outbox.status import measure_status, read_status
 
 __all__ = ["OutboxMaintenance"]
 
-STATUS_INTERVAL_SECONDS = 15.0  # between two settings of the gauges
-FIRST_STATUS_SECONDS = 2.0  # by then the relay has its lanes
-LEAST_PAUSE_SECONDS = 0.05  # whatever the settings say
-STOP_GRACE_SECONDS = 2.0  # for a statement in flight; it is cancelled afterwards
+STATUS_INTERVAL_S = 15.0  # between two settings of the gauges
+FIRST_STATUS_S = 2.0  # by then the relay has its lanes
+LEAST_PAUSE_S = 0.05  # whatever the settings say
+STOP_GRACE_S = 2.0  # for a statement in flight; it is cancelled afterwards
 
 logger = create_service_logger("huleedu.outbox.maintenance")
 
@@ -59,7 +59,7 @@ class OutboxMaintenance:
         self._sleep = sleep
         self._metrics = OutboxMetrics(service_name)
         self._troubles = Troubles(clock)
-        self._next_status = clock() + FIRST_STATUS_SECONDS
+        self._next_status = clock() + FIRST_STATUS_S
         self._next_purge = clock() + settings.purge_interval_seconds  # not all at once, right at the start
         self._task: asyncio.Task[None] | None = None
 
@@ -72,13 +72,13 @@ class OutboxMaintenance:
         """End, within 2 s; does nothing when it does not run."""
         task, self._task = self._task, None
         if task is not None:
-            await end(task, limit_s=STOP_GRACE_SECONDS)
+            await end(task, limit_s=STOP_GRACE_S)
 
     async def _run(self) -> None:
         await self._guarded("schema_check", self._check_schema)
         while True:
             if self._settings.enable_metrics and self._clock() >= self._next_status:
-                self._next_status = self._clock() + STATUS_INTERVAL_SECONDS
+                self._next_status = self._clock() + STATUS_INTERVAL_S
                 await self._guarded("status", self._measure)
             if self._settings.retention_seconds is not None and self._clock() >= self._next_purge:
                 self._next_purge = self._clock() + self._settings.purge_interval_seconds
@@ -91,7 +91,7 @@ class OutboxMaintenance:
         due = [1.0, self._next_status - self._clock()]
         if self._settings.retention_seconds is not None:
             due.append(self._next_purge - self._clock())
-        return max(LEAST_PAUSE_SECONDS, min(due))
+        return max(LEAST_PAUSE_S, min(due))
 
     async def _guarded(self, chore: str, work: Callable[[], Awaitable[None]]) -> None:
         """Do a chore; its trouble is counted, and told when it begins, now and then, and when it is over."""

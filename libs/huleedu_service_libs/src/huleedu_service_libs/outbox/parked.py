@@ -14,6 +14,7 @@ from sqlalchemy import ARRAY, DateTime, Text, TextualSelect, Uuid, bindparam, te
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs.outbox.sessions import bounded
+from huleedu_service_libs.outbox.settings import MAX_RETRIES
 
 __all__ = ["ParkedEvent", "Selection", "list_parked"]
 
@@ -128,7 +129,7 @@ async def list_parked(
     engine: AsyncEngine,
     selection: Selection | None = None,
     *,
-    max_retries: int = 5,
+    max_retries: int = MAX_RETRIES,
     limit: int = 100,
     timeout_s: float = 10.0,
 ) -> list[ParkedEvent]:

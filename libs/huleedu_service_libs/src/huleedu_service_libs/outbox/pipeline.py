@@ -23,8 +23,8 @@ from huleedu_service_libs.protocols import DeliveryOutcome
 
 __all__ = ["Pipeline"]
 
-DEPTH_INTERVAL_SECONDS = 10.0  # between two counts of what waits
-STALE_SECONDS = 10.0  # a batch that was read so long ago is not sent unseen: the lanes may be another relay's by then
+DEPTH_INTERVAL_S = 10.0  # between two counts of what waits
+STALE_S = 10.0  # a batch that was read so long ago is not sent unseen: the lanes may be another relay's by then
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class Pipeline:
         return True
 
     def _is_stale(self, look: _Look) -> bool:
-        return self._clock() - look.at > STALE_SECONDS
+        return self._clock() - look.at > STALE_S
 
     async def finish(self) -> None:
         """Store what was delivered; what was only read is left."""
@@ -190,6 +190,6 @@ class Pipeline:
     async def _report_depth(self, fetched: int) -> None:
         if self._metrics is None or self._clock() < self._next_depth:
             return
-        self._next_depth = self._clock() + DEPTH_INTERVAL_SECONDS
+        self._next_depth = self._clock() + DEPTH_INTERVAL_S
         depth = await self._store.depth(max_retries=self._max_retries)
         self._metrics.set_queue_depth(fetched if depth is None else depth)

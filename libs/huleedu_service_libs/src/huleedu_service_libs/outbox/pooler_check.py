@@ -14,7 +14,7 @@ from huleedu_service_libs.outbox import statements
 
 __all__ = ["SharedSessionError", "refuse_shared_session"]
 
-PROBE_TIMEOUT_SECONDS = 2.0
+PROBE_TIMEOUT_S = 2.0
 PROBES = 4  # sessions that are opened to see whether one of them gets the relay's server process
 
 logger = create_service_logger("huleedu.outbox.lanes")
@@ -63,7 +63,7 @@ async def refuse_shared_session(engine: AsyncEngine, connection: AsyncConnection
 
 
 async def _probe(engine: AsyncEngine, connection: AsyncConnection, own: int) -> None:
-    async with asyncio.timeout(PROBE_TIMEOUT_SECONDS), AsyncExitStack() as others:
+    async with asyncio.timeout(PROBE_TIMEOUT_S), AsyncExitStack() as others:
         for _ in range(PROBES):
             other = await others.enter_async_context(engine.connect())
             taken = int(await other.scalar(statements.WHO_SERVES) or 0)

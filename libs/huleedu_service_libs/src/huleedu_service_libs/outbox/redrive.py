@@ -23,6 +23,7 @@ from huleedu_service_libs.outbox.monitoring import OutboxTableMetrics
 from huleedu_service_libs.outbox.parked import PARKED_SQL, Selection, read_parked
 from huleedu_service_libs.outbox.redrive_plan import Mode, RedriveLimits, RedrivePlan, plan_redrive
 from huleedu_service_libs.outbox.sessions import bounded
+from huleedu_service_libs.outbox.settings import MAX_RETRIES
 
 __all__ = ["Mode", "RedriveLimits", "RedrivePlan", "RedriveResult", "plan_redrive", "redrive"]
 
@@ -81,7 +82,7 @@ async def redrive(
     actor: str,
     reason: str,
     service_name: str = "unknown",
-    max_retries: int = 5,
+    max_retries: int = MAX_RETRIES,
     limits: RedriveLimits | None = None,
     sleep: _clock.Sleep = _clock.sleep,
 ) -> RedriveResult:

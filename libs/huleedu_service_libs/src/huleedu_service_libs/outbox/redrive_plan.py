@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from huleedu_service_libs._checks import within
 from huleedu_service_libs.outbox.parked import KEY_SQL, ParkedEvent, Selection, read_parked
 from huleedu_service_libs.outbox.sessions import bounded
+from huleedu_service_libs.outbox.settings import MAX_RETRIES
 
 __all__ = ["Mode", "RedriveLimits", "RedrivePlan", "plan_redrive"]
 
@@ -40,9 +41,9 @@ class RedriveLimits:
 
     Attributes:
         most_events: Of one run, the oldest; 10 000 at most.
-        batch_size: Events of one transaction; 1 000 at most.
+        batch_size: Events of one transaction; 1 000 at most. As many as the relay sends together.
         batches_per_second: From 0.01 to 50: what was parked may fail again, and the broker is in use.
-        timeout_s: For each statement.
+        timeout_s: For each statement. Longer than that of what only looks, since other writers may hold the rows.
 
     Raises:
         ValueError: A value is out of its range.
@@ -103,7 +104,7 @@ async def plan_redrive(
     selection: Selection,
     *,
     mode: Mode,
-    max_retries: int = 5,
+    max_retries: int = MAX_RETRIES,
     limits: RedriveLimits | None = None,
 ) -> RedrivePlan:
     """The dry run: what would move, and what to know about it. Changes nothing.

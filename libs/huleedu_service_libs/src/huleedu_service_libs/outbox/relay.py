@@ -38,10 +38,10 @@ from huleedu_service_libs.protocols import (
 
 __all__ = ["EventRelayWorker", "OutboxSettings"]
 
-STOP_GRACE_SECONDS = 10.0  # for the batch in flight
-CANCEL_GRACE_SECONDS = 5.0  # for a cancelled one
-LEAST_POLL_SECONDS = 0.01  # a setting of 0 would ask the database without a pause
-SHARED_POLL_SECONDS = 0.25  # a wake-up may have reached another relay
+STOP_GRACE_S = 10.0  # for the batch in flight
+CANCEL_GRACE_S = 5.0  # for a cancelled one
+LEAST_POLL_S = 0.01  # a setting of 0 would ask the database without a pause
+SHARED_POLL_S = 0.25  # a wake-up may have reached another relay
 
 logger = create_service_logger("huleedu.outbox.relay")
 
@@ -138,10 +138,10 @@ class EventRelayWorker(StartStop):
         logger.info("outbox_relay_stopped", service=self.service_name, finished=task is None or task.done())
 
     async def _finish(self, task: asyncio.Task[None]) -> None:
-        _, pending = await asyncio.wait([task], timeout=STOP_GRACE_SECONDS)
+        _, pending = await asyncio.wait([task], timeout=STOP_GRACE_S)
         if pending:
-            logger.warning("outbox_relay_stop_cancels_batch", service=self.service_name, after=STOP_GRACE_SECONDS)
-            await end(task, limit_s=CANCEL_GRACE_SECONDS)
+            logger.warning("outbox_relay_stop_cancels_batch", service=self.service_name, after=STOP_GRACE_S)
+            await end(task, limit_s=CANCEL_GRACE_S)
 
     async def _run(self, wake: WakeListener) -> None:
         store = store_of(self.outbox_repository, self.settings)
@@ -227,7 +227,7 @@ class EventRelayWorker(StartStop):
 
     def _idle_seconds(self, *, shared: bool) -> float:
         """How long to wait after an empty look: longer the longer nothing comes."""
-        longest = max(LEAST_POLL_SECONDS, self.settings.poll_interval_seconds)
+        longest = max(LEAST_POLL_S, self.settings.poll_interval_seconds)
         if self._empty_looks <= 2:  # noqa: PLR2004  # two quick looks, then slower ones
             seconds = 0.1
         elif self._empty_looks <= 10:  # noqa: PLR2004
@@ -235,5 +235,5 @@ class EventRelayWorker(StartStop):
         else:
             seconds = longest
         due = self._setbacks.next_due()
-        limits = [seconds, longest, SHARED_POLL_SECONDS if shared else None, due]
+        limits = [seconds, longest, SHARED_POLL_S if shared else None, due]
         return max(0.001, min(limit for limit in limits if limit is not None))

@@ -10,8 +10,8 @@ from huleedu_service_libs._backoff import grown, spread
 
 __all__ = ["Backoff", "Held"]
 
-FIRST_DELAY_SECONDS = 0.1
-LEAST_DELAY_SECONDS = 0.01  # whatever the settings say: trouble that is tried again at once is a busy loop
+FIRST_DELAY_S = 0.1
+LEAST_DELAY_S = 0.01  # whatever the settings say: trouble that is tried again at once is a busy loop
 FORGET_BEYOND = 10_000  # keys whose number of failures is remembered while none of them waits
 
 
@@ -34,7 +34,7 @@ class Backoff:
     def failed(self, longest: float) -> float:
         """Seconds to wait after one more failure, ``longest`` at most, yet never none."""
         self._failures += 1
-        whole = grown(self._failures, first=FIRST_DELAY_SECONDS, longest=max(LEAST_DELAY_SECONDS, longest))
+        whole = grown(self._failures, first=FIRST_DELAY_S, longest=max(LEAST_DELAY_S, longest))
         return spread(whole, self._jitter())
 
     def succeeded(self) -> None:

@@ -13,7 +13,7 @@ _LIMITS = text(
     "SELECT set_config('statement_timeout', :milliseconds, true), set_config('lock_timeout', :milliseconds, true),"
     " set_config('idle_in_transaction_session_timeout', :idle, true)"
 )
-_GRACE_SECONDS = 5.0  # the server ends a statement by itself; this is for one that no longer answers
+_GRACE_S = 5.0  # the server ends a statement by itself; this is for one that no longer answers
 
 
 @asynccontextmanager
@@ -31,7 +31,7 @@ async def bounded(engine: AsyncEngine, seconds: float) -> AsyncIterator[AsyncCon
         sqlalchemy.exc.DBAPIError: A statement did.
     """
     milliseconds = str(max(1, round(seconds * 1000)))
-    async with asyncio.timeout(seconds + _GRACE_SECONDS), engine.begin() as connection:
-        idle = str(round((seconds + _GRACE_SECONDS) * 1000))
+    async with asyncio.timeout(seconds + _GRACE_S), engine.begin() as connection:
+        idle = str(round((seconds + _GRACE_S) * 1000))
         await connection.execute(_LIMITS, {"milliseconds": milliseconds, "idle": idle})
         yield connection

@@ -3,7 +3,10 @@
 import math
 from dataclasses import dataclass, fields
 
-__all__ = ["OutboxSettings"]
+__all__ = ["MAX_RETRIES", "OutboxSettings"]
+
+MAX_RETRIES = 5
+"""Failed attempts after which an event is parked, where nobody says otherwise: for the relay, and for all that judge what is parked."""
 
 
 @dataclass
@@ -25,12 +28,12 @@ class OutboxSettings:
             holds also where two of its transactions overlap (see `writers`). Read when the relay starts.
         strict_order_limit_seconds: Age of a writer that holds events back from which the log names it.
         retention_seconds: How long published events are kept, by the database's clock; ``None`` keeps them.
-        purge_interval_seconds: Time between two passes over the table that delete what is older.
+        purge_interval_seconds: Time between two passes over the whole table that delete what is older.
     """
 
     poll_interval_seconds: float = 5.0
     batch_size: int = 100
-    max_retries: int = 5
+    max_retries: int = MAX_RETRIES
     error_retry_interval_seconds: float = 30.0
     enable_metrics: bool = True
     enable_wake_notifications: bool = True

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from huleedu_service_libs.kafka.fallback_handler import QueuedMessage
 from huleedu_service_libs.outbox.protocols import OutboxRepositoryProtocol
+from huleedu_service_libs.outbox.settings import MAX_RETRIES
 
 __all__ = ["OutboxHandover", "OutboxSpill"]
 
@@ -63,7 +64,7 @@ class OutboxHandover(OutboxSpill):
         repository: Where to.
         aggregate_type: Of the rows.
         max_retries: The relay's: a row that has failed so often is parked, and nobody waits for it.
-        timeout_s: For each statement.
+        timeout_s: For each statement. Short: a caller of `publish` waits for it.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class OutboxHandover(OutboxSpill):
         repository: OutboxRepositoryProtocol,
         aggregate_type: str = "spilled_message",
         *,
-        max_retries: int = 5,
+        max_retries: int = MAX_RETRIES,
         timeout_s: float = 5.0,
     ) -> None:
         super().__init__(repository, aggregate_type)

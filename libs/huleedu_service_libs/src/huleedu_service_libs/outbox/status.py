@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs.outbox.monitoring import OutboxTableMetrics
 from huleedu_service_libs.outbox.sessions import bounded
+from huleedu_service_libs.outbox.settings import MAX_RETRIES
 from huleedu_service_libs.outbox.statements import LANES, LOCK_SPACE, MEMBERSHIP
 from huleedu_service_libs.outbox.writers import Writer, read_writers
 
@@ -41,7 +42,7 @@ class StatusLimits:
 
     Attributes:
         oldest_age_s: Age of the oldest waiting event.
-        writer_age_s: Age of a transaction that has written the outbox and still runs.
+        writer_age_s: Age of a transaction that has written the outbox and still runs; as `OutboxSettings.strict_order_limit_seconds`.
         strict_order: Whether such a writer holds events back (see `OutboxSettings.strict_order`).
     """
 
@@ -94,7 +95,7 @@ async def read_status(
     engine: AsyncEngine,
     *,
     service_name: str,
-    max_retries: int = 5,
+    max_retries: int = MAX_RETRIES,
     limits: StatusLimits | None = None,
     timeout_s: float = 5.0,
 ) -> OutboxStatus:
@@ -105,7 +106,7 @@ async def read_status(
         service_name: Whose outbox it is.
         max_retries: As in the relay's settings; it says what is parked.
         limits: From when on something is worth telling.
-        timeout_s: For each statement.
+        timeout_s: For each statement. Half of what schema, bloat and purge have: a page or a probe waits for it.
 
     Raises:
         TimeoutError: The database did not answer in time.

@@ -15,7 +15,7 @@ from huleedu_service_libs._tasks import begin
 from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
-from huleedu_service_libs.outbox.wakeup import SEND_TIMEOUT_SECONDS, notify_this_process, wake_key_of
+from huleedu_service_libs.outbox.wakeup import SEND_TIMEOUT_S, notify_this_process, wake_key_of
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
 __all__ = ["WakeSender"]
@@ -50,7 +50,7 @@ class WakeSender:
 
     async def _push(self, pushing: Awaitable[object]) -> None:
         try:
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            async with asyncio.timeout(SEND_TIMEOUT_S):
                 length = await pushing
                 if self._redis is not None and _as_int(length) > LIST_LIMIT:
                     await self._redis.delete_key(self._key)

@@ -15,13 +15,13 @@ from huleedu_service_libs.outbox.monitoring import OutboxMetrics
 from huleedu_service_libs.outbox.schedule import Backoff
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 
-__all__ = ["SEND_TIMEOUT_SECONDS", "WakeListener", "notify_this_process", "wake_key_of"]
+__all__ = ["SEND_TIMEOUT_S", "WakeListener", "notify_this_process", "wake_key_of"]
 
-SEND_TIMEOUT_SECONDS = 2.0
+SEND_TIMEOUT_S = 2.0
 """How long Redis may take for a wake-up."""
-LISTEN_SECONDS = 2.0  # one BLPOP; well below the socket timeout of 5 s that clients have
-COALESCE_SECONDS = 0.005  # wake-ups that come closer together are one
-LONGEST_PAUSE_SECONDS = 5.0  # between two attempts while Redis is away
+LISTEN_S = 2.0  # one BLPOP; well below the socket timeout of 5 s that clients have
+COALESCE_S = 0.005  # wake-ups that come closer together are one
+LONGEST_PAUSE_S = 5.0  # between two attempts while Redis is away
 
 logger = create_service_logger("huleedu.outbox.wakeup")
 
@@ -89,12 +89,12 @@ class WakeListener:
         if task is None or self._redis is None:
             return
         try:  # unblocks a BLPOP, which cancelling alone would leave to its connection
-            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
+            async with asyncio.timeout(SEND_TIMEOUT_S):
                 await self._redis.lpush(self._key, "stop")
         except Exception as error:  # noqa: BLE001  # the cancellation below ends it as well
             self._report(error)
         # A driver may lose the cancellation when the reply arrives with it; then the flag ends the loop.
-        await end(task, limit_s=2 * LISTEN_SECONDS)
+        await end(task, limit_s=2 * LISTEN_S)
 
     def notify(self) -> None:
         """End the wait, from any thread."""
@@ -126,19 +126,19 @@ class WakeListener:
     async def _listen(self, redis: AtomicRedisClientProtocol) -> None:
         backoff = Backoff()
         while not self._stopping:
-            pause = COALESCE_SECONDS  # also keeps a double that answers at once from spinning
+            pause = COALESCE_S  # also keeps a double that answers at once from spinning
             try:
                 await self._take(redis)
                 backoff.succeeded()
                 self._note_success()
             except Exception as error:  # noqa: BLE001  # polling goes on meanwhile
-                pause = backoff.failed(LONGEST_PAUSE_SECONDS)
+                pause = backoff.failed(LONGEST_PAUSE_S)
                 self._report(error)
             await self._sleep(pause)
 
     async def _take(self, redis: AtomicRedisClientProtocol) -> None:
         """Wait for a token; one look serves all that are there, as each was pushed after its rows were visible."""
-        item = await redis.blpop(keys=[self._key], timeout=LISTEN_SECONDS)
+        item = await redis.blpop(keys=[self._key], timeout=LISTEN_S)
         if isinstance(item, tuple | list) and item:
             self._signal.set()  # first: the wake-up must not be lost with the next command
             await redis.delete_key(self._key)

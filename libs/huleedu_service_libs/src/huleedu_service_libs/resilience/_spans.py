@@ -17,7 +17,7 @@ from huleedu_service_libs.resilience.machine import StateMachine
 
 __all__ = ["CallSpans"]
 
-LOOK_EVERY_SECONDS = 1.0
+LOOK_EVERY_S = 1.0
 
 
 class CallSpans:
@@ -52,7 +52,7 @@ class CallSpans:
     def look(self, now: float) -> None:
         """Find out whether a tracer provider has been set by now."""
         if isinstance(trace.get_tracer_provider(), ProxyTracerProvider):
-            self.look_at = now + LOOK_EVERY_SECONDS
+            self.look_at = now + LOOK_EVERY_S
         else:
             self._tracer = self.tracer
             self.on, self.look_at = True, float("inf")

@@ -40,9 +40,9 @@ class Retry:
 
     Args:
         attempts: Calls in all, the first included.
-        first_delay_s: Seconds before the second call.
+        first_delay_s: Seconds before the second call, before jitter. As in stamina.
         factor: What each wait is multiplied with for the next.
-        longest_delay_s: Seconds at most.
+        longest_delay_s: Seconds at most, also where an error's ``retry_after`` asks for more.
         jitter: Share of a wait that is left to chance: 1 waits anything from 0 to the full time.
         on: Exceptions that are worth another attempt.
         unless: Exceptions among them that are not.

@@ -26,7 +26,7 @@ def kafka_probe(
         bootstrap_servers: ``host:port``, comma-separated; such as `KafkaBus.bootstrap_servers`.
         name: Of the component.
         impact: What its failure means.
-        interval_s: Seconds between looks.
+        interval_s: Seconds between looks. Fewer than elsewhere, since each asks for the state of the whole cluster.
         client_options: For TLS and SASL.
     """
 

@@ -7,6 +7,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.database.probing import own_engine
 from huleedu_service_libs.health.findings import ComponentDownError, Finding, Impact, Level, Probe
+from huleedu_service_libs.outbox.settings import MAX_RETRIES
 from huleedu_service_libs.outbox.status import StatusLimits, measure_status, read_status
 
 __all__ = ["Runs", "outbox_probe", "relay_probe"]
@@ -45,7 +46,7 @@ def outbox_probe(
     engine: AsyncEngine,
     service_name: str,
     *,
-    max_retries: int = 5,
+    max_retries: int = MAX_RETRIES,
     limits: StatusLimits | None = None,
     name: str = "outbox",
     impact: Impact = Impact.DEGRADES,
@@ -60,7 +61,7 @@ def outbox_probe(
         limits: From when on something is worth telling.
         name: Of the component.
         impact: What its failure means.
-        interval_s: Seconds between looks.
+        interval_s: Seconds between looks. Fewer than elsewhere, since each counts rows.
     """
 
     async def look() -> Finding:

@@ -41,7 +41,8 @@ class RetryPolicy:
 
     Attributes:
         attempts: Runs of the handler in place, the first included.
-        first_delay_s: Seconds after the first failure; doubles from failure to failure, with jitter.
+        first_delay_s: Seconds after the first failure; doubles from failure to failure, with jitter. Longer than a single
+            call's (`resilience.Retry`), since what a handler calls has mostly been tried again already.
         longest_delay_s: Seconds that no delay exceeds.
         delayed_s: Delays of the retry topics, one further attempt each; empty for none.
         never: Errors for which a second attempt is futile.
@@ -98,13 +99,15 @@ class ConsumerConfig:
         create_topics: Make missing dead-letter and retry topics at the start, with as many partitions and copies as the first topic.
         commit_interval_s: Seconds between two commits; what was done in between comes again after a crash.
         drain_timeout_s: Seconds that running handlers get at a rebalance and at `stop` before they are
-            cancelled; ``None`` means as long as the longest handler may take.
+            cancelled; ``None`` means as long as the longest handler may take. Choose it below `health.DrainConfig.limit_s`
+            where a drain stops the consumer.
         pause_after_s: Seconds without room after which a partition is paused at the driver.
         stuck_after_s: Age of a partition's oldest unfinished record from which status and log name it.
         assignment: ``sticky`` keeps partitions where they are; ``range`` gives whoever has partition n of one
             topic the partition n of all (for handlers that see one key in two topics); ``roundrobin`` is what plain
             aiokafka consumers have, for the time in which they are members as well. All members of a group have the same.
-        session_timeout_s: Seconds without heartbeat after which the broker gives the partitions to others.
+        session_timeout_s: Seconds without heartbeat after which the broker gives the partitions to others. The broker
+            allows what lies between its ``group.min.session.timeout.ms`` and ``group.max…``, 6 s and 30 min by default.
         max_poll_interval_s: Seconds without poll after which the member leaves; pausing keeps polling.
         isolation_level: Whether records of open and aborted transactions are seen.
         from_beginning: Where a new group begins: with the oldest record, or with those to come.
