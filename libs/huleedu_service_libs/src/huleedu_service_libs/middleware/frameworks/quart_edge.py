@@ -4,6 +4,7 @@ The set-up functions for metrics, tracing and errors share it, so that an applic
 before and after the application has started serving: services set metrics up in ``before_serving``.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
@@ -18,9 +19,13 @@ from huleedu_service_libs.middleware.edge import Edge
 from huleedu_service_libs.middleware.exchange import EXCHANGE_KEY, Exchange
 from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
 
-__all__ = ["edge_of", "exchange_of", "mark_failed"]
+__all__ = ["StrayCancellationError", "edge_of", "exchange_of", "mark_failed"]
 
 _MARK = "_huleedu_edge"
+
+
+class StrayCancellationError(RuntimeError):
+    """A view was cancelled although nobody has cancelled its request: something that it awaits was."""
 
 
 def edge_of(app: Quart) -> Edge:
@@ -31,6 +36,7 @@ def edge_of(app: Quart) -> Edge:
     edge = Edge()
     setattr(app, _MARK, edge)
     app.asgi_app = RequestContextMiddleware(app.asgi_app, edge)  # type: ignore[method-assign,assignment,arg-type]  # Quart's own way, but typed closely
+    app.full_dispatch_request = _without_stray_cancellations(app.full_dispatch_request)  # type: ignore[method-assign,assignment]
     # Into the lists themselves: the decorators refuse once the application has served. First, since a hook of the
     # service may answer, and that answer has a route too.
     app.before_request_funcs[None].insert(0, _on_request(app, edge))
@@ -51,6 +57,23 @@ def mark_failed(connection: Any) -> None:
     exchange = exchange_of(connection)
     if exchange is not None and exchange.kind == "websocket":
         exchange.failed = True
+
+
+def _without_stray_cancellations(dispatch: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """An error like others instead: Quart from 0.23 on handles requests in a task group, which waits for the client to leave."""
+
+    async def full_dispatch_request(*args: Any, **named: Any) -> Any:
+        try:
+            return await dispatch(*args, **named)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            raise StrayCancellationError(
+                "the view was cancelled, but not its request: a task or future that it awaits was cancelled by somebody else"
+            ) from error
+
+    return full_dispatch_request
 
 
 def _on_request(app: Quart, edge: Edge) -> Callable[[], Awaitable[None]]:
