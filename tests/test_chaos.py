@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from chaos import points as at
+from chaos.hunt import plan_of
+from chaos.world import Phase
 from huleedu_service_libs.testing.devstack import KafkaServer, Kind
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,3 +49,17 @@ def test_nothing_is_lost_reordered_or_doubled_whatever_is_killed(kafka_server: K
         assert figures["kills"] >= 1, name
     assert len(results["sabotage_found"]) >= 5
     assert all(results["sabotage_found"].values())
+
+
+@pytest.mark.parametrize("point", sorted(at.ONCE_IN_A_LIFE))
+@pytest.mark.parametrize("static", [True, False])
+def test_a_point_that_comes_once_in_a_life_is_not_passed_over(point: str, *, static: bool) -> None:
+    """Whoever is asked to leave, or meets the rebalance that was made for it, dies there, however soon that is."""
+    phase = Phase(name=point, role=point.partition(":")[0], static=static, strokes=45)
+    assert {plan_of(phase).rest_s for _ in range(100)} == {0.0}
+
+
+def test_other_consumers_work_for_a_while_before_they_die() -> None:
+    """Three of four, so that the time to recover is that of one death."""
+    phase = Phase(name=at.HANDLED_BEFORE_COMMIT, role="consumer", strokes=45)
+    assert {plan_of(phase).rest_s for _ in range(200)} == {0.0, 2.0}

@@ -67,7 +67,7 @@ def plan_of(phase: Phase) -> CrashPlan:
     point, action = phase.point or phase.name, Action.KILL
     if point in at.FROZEN:
         point, action = random.choice(at.FROZEN[point]), Action.STOP  # noqa: S311  # no secret
-    rest_s = 0.0 if random.random() < _IN_A_ROW else at.rest_of(phase.role, static=phase.static)  # noqa: S311
+    rest_s = 0.0 if random.random() < _IN_A_ROW else at.rest_of(point, phase.role, static=phase.static)  # noqa: S311
     if phase.strokes == 1:  # one death in all: nothing to recover from before
         rest_s = 0.0
     return CrashPlan(point=point, hit=random.randint(*at.hits_of(point)), action=action, rest_s=rest_s)  # noqa: S311

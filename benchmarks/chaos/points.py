@@ -5,6 +5,7 @@ __all__ = [
     "CONSUMER",
     "CONSUMER_POINTS",
     "FROZEN",
+    "ONCE_IN_A_LIFE",
     "PRODUCER_POINTS",
     "REDIS_POINTS",
     "RELAY_POINTS",
@@ -56,6 +57,8 @@ REDIS_POINTS = (EVENT_CLAIMED, HANDLED_BEFORE_COMMIT, COMMITTED_BEFORE_CONFIRM, 
 
 AT_SIGTERM = frozenset({RELAY_DRAIN, CONSUMER_DRAIN})
 """Points on the way out: the process is asked to end."""
+ONCE_IN_A_LIFE = AT_SIGTERM | {REBALANCE}
+"""Points that are provoked from outside when the others have recovered; what is passed over then does not come again."""
 _HITS = {
     RELAY_DRAIN: (1, 1),
     CONSUMER_DRAIN: (1, 1),
@@ -79,6 +82,8 @@ _RESTS_S = {CONSUMER: 2.0}  # whoever joins has waited for the dead; now the bac
 _REST_OF_STATIC_S = 1.0
 
 
-def rest_of(role: str | None, *, static: bool) -> float:
+def rest_of(point: str, role: str | None, *, static: bool) -> float:
     """Seconds of work that a process does before its point counts, so that the group gets over the death before."""
+    if point in ONCE_IN_A_LIFE:
+        return 0.0
     return _REST_OF_STATIC_S if static else _RESTS_S.get(role or "", 0.0)
