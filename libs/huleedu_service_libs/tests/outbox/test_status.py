@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 
 from huleedu_service_libs.outbox import status as outbox_status
 from huleedu_service_libs.outbox.bloat import check_bloat
-from huleedu_service_libs.outbox.maintenance import LEAST_PAUSE_SECONDS, OutboxMaintenance
+from huleedu_service_libs.outbox.maintenance import LEAST_PAUSE_S, OutboxMaintenance
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.outbox.status import OutboxStatus, StatusLimits, measure_status, read_status
@@ -268,7 +268,7 @@ async def test_maintenance_runs_on_the_real_clock(engine: AsyncEngine) -> None:
         await until(lambda: sum("DELETE" in statement for statement in seen) >= 5)
         await chores.stop()
     purges = sum("DELETE" in statement for statement in seen)
-    assert purges <= 1 + (monotonic() - began) / LEAST_PAUSE_SECONDS
+    assert purges <= 1 + (monotonic() - began) / LEAST_PAUSE_S
 
 
 async def test_without_retention_nothing_is_purged_and_only_in_turn(engine: AsyncEngine) -> None:
