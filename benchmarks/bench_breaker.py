@@ -225,7 +225,7 @@ async def main() -> None:
         sizes = {} if "tasks" in title else {name: await peak_bytes(call) for name, call in subjects.items()}
         print_table(title, figures, sizes, first)
         result[title] = _as_json(figures, sizes, first)
-    content = {"unit": "ns per call (median of interleaved rounds)", **_summary(result), "parts": result}
+    content = {"unit": "ns per call (median of interleaved rounds)", "parts": result}
     print(f"\n{write_result('breaker', {**content, 'versions': versions_of(PEERS)})}")
 
 
@@ -239,19 +239,6 @@ def _as_json(figures: dict[str, Figure], sizes: dict[str, int], first: str) -> d
             "ratio": round(figure.median / figures[first].median, 3),
         }
         for name, figure in figures.items()
-    }
-
-
-def _summary(result: dict[str, Any]) -> dict[str, Any]:
-    calls = result["a call through a closed breaker"]
-    own = {name: figures for name, figures in calls.items() if name.startswith("ours")}
-    peers = {name: figures for name, figures in calls.items() if name not in own and name != "bare call"}
-    return {
-        "ours": {name: figures["median"] for name, figures in own.items()},
-        "peers": {name: figures["median"] for name, figures in peers.items()},
-        "ceiling": {"bare call": calls["bare call"]["median"]},
-        "ratios": {name: figures["ratio"] for name, figures in peers.items()},
-        "spread": {name: figures["spread"] for name, figures in calls.items()},
     }
 
 

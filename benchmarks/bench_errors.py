@@ -1,20 +1,15 @@
 """What an error costs: creating, raising and catching one, beside peers, in one run.
 
-``make bench SUBJECT=errors``, or ``python benchmarks/bench_errors.py [--json FILE]``. The ratios are the result; the
+``make bench SUBJECT=errors``. The ratios are the result; the
 absolute numbers are this machine's.
 """
 
-import argparse
-import json
-import os
-import platform
 import sys
 import time
 import traceback
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -117,19 +112,12 @@ def results() -> dict[str, Figure]:
 
 
 def main() -> int:
-    """Print a table; write JSON when asked."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--json", type=Path)
-    target = parser.parse_args().json
+    """Measure, print, write."""
     figures = results()
     print_table("An error, created, raised and caught", figures, {}, "plain exception")
     rows = rows_of(figures, scale=1e-3)
     content = {"unit": "µs of CPU a call (median of interleaved rounds)", "parts": {"an error": rows}}
     print(write_result("errors", {**content, "versions": versions_of(["pydantic"])}))
-    if target:
-        machine = {"python": platform.python_version(), "cpus": os.cpu_count(), "machine": platform.machine()}
-        medians = {name: row["median"] for name, row in rows.items()}
-        target.write_text(json.dumps({"machine": machine, "microseconds": medians}, indent=2) + "\n", encoding="utf-8")
     return 0
 
 

@@ -17,7 +17,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from confluent_kafka.aio import AIOProducer
 
 from common_core import EventEnvelope
-from harness import Call, Figure, in_short, measure, versions_of, write_result
+from harness import Call, Figure, in_short, measure, rates_of, versions_of, write_result
 from huleedu_service_libs.kafka.encoding import encode_envelope
 from huleedu_service_libs.kafka_client import KafkaBus
 from huleedu_service_libs.logging_utils import configure_service_logging
@@ -144,19 +144,12 @@ async def main() -> None:
 
 
 def _show(title: str, figures: dict[str, Figure], events: dict[str, int], first: str) -> dict[str, Any]:
-    rates = {name: events[name] / figure.median * 1e9 for name, figure in figures.items()}
-    print(f"\n{title}\n  {'':<46}{'events/s':>10}{'best':>10}{'ours is':>10}")
-    rows = {}
-    for name, figure in figures.items():
-        best, ratio = events[name] / figure.best * 1e9, rates[first] / rates[name]
-        print(f"  {name:<46}{rates[name]:>10.0f}{best:>10.0f}{ratio:>9.2f}x")
-        rows[name] = {"median": round(rates[name]), "best": round(best), "spread": round(_spread(figure, events[name]))}
+    rows = rates_of(figures, events)
+    print(f"\n{title}\n  {'':<46}{'events/s':>10}{'±':>10}{'best':>10}{'ours is':>10}")
+    for name, row in rows.items():
+        ratio = rows[first]["median"] / row["median"]
+        print(f"  {name:<46}{row['median']:>10.0f}{row['spread']:>10.0f}{row['best']:>10.0f}{ratio:>9.2f}x")
     return rows
-
-
-def _spread(figure: Figure, events: int) -> float:
-    """Of the rates, as that of the times."""
-    return figure.spread / figure.median * events / figure.median * 1e9
 
 
 if __name__ == "__main__":

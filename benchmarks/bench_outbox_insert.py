@@ -7,7 +7,6 @@ hide it. The ceiling is a prepared INSERT through asyncpg itself. Run by ``make 
 import asyncio
 import gc
 import logging
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
@@ -20,7 +19,7 @@ from sqlalchemy import MetaData
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
 from common_core import EventEnvelope
-from harness import in_short, versions_of, write_result
+from harness import figure, in_short, rows_of, versions_of, write_result
 from huleedu_service_libs._ids import uuid7
 from huleedu_service_libs._json import dumps
 from huleedu_service_libs.logging_utils import configure_service_logging
@@ -32,6 +31,7 @@ from outbox_load import Servers, envelope, make_table, servers
 EVENTS, ROUNDS = in_short(300, 20), in_short(15, 2)
 PEERS = ["faststream-outbox", "faststream", "asyncpg", "sqlalchemy"]
 OURS, BULK = "ours: publish_to_outbox", "ours: publish_many_to_outbox, 300 at once"
+CEILING = "ceiling: asyncpg, prepared"
 
 Envelopes = Sequence[EventEnvelope[Any]]
 Add = Callable[[AsyncSession, Envelopes], Awaitable[None]]
@@ -137,7 +137,7 @@ async def _rounds(where: Servers) -> dict[str, list[float]]:
         gc.collect()
         for name, add in subjects.items():
             samples[name].append(await _measured(engine, add, envelopes))
-        samples["ceiling"].append(await _ceiling(bare, envelopes))
+        samples[CEILING].append(await _ceiling(bare, envelopes))
         if not turn:
             samples.clear()  # warm
     await bare.close()
@@ -152,19 +152,14 @@ async def main() -> None:
     configure_service_logging("bench", log_level="CRITICAL")
     with servers() as where:
         samples = await _rounds(where)
-    medians = {name: round(statistics.median(each), 1) for name, each in samples.items()}
-    print(f"  {'client CPU an event, µs':<48}{'median':>8}{'best':>8}{'ratio':>8}")
-    for name, median in medians.items():
-        print(f"  {name:<48}{median:>8.0f}{min(samples[name]):>8.0f}{median / medians[OURS]:>8.2f}")
-    peers = {name: median for name, median in medians.items() if not name.startswith(("ours", "ceiling"))}
+    rows = rows_of({name: figure(each) for name, each in samples.items()})
+    print(f"  {'client CPU an event, µs':<48}{'median':>8}{'±':>8}{'best':>8}{'ratio':>8}")
+    for name, row in rows.items():
+        ratio = row["median"] / rows[OURS]["median"]
+        print(f"  {name:<48}{row['median']:>8.0f}{row['spread']:>8.0f}{row['best']:>8.0f}{ratio:>8.2f}")
     content = {
         "unit": "µs of client CPU an event, inside a transaction, 600-byte events",
-        "ours": {name: median for name, median in medians.items() if name.startswith("ours")},
-        "peers": peers,
-        "ceiling": {"asyncpg, prepared": medians["ceiling"]},
-        "ratios": {name: round(median / medians[OURS], 2) for name, median in medians.items()},
-        "spread": {name: round(max(each) - min(each), 1) for name, each in samples.items()},
-        "best": {name: round(min(each), 1) for name, each in samples.items()},
+        "parts": {"an event": rows},
         "versions": versions_of(PEERS),
     }
     print(write_result("outbox_insert", content))

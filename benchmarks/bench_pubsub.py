@@ -12,7 +12,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from harness import Call, Figure, in_short, measure, versions_of, write_result
+from harness import Call, Figure, in_short, measure, rates_of, versions_of, write_result
 from huleedu_service_libs.logging_utils import configure_service_logging
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.redis_pubsub import NotificationHistory, PubSubConfig
@@ -87,11 +87,12 @@ def _notify(client: RedisClient, user: str, calls: int) -> Call:
 
 
 def _show(title: str, figures: dict[str, Figure], ours: str, count: int) -> dict[str, Any]:
-    rates = {name: count / figure.median * 1e9 for name, figure in figures.items()}
-    print(f"\n{title}\n  {'':<28}{'per second':>12}{'first is':>10}")
-    for name, rate in rates.items():
-        print(f"  {name:<28}{rate:>12.0f}{rates[ours] / rate:>9.2f}x")
-    return {name: {"median": round(rate), "first_is": round(rates[ours] / rate, 2)} for name, rate in rates.items()}
+    rows = rates_of(figures, dict.fromkeys(figures, count))
+    print(f"\n{title}\n  {'':<28}{'per second':>12}{'±':>10}{'first is':>10}")
+    for name, row in rows.items():
+        ratio = rows[ours]["median"] / row["median"]
+        print(f"  {name:<28}{row['median']:>12.0f}{row['spread']:>10.0f}{ratio:>9.2f}x")
+    return rows
 
 
 async def run(url: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import coredis
 import glide
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from harness import Call, Figure, in_short, measure, versions_of, write_result
+from harness import Call, Figure, in_short, measure, rates_of, versions_of, write_result
 from huleedu_service_libs._redis_executor.reports import NO_LISTENER
 from huleedu_service_libs.logging_utils import configure_service_logging
 from huleedu_service_libs.redis_client import RedisClient, RedisClientConfig
@@ -96,13 +96,11 @@ def _from_tasks(send: Send, keys: Callable[[], str], tasks: int, commands: int) 
 
 
 def _show(title: str, figures: dict[str, Figure], commands: int) -> dict[str, Any]:
-    rates = {name: commands / figure.median * 1e9 for name, figure in figures.items()}
-    print(f"\n{title}\n  {'':<24}{'commands/s':>12}{'best':>10}{'ours is':>10}")
-    rows = {}
-    for name, figure in figures.items():
-        best, ratio = commands / figure.best * 1e9, rates[OURS] / rates[name]
-        print(f"  {name:<24}{rates[name]:>12.0f}{best:>10.0f}{ratio:>9.2f}x")
-        rows[name] = {"median": round(rates[name]), "best": round(best), "ours_is": round(ratio, 2)}
+    rows = rates_of(figures, dict.fromkeys(figures, commands))
+    print(f"\n{title}\n  {'':<24}{'commands/s':>12}{'±':>10}{'best':>10}{'ours is':>10}")
+    for name, row in rows.items():
+        ratio = rows[OURS]["median"] / row["median"]
+        print(f"  {name:<24}{row['median']:>12.0f}{row['spread']:>10.0f}{row['best']:>10.0f}{ratio:>9.2f}x")
     return rows
 
 

@@ -53,12 +53,9 @@ def fault_of(subject: str) -> str | None:
 
 def rows(result: dict[str, Any]) -> Iterator[tuple[str, str, float, str, float, float | None]]:
     """Part, name of ours, its figure, each peer (or ceiling) with its figure and how many times better ours is."""
-    parts = result.get("parts") or {
-        "": {**_named("ours", result["ours"]), **_named("", result["peers"]), **_named("ceiling", result["ceiling"])}
-    }
     rate = "/s" in result["unit"] or "per second" in result["unit"]
-    for part, figures in parts.items():
-        medians = {name: value for name, row in figures.items() if (value := _median(row)) is not None}
+    for part, figures in result["parts"].items():
+        medians = {name: float(row["median"]) for name, row in figures.items()}
         own = next((name for name in medians if name.startswith("ours")), None)
         if own is None:
             continue
@@ -68,19 +65,6 @@ def rows(result: dict[str, Any]) -> Iterator[tuple[str, str, float, str, float, 
             yield part, own, medians[own], name, medians[name], better
         if not others:
             yield part, own, medians[own], "", 0.0, None
-
-
-def _named(prefix: str, figures: Any) -> dict[str, Any]:
-    if figures is None:
-        return {}
-    if not isinstance(figures, dict) or "median" in figures:
-        return {prefix: figures}
-    return {name if name.startswith(prefix) else f"{prefix}: {name}": value for name, value in figures.items()}
-
-
-def _median(row: Any) -> float | None:
-    found = row.get("median") if isinstance(row, dict) else row
-    return float(found) if isinstance(found, int | float) else None
 
 
 def show() -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "measure",
     "peak_bytes",
     "print_table",
+    "rates_of",
     "rows_of",
     "versions_of",
     "write_result",
@@ -131,14 +132,31 @@ def rows_of(figures: Mapping[str, Figure], *, scale: float = 1.0) -> dict[str, d
     }
 
 
+def rates_of(figures: Mapping[str, Figure], counts: Mapping[str, int]) -> dict[str, dict[str, float]]:
+    """The same for what is better the more of it there is in a second.
+
+    Args:
+        figures: Of rounds.
+        counts: How many each does in a round, by name.
+    """
+    return {
+        name: {
+            "median": round(rate := counts[name] / each.median * 1e9),
+            "spread": round(each.spread / each.median * rate),
+            "best": round(counts[name] / each.best * 1e9),
+        }
+        for name, each in figures.items()
+    }
+
+
 def write_result(subject: str, content: Mapping[str, Any]) -> Path:
-    """Write ``results/<subject>.json``.
+    """Write ``results/<subject>.json``: ``ours``, ``peers``, ``ceiling``, ``ratios`` and ``spread`` by part and name.
 
     Args:
         subject: Name of the benchmark.
-        content: ``unit`` and ``versions``, and either ``parts`` (figures by part and name; names of ours
-            begin with "ours", those of ceilings with "bare" or "ceiling") or ``ours``, ``peers`` and
-            ``ratios``, which are taken from the parts otherwise.
+        content: ``unit``, ``versions`` and ``parts``: rows with ``median`` and ``spread`` by part and name, from which the
+            others are taken. Names of ours begin with "ours", those of ceilings with "bare" or "ceiling"; what stands in
+            it besides is kept.
     """
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{subject}.json"
@@ -149,23 +167,22 @@ def write_result(subject: str, content: Mapping[str, Any]) -> Path:
         "python": sys.version.split()[0],
         "system": platform.platform(),
     }
-    fields = {"ours": {}, "peers": {}, "ceiling": None, "ratios": {}, "spread": {}, **_of_parts(content)}
-    whole = {"subject": subject, "short": IS_SHORT, **fields, **content, "machine": machine}
+    whole = {"subject": subject, "short": IS_SHORT, **_of_parts(content), **content, "machine": machine}
     path.write_text(json.dumps(whole, indent=2) + "\n")
     return path
 
 
 def _of_parts(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields that every result has, from the parts: by part and name."""
+    """The fields that every result has, from the parts: by part and name; no ceiling where there is none."""
     found: dict[str, dict[str, Any]] = {"ours": {}, "peers": {}, "ceiling": {}, "ratios": {}, "spread": {}}
     is_rate = "/s" in content["unit"] or "per second" in content["unit"]
-    for part, rows in content.get("parts", {}).items():
+    for part, rows in content["parts"].items():
         own = next((row["median"] for name, row in rows.items() if name.startswith("ours")), None)
         for name, row in rows.items():
             kind = "ours" if name.startswith("ours") else "ceiling" if name.startswith(_CEILINGS) else "peers"
             found[kind].setdefault(part, {})[name] = row["median"]
-            found["spread"].setdefault(part, {})[name] = row.get("spread")
+            found["spread"].setdefault(part, {})[name] = row["spread"]
             if kind != "ours" and own and row["median"]:
                 better = own / row["median"] if is_rate else row["median"] / own
                 found["ratios"].setdefault(part, {})[name] = round(better, 2)
-    return {name: field for name, field in found.items() if field}
+    return {**found, "ceiling": found["ceiling"] or None}

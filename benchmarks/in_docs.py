@@ -48,16 +48,16 @@ def table(result: dict[str, Any]) -> str:
 def _parts(result: dict[str, Any]) -> Iterator[str]:
     for part, found in groupby(rows(result), key=lambda row: row[0]):
         lines = list(found)
-        figures = (result.get("parts") or {}).get(part, {})
-        title = _ONE.sub("1 task", part) or "all"
-        if figures and all("added_us" in row for row in figures.values()):
+        figures = result["parts"][part]
+        title = _ONE.sub("1 task", part)
+        if all("added_us" in row for row in figures.values()):
             yield "\n".join(_pairs(title, figures))
             continue
         _, own, figure, *_ = lines[0]
         shown = {own: (figure, None), **{name: (its, better) for _, _, _, name, its, better in lines if name}}
-        spread = result["spread"].get(part) or {}
+        spread = {name: row["spread"] for name, row in figures.items()}
         bare = next((its for name, (its, _) in shown.items() if name in _BARE), None)
-        yield "\n".join(_part(title, own, shown, spread if isinstance(spread, dict) else {}, bare))
+        yield "\n".join(_part(title, own, shown, spread, bare))
 
 
 def _part(

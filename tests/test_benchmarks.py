@@ -27,21 +27,29 @@ def test_a_result_tells_how_many_times_better_ours_is(
 ) -> None:
     """All fields are taken from the parts; more is better for rates, less for times."""
     monkeypatch.setattr(harness, "RESULTS", tmp_path)
-    rows = {"ours": {"median": 8.0, "spread": 1.0}, "peer": {"median": 2.0}, "ceiling: bare": {"median": 16.0}}
+    rows = {name: {"median": at, "spread": 1.0} for name, at in (("ours", 8.0), ("peer", 2.0), ("ceiling: bare", 16.0))}
     path = harness.write_result("x", {"unit": unit, "parts": {"p": rows}, "versions": {}})
     result = json.loads(path.read_text())
     assert set(result) >= every_subject.FIELDS
     assert (result["ours"], result["peers"]) == ({"p": {"ours": 8.0}}, {"p": {"peer": 2.0}})
-    assert result["ceiling"] == {"p": {"ceiling: bare": 16.0}}
+    assert (result["subject"], result["unit"], result["ceiling"]) == ("x", unit, {"p": {"ceiling: bare": 16.0}})
+    assert result["spread"] == {"p": dict.fromkeys(rows, 1.0)}
     assert result["ratios"]["p"]["peer"] == better
     assert [row[-1] for row in every_subject.rows(result)] == [better, better / 8 if better > 1 else 2.0]
 
 
-def test_the_table_takes_results_without_parts() -> None:
-    """Older shapes, one figure or one for each name, have their rows too."""
-    result = {"unit": "events/s", "ours": 10, "peers": {"loop": 5}, "ceiling": 20}
-    found = [(name, better) for _, _, _, name, _, better in every_subject.rows(result)]
-    assert found == [("loop", 2.0), ("ceiling", 0.5)]
+def test_a_result_without_ceiling_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The field is there, and empty."""
+    monkeypatch.setattr(harness, "RESULTS", tmp_path)
+    parts = {"p": {"ours": {"median": 8.0, "spread": 1.0}}}
+    path = harness.write_result("x", {"unit": "ns", "parts": parts, "versions": {}})
+    assert json.loads(path.read_text())["ceiling"] is None
+
+
+def test_rates_have_the_spread_of_their_times() -> None:
+    """A tenth of the time up and down is a tenth of the rate, and the shortest time is the best rate."""
+    figures = {"ours": harness.Figure(median=2e9, spread=2e8, best=1.6e9)}
+    assert harness.rates_of(figures, {"ours": 1_000}) == {"ours": {"median": 500, "spread": 50, "best": 625}}
 
 
 def test_a_benchmark_that_breaks_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +67,14 @@ def test_a_benchmark_that_breaks_is_reported(tmp_path: Path, monkeypatch: pytest
 RESULT: dict[str, Any] = {
     "unit": "ns of CPU",
     "parts": {
-        "50 tasks": {"ours": {"median": 8_123.4}, "ours, bare": {"median": 10_000.0}, "peer": {"median": 2_000.0}},
+        "50 tasks": {
+            "ours": {"median": 8_123.4, "spread": 120.0},
+            "ours, bare": {"median": 10_000.0, "spread": 0.0},
+            "peer": {"median": 2_000.0, "spread": 0.0},
+        },
         "1 tasks": {"ours": {"median": 3.25, "spread": 0.0}},
-        "added": {"bare": {"median": 10.0}, "ours": {"median": 12.0}, "peer": {"median": 15.0}},
+        "added": {name: {"median": at, "spread": 0.0} for name, at in (("bare", 10.0), ("ours", 12.0), ("peer", 15.0))},
     },
-    "spread": {"50 tasks": {"ours": 120.0, "peer": None}, "1 tasks": {"ours": 0.0}},
     "versions": {"aiokafka": "0.14.0"},
     "machine": {"python": "3.11.7", "cpus": 2, "load": [1.25, 1.0, 1.0]},
 }
@@ -100,7 +111,7 @@ def test_the_page_has_its_tables_from_the_results() -> None:
 def test_what_is_added_is_told_as_it_was_measured() -> None:
     """Where each subject has a bare neighbour, the page shows the median of their differences, with its doubt."""
     row = {"bare_us": 515.2, "median": 505.8, "added_us": -2.89, "spread": 6.72, "of_bare": 0.994}
-    page = in_docs.table({**RESULT, "unit": "µs", "parts": {"postgresql": {"ours: all on": row}}, "spread": {}})
+    page = in_docs.table({**RESULT, "unit": "µs", "parts": {"postgresql": {"ours: all on": row}}})
     assert "| **ours: all on** | 515 | 506 | -2.89 ± 6.72 | 0.99× |" in page  # noqa: RUF001
 
 
