@@ -236,6 +236,13 @@ async def test_a_bare_payload_gets_stand_ins() -> None:
 
 
 @pytest.mark.contract("6.5-envelope")
+@pytest.mark.parametrize("data", [{}, [], "", 0, False], ids=repr)
+async def test_data_that_is_empty_is_the_data(data: Any) -> None:
+    """What was stored as data is sent, be it nothing: only a payload without the key is the data itself."""
+    assert (await _sent(Row(event_data={"data": data, "x": 1})))["envelope"].data == data
+
+
+@pytest.mark.contract("6.5-envelope")
 async def test_a_payload_without_data_is_the_data() -> None:
     """The whole payload is what the event says."""
     assert (await _sent(Row(event_data={"x": 1, "y": "å"})))["envelope"].data == {"x": 1, "y": "å"}

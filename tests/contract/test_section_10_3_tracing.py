@@ -111,7 +111,7 @@ async def test_the_length_of_an_answer() -> None:
 
 @BOTH
 @pytest.mark.contract("10.3-status")
-@pytest.mark.parametrize(("status", "errs"), [(200, False), (404, False), (503, True)])
+@pytest.mark.parametrize(("status", "errs"), [(200, False), (404, False), (500, True), (503, True)])
 async def test_the_status(make: Make, status: int, *, errs: bool) -> None:
     """5xx is the server's error; what a client did wrong is not."""
     _, span = await ask(make, f"/essays/{status}")

@@ -29,8 +29,7 @@ from huleedu_service_libs.outbox import EventOutbox, EventRelayWorker
 from huleedu_service_libs.protocols import AtomicRedisClientProtocol
 from huleedu_service_libs.queue_redis_client import QueueRedisClient
 from huleedu_service_libs.redis_client import RedisClient
-from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerError
-from huleedu_service_libs.resilience.metrics import StandardCircuitBreakerMetrics
+from huleedu_service_libs.resilience import CircuitBreaker, CircuitBreakerError, StandardCircuitBreakerMetrics
 from tests.contract.consuming import confirming, message
 from tests.contract.signatures import Wanted
 from tests.contract.tables import signatures
