@@ -200,7 +200,7 @@ def test_identifiers_exist(name: str) -> None:
     quoted = " ".join(re.findall(r"`([^`\n]+)`", _prose(name)))
     shown = set(re.findall(r"\w+", " ".join(block for _, block in _blocks(name))))
     looks_like_code = set(
-        re.findall(r"(?<![\w./:{-])(?:[a-z]+_[a-z_0-9]+|[A-Z][a-z]+[A-Z]\w+|[A-Z]+_[A-Z_]+)(?![\w/-])", quoted)
+        re.findall(r"(?<![\w./:{…-])(?:[a-z]+_[a-z_0-9]+|[A-Z][a-z]+[A-Z]\w+|[A-Z]+_[A-Z_]+)(?![\w/-])", quoted)
     )
     assert sorted(word for word in looks_like_code - shown - PUT_TOGETHER if not _is_known(word)) == []
 
