@@ -51,3 +51,29 @@ async def test_what_is_committed_during_the_look_is_not_beyond_the_end(partition
                 await asyncio.sleep(0)
         await asyncio.sleep(0)
     assert not logs
+
+
+class DistantLog(BusyLog):
+    """Answers what is committed only when it has been asked for every partition."""
+
+    def __init__(self, partitions: int) -> None:
+        super().__init__()
+        self.all_asked = asyncio.Barrier(partitions)
+
+    async def committed(self, partition: Any) -> int:
+        """Behind the end of the log."""
+        async with self.all_asked:
+            return await super().committed(partition) + 1_000
+
+
+async def test_a_look_at_many_partitions_takes_no_longer_than_at_one() -> None:
+    """What is committed is asked for all of them at the same time; each answer is compared with its own partition."""
+    partitions = [TopicPartition("t", number) for number in range(200)]
+    look = AssignmentLook(ConsumerConfig(group_id="many", topics=("t",)), ConsumerMetrics("many"))
+    with capture_logs() as logs:
+        look.begin(DistantLog(200), partitions)
+        async with asyncio.timeout(10):
+            while len(logs) < len(partitions):
+                await asyncio.sleep(0)
+    assert {line["event"] for line in logs} == {"consumer_place_beyond_end"}
+    assert sorted(line["kafka_partition"] for line in logs) == list(range(200))
