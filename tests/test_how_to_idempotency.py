@@ -24,6 +24,7 @@ from huleedu_service_libs.idempotency_v2.window import DedupeWindowError
 from huleedu_service_libs.redis_client import RedisClient
 from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
+from libs.huleedu_service_libs.tests.waiting import until
 from tests.snippets import names_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -99,12 +100,11 @@ async def test_the_consumer_of_the_page(
             await producer.send(topic, envelope.model_dump_json().encode(), key=b"%d" % number)
     await producer.stop()
     sessions: async_sessionmaker[AsyncSession] = async_sessionmaker(engine)
-    async with names["make_consumer"](real_kafka.address, topic, sessions):
-        for _ in range(600):
-            if len(await _lines(engine)) >= 20:
-                break
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.3)
+    async with names["make_consumer"](real_kafka.address, topic, sessions) as consumer:
+        async with asyncio.timeout(40):
+            while len(await _lines(engine)) < 20:
+                await asyncio.sleep(0.05)
+        await until(lambda: not any(consumer.status().lag.values()))
     assert await _lines(engine) == [f"essay-{number:02}" for number in range(20)]
 
 

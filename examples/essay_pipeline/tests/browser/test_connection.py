@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 
+import httpx
 import pytest
 from playwright.async_api import Browser, WebSocketRoute, expect
 
@@ -45,6 +46,15 @@ async def test_a_lost_connection_comes_back(browser: Browser, pipeline: Pipeline
     await check(page, "And still I recieve what is mine.", "en")
 
 
+async def _notifications_kept(pipeline: Pipeline) -> float:
+    """How many the services have kept for pages that are away."""
+    async with httpx.AsyncClient(base_url=pipeline.notify_url, trust_env=False) as http:
+        lines = (await http.get("/metrics")).text.splitlines()
+    return sum(
+        float(line.split()[-1]) for line in lines if line.startswith("huleedu_redis_notifications_stored_total{")
+    )
+
+
 async def test_a_result_that_came_while_the_page_was_away_is_shown(browser: Browser, pipeline: Pipeline) -> None:
     """The page sends the id of the last message that it saw, and gets what was announced in the meantime."""
     context = await new_user(browser)
@@ -63,12 +73,14 @@ async def test_a_result_that_came_while_the_page_was_away_is_shown(browser: Brow
     await page.route_web_socket(re.compile(r"/ws\?"), through)
     await page.goto(pipeline.notify_url)
     await expect_connected(page)
-    away = True
+    away, before = True, await _notifications_kept(pipeline)
     await routes[0].close(code=1001)
     await expect(page.locator("#connection")).to_have_attribute("data-state", "reconnecting")
     await page.fill("#essay-text", "I recieve what is mine, though I was away.")
     await page.click("#submit")
-    await asyncio.sleep(3)  # the services do their work meanwhile; if they take longer, the test shows less
+    async with asyncio.timeout(PATIENCE_MS / 1000):
+        while await _notifications_kept(pipeline) < before + 2:  # that it was accepted, and that it was checked
+            await asyncio.sleep(0.1)
     away = False
 
     await expect(page.locator("#status")).to_contain_text("Done", timeout=PATIENCE_MS)

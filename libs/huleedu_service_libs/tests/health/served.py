@@ -24,8 +24,19 @@ app = FastAPI(lifespan=lifespan)
 setup_health(app, health)
 
 
+_begun = 0
+
+
+@app.get("/begun")
+async def begun() -> int:
+    """How many have begun."""
+    return _begun
+
+
 @app.get("/lasting/{seconds}")
 async def work(seconds: float) -> dict[str, float]:
     """Take so long."""
+    global _begun  # noqa: PLW0603  # the state of this process
+    _begun += 1
     await _clock.sleep(seconds)
     return {"worked": seconds}

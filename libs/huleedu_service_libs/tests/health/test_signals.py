@@ -46,7 +46,9 @@ async def test_sigterm_under_uvicorn(server: tuple[str, asyncio.subprocess.Proce
     url, process = server
     async with httpx.AsyncClient(trust_env=False, timeout=20) as http:
         in_flight = asyncio.create_task(http.get(f"{url}/lasting/1.0"))
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(20):
+            while not (await http.get(f"{url}/begun")).json():
+                await asyncio.sleep(0.01)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
             while (ready := await http.get(f"{url}/healthz/ready")).status_code != 503:

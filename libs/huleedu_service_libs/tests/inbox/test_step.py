@@ -21,6 +21,8 @@ from huleedu_service_libs.testing.devstack.servers import KafkaServer
 from huleedu_service_libs.testing.pytest_plugin import TopicFactory
 from libs.huleedu_service_libs.tests.inbox.events import add_effect, effects, event
 
+from ..waiting import until
+
 pytestmark = pytest.mark.integration
 
 Sessions = async_sessionmaker[AsyncSession]
@@ -166,9 +168,11 @@ async def test_with_the_consumer_on_real_kafka(
     config = ConsumerConfig(group_id=topic, topics=(topic,), concurrency=40)
     consumer = EventConsumer(config, bootstrap_servers=real_kafka.address, steps=(_step(sessions, together),))
     failed: set[UUID] = set()
+    handled: Counter[int] = Counter()
 
     @consumer.on("inbox.test.v1", model=Checked)
     async def handle(delivery: Delivery[Checked], session: AsyncSession) -> None:
+        handled[delivery.data.number] += 1
         await session.execute(text("INSERT INTO effects VALUES (:n)"), {"n": str(delivery.data.number)})
         event_id = delivery.envelope.event_id
         if delivery.data.number % 25 == 0 and event_id not in failed:
@@ -186,11 +190,8 @@ async def test_with_the_consumer_on_real_kafka(
     await producer.flush()
     await producer.stop()
     async with consumer:
-        for _ in range(600):
-            if sum((await effects(engine)).values()) >= 100:
-                break
-            await asyncio.sleep(0.05)
-        await asyncio.sleep(0.5)
+        await until(lambda: sum(handled.values()) >= 100)
+        await until(lambda: not any(consumer.status().lag.values()))
     assert await effects(engine) == Counter(str(n) for n in range(100))
     async with engine.connect() as connection:
         order = list((await connection.execute(text("SELECT event::int FROM effects ORDER BY ctid"))).scalars())

@@ -39,10 +39,10 @@ async def last(exporter: InMemorySpanExporter) -> ReadableSpan:
 
 
 async def leave_after(port: int, text: str) -> None:
-    """Send what is no whole request, and go."""
+    """Send what is no whole request, and go when the application has it."""
     _, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(text.encode())
-    await asyncio.sleep(0.2)
+    await until(open_now)
     writer.transport.abort()
 
 
