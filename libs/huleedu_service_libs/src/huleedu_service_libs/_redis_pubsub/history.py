@@ -9,6 +9,7 @@ import random
 from dataclasses import dataclass
 from secrets import token_hex
 
+from huleedu_service_libs._backoff import grown, spread
 from huleedu_service_libs._checks import numbers_of, positive
 from huleedu_service_libs._client_metrics import note_redis_swallowed
 from huleedu_service_libs._clock import Sleep, sleep
@@ -24,7 +25,7 @@ with requires_extra("redis", module=__name__):
 __all__ = ["Appended", "History", "NotificationHistory"]
 
 _EPOCH_BYTES = 8
-_FIRST_RETRY_S = 0.05
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 0.1, 5.0
 _LOST = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 
 _APPEND = """
@@ -153,7 +154,8 @@ class History:
             else:
                 self._reports.stored(new=appended.new)
                 return appended
-            await self._sleep(_FIRST_RETRY_S * 2**attempt * (1 + random.random()) / 2)  # noqa: S311  # no secret
+            longest = grown(attempt, first=_FIRST_RETRY_S, longest=_LONGEST_RETRY_S)
+            await self._sleep(spread(longest, random.random()))  # noqa: S311  # no secret
             attempt += 1
 
     async def _store(self, channel: str, text: str, notification_id: str) -> Appended:

@@ -29,7 +29,16 @@ from huleedu_service_libs.error_handling._stack import stack_text
 from huleedu_service_libs.error_handling.huleedu_error import HuleEduError
 from huleedu_service_libs.observability import inject_trace_context
 
-__all__ = ["Cause", "ErrorContext", "enter_operation", "leave_operation", "operation_scope"]
+__all__ = [
+    "CORRELATION_HEADER",
+    "Cause",
+    "ErrorContext",
+    "code_of",
+    "enter_operation",
+    "leave_operation",
+    "operation_scope",
+    "sole_error",
+]
 
 CORRELATION_HEADER = "X-Correlation-ID"
 KAFKA_CORRELATION_HEADER = "trace_id"  # the name in the standard headers of the services' events

@@ -10,6 +10,7 @@ from uuid import UUID
 from common_core.error_enums import ErrorCode
 from huleedu_service_libs._clock import monotonic
 from huleedu_service_libs._extras import requires_extra
+from huleedu_service_libs.error_handling.context import CORRELATION_HEADER
 from huleedu_service_libs.http_client._errors import AttemptFailedError
 from huleedu_service_libs.observability import inject_trace_context
 from huleedu_service_libs.resilience.deadline import deadline_headers, remaining
@@ -201,7 +202,7 @@ def decode_object(answer: Answer) -> dict[str, Any]:
 
 
 def _own_headers(correlation_id: UUID) -> dict[str, str]:
-    headers = {"X-Correlation-ID": str(correlation_id), **deadline_headers()}
+    headers = {CORRELATION_HEADER: str(correlation_id), **deadline_headers()}
     inject_trace_context(headers)
     return headers
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from huleedu_service_libs._checks import positive, values_of
 from huleedu_service_libs.store_policy import StoreDownPolicy, check_store_down_policy
 
-__all__ = ["DEFAULT_RETENTION_S", "InboxConfig"]
+__all__ = ["CONSUMER_LENGTH", "DEFAULT_RETENTION_S", "InboxConfig"]
 
 DEFAULT_RETENTION_S = 7 * 24 * 3600.0
 """Kafka's own default for topics (``log.retention.hours`` = 168): what can still be delivered is remembered."""
 
-_CONSUMER_LENGTH = 100
+CONSUMER_LENGTH = 100  # characters, as the table has it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +47,7 @@ class InboxConfig:
     key_prefix: str = "huleedu:inbox:v1"
 
     def __post_init__(self) -> None:
-        if not 0 < len(self.consumer) <= _CONSUMER_LENGTH:
-            raise ValueError(f"consumer must have 1 to {_CONSUMER_LENGTH} characters, got {self.consumer!r}")
+        if not 0 < len(self.consumer) <= CONSUMER_LENGTH:
+            raise ValueError(f"consumer must have 1 to {CONSUMER_LENGTH} characters, got {self.consumer!r}")
         check_store_down_policy(self.store_down)
         positive(**values_of(self, "claim_timeout_s", "fast_path_ttl_s", "fast_path_timeout_s", "fast_path_rest_s"))

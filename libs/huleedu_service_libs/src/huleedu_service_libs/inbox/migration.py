@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from huleedu_service_libs.inbox.models import CONSUMER_LENGTH
+from huleedu_service_libs.inbox.config import CONSUMER_LENGTH
 
 __all__ = ["create_inbox_table", "drop_inbox_table"]
 

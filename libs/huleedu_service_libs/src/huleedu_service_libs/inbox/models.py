@@ -11,9 +11,9 @@ from sqlalchemy import DateTime, Index, LargeBinary, String, func
 from sqlalchemy.dialects.postgresql import UUID as PG_UUID
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-__all__ = ["CONSUMER_LENGTH", "Base", "InboxRecord"]
+from huleedu_service_libs.inbox.config import CONSUMER_LENGTH
 
-CONSUMER_LENGTH = 100  # characters
+__all__ = ["Base", "InboxRecord"]
 
 
 class Base(DeclarativeBase):

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from common_core.events.envelope import EventEnvelope
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.kafka.errors import MessageHeldBackError
 from huleedu_service_libs.outages import is_outage
 from huleedu_service_libs.protocols import DeliveryOutcome, OutgoingMessage, concrete_capability
@@ -56,7 +57,7 @@ class ConfirmedBatches:
         for message in messages:
             earlier = failed.get(message.key) if message.key is not None else None
             if earlier is not None:
-                held = MessageHeldBackError(message.topic, f"{type(earlier).__name__}: {earlier}")
+                held = MessageHeldBackError(message.topic, error_text(earlier))
                 outcomes.append(DeliveryOutcome(error=held, transient=True, attempted=False))
                 continue
             outcome = await self._publish_one(message)

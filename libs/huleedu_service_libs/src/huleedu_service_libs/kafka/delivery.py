@@ -15,7 +15,6 @@ from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.kafka.driver_batches import SequenceNumbers, closed_batch, failure_of
 from huleedu_service_libs.kafka.driver_errors import (
     PublishTimeoutError,
-    is_content_refusal,
     is_sequence_error,
     needs_new_producer,
 )
@@ -23,6 +22,7 @@ from huleedu_service_libs.kafka.halving import FailedAttempt, Halving
 from huleedu_service_libs.kafka.outgoing import ACKNOWLEDGED, Item
 from huleedu_service_libs.kafka.producer_host import ProducerHost
 from huleedu_service_libs.kafka.turns import Turn
+from huleedu_service_libs.outages import is_refused_by_kafka
 from huleedu_service_libs.protocols import OutgoingMessage
 
 with requires_extra("kafka", module=__name__):
@@ -140,7 +140,7 @@ class Delivery:
         """
         if isinstance(error, ProducerClosed):  # replaced between two steps
             return error, producer is not None
-        if not needs_new_producer(error) or (is_content_refusal(error) and lane in self._given_back):
+        if not needs_new_producer(error) or (is_refused_by_kafka(error) and lane in self._given_back):
             return error, False
         try:
             await self._host.replace(producer, reason=type(error).__name__)
@@ -173,5 +173,5 @@ class Delivery:
         self, lane: TopicPartition, numbers: SequenceNumbers | None, count: int, future: asyncio.Future[Any]
     ) -> None:
         error = failure_of(future)
-        if error is not None and is_content_refusal(error) and numbers is not None and numbers.give_back(count):
+        if error is not None and is_refused_by_kafka(error) and numbers is not None and numbers.give_back(count):
             self.note_refusal(lane, given_back=True)

@@ -15,7 +15,6 @@ __all__ = [
     "KafkaError",
     "KafkaUnreachableError",
     "PublishTimeoutError",
-    "is_content_refusal",
     "is_sequence_error",
     "is_transient",
     "needs_new_producer",
@@ -104,11 +103,6 @@ _HARMLESS = (
 )
 
 
-def is_content_refusal(error: BaseException) -> bool:
-    """Whether the broker refused the message for what it is, so that sending it again is futile."""
-    return is_refused_by_kafka(error)
-
-
 def is_sequence_error(error: BaseException) -> bool:
     """Whether the broker appended nothing because the producer's identity or sequence is out of step."""
     return isinstance(error, _SEQUENCE_ERRORS)
@@ -116,7 +110,7 @@ def is_sequence_error(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the cause lies outside the message: the same message may succeed later."""
-    if is_content_refusal(error) or isinstance(error, UnsendableMessageError):
+    if is_refused_by_kafka(error) or isinstance(error, UnsendableMessageError):
         return False
     return isinstance(error, driver.KafkaError | KafkaPublishError) or is_outage(error)
 

@@ -15,9 +15,9 @@ from typing import Any
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs.kafka.delivery import Delivery, FailedAttempt, InDoubt
 from huleedu_service_libs.kafka.driver_batches import OpenBatch, failure_of, takes_open_batches
-from huleedu_service_libs.kafka.driver_errors import is_content_refusal
 from huleedu_service_libs.kafka.producer_host import ProducerHost
 from huleedu_service_libs.kafka.singles import Single, take_expired
+from huleedu_service_libs.outages import is_refused_by_kafka
 
 with requires_extra("kafka", module=__name__):
     from aiokafka import TopicPartition
@@ -161,7 +161,7 @@ class PublishLane:
             self._travelling = deque()
             self._hand_over()
             return
-        if is_content_refusal(error) and batch.give_back_numbers():
+        if is_refused_by_kafka(error) and batch.give_back_numbers():
             self._delivery.note_refusal(self._lane, given_back=True)
         self._take_time(travelling, FailedAttempt(batch.producer, error))
 

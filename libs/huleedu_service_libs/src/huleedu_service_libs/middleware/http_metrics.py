@@ -11,6 +11,7 @@ from typing import Any
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 
 from huleedu_service_libs import _metrics
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.middleware.exchange import UNMATCHED, Exchange
 from huleedu_service_libs.middleware.http_collectors import ours, prefixed_ones
@@ -191,7 +192,7 @@ class HttpMetrics:
 
     def _tell(self, error: Exception) -> None:
         self._unfit.inc()
-        text = f"{type(error).__name__}: {error}"
+        text = error_text(error)
         if text not in self._told and len(self._told) < len(_METHODS):
             self._told.add(text)
             self._logger.error("http_metrics_not_recorded", service=self._service, error=text)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.outbox.protocols import FailedEvent, OutboxEvent
 from huleedu_service_libs.outbox.wire import key_of
 from huleedu_service_libs.protocols import DeliveryOutcome
@@ -63,9 +64,9 @@ def judge(events: Sequence[OutboxEvent], outcomes: Sequence[DeliveryOutcome]) ->
         if outcome.transient:
             waiting.append(event)
             batch.outages.setdefault(event.topic, outcome.error)
-            batch.interrupted = batch.interrupted or FailedEvent(event=event, error=_text_of(outcome.error))
+            batch.interrupted = batch.interrupted or FailedEvent(event=event, error=error_text(outcome.error))
         elif outcome.attempted:
-            batch.failed.append(FailedEvent(event=event, error=_text_of(outcome.error)))
+            batch.failed.append(FailedEvent(event=event, error=error_text(outcome.error)))
     reached = {event.topic for event in batch.published}
     batch.waiting_keys = {key_of(event) for event in waiting if event.topic in reached}
     batch.part_outages = {topic: error for topic, error in batch.outages.items() if topic in reached}
@@ -91,7 +92,3 @@ def without_broken(events: Sequence[OutboxEvent], before: Batch) -> list[OutboxE
         else:
             left.append(event)
     return left
-
-
-def _text_of(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -14,6 +14,7 @@ from sqlalchemy import CursorResult, Executable
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox import statements
@@ -192,7 +193,7 @@ class LaneSession:
                 await connection.close()
         except Exception as error:  # noqa: BLE001  # the session is given up, its end needs no more of us
             self._metrics.increment_errors("session_close")
-            logger.warning("outbox_session_close_failed", error=str(error))
+            logger.warning("outbox_session_close_failed", **error_fields(error))
 
     @asynccontextmanager
     async def _guarded(self) -> AsyncIterator[None]:
@@ -212,7 +213,7 @@ class LaneSession:
                 await self.execute(statements.WHO_SERVES)
             except Exception as error:  # noqa: BLE001  # the session is given up; the next look opens another
                 self._metrics.increment_errors("heartbeat")
-                logger.warning("outbox_session_lost", error=str(error), error_type=type(error).__name__)
+                logger.warning("outbox_session_lost", **error_fields(error))
                 return
 
 

@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs.outbox.sessions import bounded
 from huleedu_service_libs.outbox.settings import MAX_RETRIES
+from huleedu_service_libs.outbox.statements import KEY_SQL
 
-__all__ = ["ParkedEvent", "Selection", "list_parked"]
+__all__ = ["PARKED_SQL", "ParkedEvent", "Selection", "list_parked", "read_parked"]
 
-KEY_SQL = "coalesce(nullif(event_key, ''), aggregate_id)"
 PARKED_SQL = "published_at IS NULL AND retry_count >= :max_retries"
 _CONDITIONS = {  # all of them are simple comparisons on the few parked rows
     "ids": "id = ANY(:ids)",

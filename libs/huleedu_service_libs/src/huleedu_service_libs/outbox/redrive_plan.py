@@ -14,9 +14,10 @@ from sqlalchemy import ARRAY, Text, Uuid, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from huleedu_service_libs._checks import within
-from huleedu_service_libs.outbox.parked import KEY_SQL, ParkedEvent, Selection, read_parked
+from huleedu_service_libs.outbox.parked import ParkedEvent, Selection, read_parked
 from huleedu_service_libs.outbox.sessions import bounded
 from huleedu_service_libs.outbox.settings import MAX_RETRIES
+from huleedu_service_libs.outbox.statements import KEY_SQL
 
 __all__ = ["Mode", "RedriveLimits", "RedrivePlan", "plan_redrive"]
 

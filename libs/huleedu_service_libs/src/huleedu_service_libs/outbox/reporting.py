@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs._troubles import Troubles
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.batch import Batch
@@ -78,8 +79,7 @@ class Reporter:
                 "outbox_storage_error",
                 service=self._service,
                 failures=failures,
-                error=str(error),
-                error_type=type(error).__name__,
+                **error_fields(error),
                 retry_in_seconds=round(retry_in, 3),
             )
 
@@ -107,8 +107,7 @@ class Reporter:
                 service=self._service,
                 topic=topic,
                 failures=failures,
-                error=str(error),
-                error_type=type(error).__name__,
+                **error_fields(error),
                 retry_in_seconds=round(retry_in, 3),
             )
 
@@ -122,8 +121,7 @@ class Reporter:
                 topic=topic,
                 keys=keys,
                 failures=failures,
-                error=str(error),
-                error_type=type(error).__name__,
+                **error_fields(error),
             )
 
     def _outages_over(self, batch: Batch) -> None:

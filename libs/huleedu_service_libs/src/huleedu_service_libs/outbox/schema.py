@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.outbox.catalogue import ColumnFacts, TableFacts, read_table_facts, zone_is_utc
 
-__all__ = ["Finding", "OutboxSchemaError", "SchemaReport", "check_schema", "require_schema"]
+__all__ = ["Finding", "OutboxSchemaError", "SchemaReport", "check_schema", "log_findings", "require_schema"]
 
 logger = create_service_logger("huleedu.outbox.schema")
 

@@ -17,6 +17,7 @@ __all__ = [
     "DEPTH",
     "FAIL",
     "JOIN",
+    "KEY_SQL",
     "LANES",
     "LOCK_SPACE",
     "MEMBERSHIP",
@@ -60,7 +61,8 @@ RELEASE = text("SELECT pg_advisory_unlock(:space, lane) FROM unnest(:lanes) AS l
     bindparam("lanes", type_=ARRAY(Integer))
 )
 
-_KEY = "coalesce(nullif(event_key, ''), aggregate_id)"
+KEY_SQL = "coalesce(nullif(event_key, ''), aggregate_id)"
+"""The key whose order holds: `wire.key_of` in SQL."""
 # A time without zone is read in the session's zone, as it was written. The order names the column, not that result.
 _COLUMNS = (
     "id, aggregate_id, aggregate_type, event_type, event_data::text, event_key, topic, created_at::timestamptz,"
@@ -77,9 +79,9 @@ _BYTES = "CASE WHEN pg_column_size(event_data) < 1000 THEN pg_column_size(event_
 # without statistics it compares each candidate with all that waits.
 _NOT_BEHIND_A_HELD_TOPIC = (
     "coalesce(extract(epoch FROM created_at)::float8 < ((SELECT jsonb_object_agg(key, first) FROM"  # noqa: S608  # constants only
-    f" (SELECT {_KEY} AS key, extract(epoch FROM min(created_at))::float8 AS first FROM event_outbox"
+    f" (SELECT {KEY_SQL} AS key, extract(epoch FROM min(created_at))::float8 AS first FROM event_outbox"
     " WHERE published_at IS NULL AND coalesce(retry_count, 0) < :max_retries AND topic = ANY(:held_topics)"
-    f" GROUP BY 1) AS held) ->> {_KEY})::float8, true)"
+    f" GROUP BY 1) AS held) ->> {KEY_SQL})::float8, true)"
 )
 
 
@@ -98,8 +100,8 @@ def fetch_statement(*, before_cutoff: bool = False, topics_held: bool = False) -
     where = [
         "published_at IS NULL",
         "coalesce(retry_count, 0) < :max_retries",
-        f"(:all_lanes OR (hashtextextended({_KEY}, 0) & {LANES - 1})::int = ANY(:lanes))",
-        f"{_KEY} <> ALL(:held_keys)",
+        f"(:all_lanes OR (hashtextextended({KEY_SQL}, 0) & {LANES - 1})::int = ANY(:lanes))",
+        f"{KEY_SQL} <> ALL(:held_keys)",
         "topic <> ALL(:held_topics)",
         "id <> ALL(:in_flight)",
     ]

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from common_core import CircuitBreakerState
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.protocols import concrete_capability
 from huleedu_service_libs.resilience.metrics import CallCounts, CircuitBreakerMetrics
@@ -101,7 +102,5 @@ class Reports:
             METRIC_ERRORS.labels(circuit_name=self._name).inc()
             if not self._complained:
                 self._complained = True
-                logger.warning(
-                    "circuit_breaker_report_failed", name=self._name, error=f"{type(error).__name__}: {error}"
-                )
+                logger.warning("circuit_breaker_report_failed", name=self._name, error=error_text(error))
             return None

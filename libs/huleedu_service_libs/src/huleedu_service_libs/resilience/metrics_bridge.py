@@ -10,10 +10,12 @@ from typing import Any
 
 from common_core import CircuitBreakerState
 from huleedu_service_libs._metrics import counter
+from huleedu_service_libs._redaction import error_text
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.resilience.metrics import CircuitBreakerMetrics, StateMapper
 
 __all__ = [
+    "METRIC_ERRORS",
     "CircuitBreakerMetrics",
     "NoOpMetrics",
     "PrometheusCircuitBreakerMetrics",
@@ -101,7 +103,7 @@ class PrometheusCircuitBreakerMetrics:
             METRIC_ERRORS.labels(circuit_name=labels["circuit_name"]).inc()
             if not self._complained:
                 self._complained = True
-                logger.warning("circuit_breaker_metric_failed", metric=key, error=f"{type(error).__name__}: {error}")
+                logger.warning("circuit_breaker_metric_failed", metric=key, error=error_text(error))
             return None
         return child
 

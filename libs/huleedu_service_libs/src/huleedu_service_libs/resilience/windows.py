@@ -7,7 +7,7 @@ from typing import Protocol
 
 from huleedu_service_libs.resilience.policy import CountWindow, TimeWindow
 
-__all__ = ["CountingWindow", "SlicedWindow", "Window", "make_window"]
+__all__ = ["FAILED", "SLOW", "CountingWindow", "SlicedWindow", "Window", "make_window"]
 
 FAILED = 1
 SLOW = 2

@@ -25,7 +25,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["identity"]
+__all__ = ["RECORD", "identity"]
 
 RECORD = "warden.json"
 _LOOK_AT_OWNER_S = 0.5
