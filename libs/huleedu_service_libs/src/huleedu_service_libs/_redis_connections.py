@@ -1,6 +1,6 @@
 """The driver's clients behind a `RedisClient`: four pools, so that none starves another, and all waiting on them.
 
-Only `redis_client` uses it. It connects, waits for items of lists and closes, each
+`RedisClient` and `QueueRedisClient` have one, on a cluster one for each node. It connects, waits for items of lists and closes, each
 within a limit of time. Plain commands share one connection of their own (`_redis_executor`);
 transactions, blocking pops and subscriptions hold one for as long as they
 last. From one pool, a hundred of them would leave none for commands.
@@ -48,7 +48,10 @@ class RedisUnreachableError(RedisConnectionError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"Redis client {self.client_id!r} reached no server at {self.address}: {self.reason}"
+        return (
+            f"Redis client {self.client_id!r} reached no server at {self.address}: {self.reason}. "
+            "Does it run there, and may this host reach it?"
+        )
 
 
 class Pinging(Protocol):

@@ -9,6 +9,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, Self, cast
 
+from huleedu_service_libs._backoff import FULL_JITTER, grown, spread
 from huleedu_service_libs._clock import Sleep
 from huleedu_service_libs._clock import sleep as real_sleep
 from huleedu_service_libs._extras import requires_extra
@@ -221,17 +222,16 @@ async def transact(
     draw: Callable[[], float] = random.random,
 ) -> list[Any]:
     """Run an optimistic transaction, again when it lost the race; see `RedisClient.transact`."""
-    pause_s = _FIRST_PAUSE_S
-    for left in range(attempts - 1, -1, -1):
+    for attempt in range(1, attempts + 1):
         try:
             async with begin() as transaction:
                 await work(transaction)
                 return await transaction.exec()
         except WatchError as error:  # also when the connection broke while keys were watched: nothing was sent yet
-            if not left:
+            if attempt == attempts:
                 raise TransactionConflictError(keys, attempts) from error
-        await sleep(pause_s * draw())  # at random, so that rivals don't meet again
-        pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+        longest = grown(attempt, first=_FIRST_PAUSE_S, longest=_LONGEST_PAUSE_S)
+        await sleep(spread(longest, draw(), FULL_JITTER))  # at random, so that rivals don't meet again
     raise ValueError(f"attempts must be positive, got {attempts}")
 
 

@@ -34,7 +34,10 @@ class ClusterUnreachableError(RedisConnectionError):
         self.told = told
 
     def __str__(self) -> str:
-        return f"No node of the Redis Cluster answers ({'; '.join(self.told)})"
+        return (
+            f"No node of the Redis Cluster answers ({'; '.join(self.told)}): "
+            "does it run, and does the URL name nodes of it?"
+        )
 
 
 @dataclass(frozen=True, slots=True)

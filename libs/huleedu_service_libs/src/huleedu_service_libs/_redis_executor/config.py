@@ -17,7 +17,7 @@ class PipeliningConfig:
         unanswered: Commands that may be under way; the others wait for replies.
         queue_size: Commands that may wait for their turn; more are refused with `RedisOverloadedError`.
         attempts: How often a command is sent in all, when its reply got lost and repeating it is safe; 1 repeats nothing.
-        first_delay_s: Seconds before the second attempt to connect for commands to be repeated; doubles with each, and
+        first_delay_s: Seconds before the second attempt to connect for commands to be repeated; doubles with each up to 2 s, and
             up to half is taken off at random.
 
     Raises:

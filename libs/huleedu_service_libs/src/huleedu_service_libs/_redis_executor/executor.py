@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from huleedu_service_libs._backoff import spread
+from huleedu_service_libs._backoff import grown, spread
 from huleedu_service_libs._clock import Sleep
 from huleedu_service_libs._clock import sleep as real_sleep
 from huleedu_service_libs._extras import requires_extra
@@ -34,6 +34,8 @@ with requires_extra("redis", module=__name__):
     from redis.exceptions import DataError
 
 __all__ = ["Executor"]
+
+_LONGEST_DELAY_S = 2.0  # between attempts to connect, however many are allowed
 
 
 class Executor:
@@ -220,15 +222,16 @@ class Executor:
     async def _connect(self) -> None:
         """Open a line for those who wait; when that fails they get the error, except those being repeated."""
         try:
-            wait_s = self._config.first_delay_s
+            failures, first = 0, self._config.first_delay_s
             while self._waiting:
                 try:
                     opened = await self._open_connection()
                 except Exception as error:  # noqa: BLE001  # goes to those who wait
                     self._refuse(error)
+                    failures += 1
                     if self._waiting:
-                        await self._sleep(spread(wait_s, self._draw()))
-                        wait_s *= 2
+                        longest = grown(failures, first=first, longest=max(first, _LONGEST_DELAY_S))
+                        await self._sleep(spread(longest, self._draw()))
                 else:
                     self._line = Line(opened, self, self._reply_limit_s)
                     self._keep_alive(self._line)

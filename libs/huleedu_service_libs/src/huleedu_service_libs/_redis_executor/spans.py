@@ -7,7 +7,9 @@ nobody records costs one look. Keys and values never leave.
 import time
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode
+
+from huleedu_service_libs.observability.tracers import KeptTracer
 
 __all__ = ["CommandSpans"]
 
@@ -26,8 +28,7 @@ class CommandSpans:
         found = {"server.address": host, "server.port": port, "db.namespace": str(database)}
         self._server = {"db.system.name": "redis", **{name: value for name, value in found.items() if value}}
         self._enabled = enabled
-        self._provider: object = None
-        self._tracer: Tracer | None = None
+        self._tracer = KeptTracer("huleedu_service_libs.redis")
 
     def begin(self) -> int:
         """Ns since the epoch; 0 when there is nothing to record."""
@@ -40,14 +41,7 @@ class CommandSpans:
         attributes = {**self._server, "db.operation.name": command}
         if error is not None:
             attributes["error.type"] = type(error).__qualname__
-        span = self._current_tracer().start_span(command, kind=SpanKind.CLIENT, attributes=attributes, start_time=began)
+        span = self._tracer.get().start_span(command, kind=SpanKind.CLIENT, attributes=attributes, start_time=began)
         if error is not None:
             span.set_status(Status(StatusCode.ERROR))  # without a text: it may name keys
         span.end()
-
-    def _current_tracer(self) -> Tracer:
-        """The provider's tracer; looked up again when there is another provider, for a look-up costs as much as a span."""
-        provider = trace.get_tracer_provider()
-        if self._tracer is None or provider is not self._provider:
-            self._provider, self._tracer = provider, trace.get_tracer("huleedu_service_libs.redis")
-        return self._tracer

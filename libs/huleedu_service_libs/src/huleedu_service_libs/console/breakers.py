@@ -5,6 +5,7 @@ from typing import Any
 
 from common_core import CircuitBreakerState
 from huleedu_service_libs import _clock
+from huleedu_service_libs.console.ages import ago
 from huleedu_service_libs.console.sections import (
     Action,
     ActionRefusedError,
@@ -101,7 +102,7 @@ class BreakersSection:
         label = one["state"].replace("_", "-")
         state = Cell(text=label, tone=Tone.WARNING if one["hold"] == "forced_closed" else _TONES[one["state"]])
         since = one["since"]
-        age = "-" if since is None else _age((self._now() - datetime.fromisoformat(since)).total_seconds())
+        age = "-" if since is None else ago((self._now() - datetime.fromisoformat(since)).total_seconds())
         failures = Cell(
             text=str(one["failure_count"]), hint=f"opens at {one['failure_threshold']} in a row, without a window"
         )
@@ -140,10 +141,3 @@ def _calls(calls: dict[str, int] | None) -> Cell:
     if calls is None:
         return Cell(text="-", hint="counted by the service's own metrics")
     return Cell(text=f"{calls['success']} ok, {calls['failure']} failed, {calls['blocked']} refused")
-
-
-def _age(seconds: float) -> str:
-    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(0.0, seconds):.0f} s ago"

@@ -52,7 +52,9 @@ class TokenGuard:
 
     def __init__(self, token: str, *, open_for_reading: bool = False) -> None:
         if len(token) < SHORTEST_TOKEN or not token.isascii() or not token.isprintable() or token != token.strip():
-            raise ValueError(f"a console's token needs at least {SHORTEST_TOKEN} printable ASCII characters")
+            raise ValueError(
+                f"a console's token needs at least {SHORTEST_TOKEN} printable ASCII characters, this one has {len(token)}"
+            )
         self._token = token.encode()
         self._open_for_reading = open_for_reading
 

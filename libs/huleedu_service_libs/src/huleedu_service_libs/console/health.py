@@ -3,6 +3,7 @@
 from datetime import datetime
 
 from huleedu_service_libs import _clock
+from huleedu_service_libs.console.ages import ago
 from huleedu_service_libs.console.sections import Cell, Reading, Row, Table, Tone
 from huleedu_service_libs.health.findings import ComponentState, Impact, Level
 from huleedu_service_libs.health.service import ServiceHealth
@@ -75,9 +76,7 @@ class HealthSection:
     def _age(self, moment: datetime | None) -> Cell:
         if moment is None:
             return Cell(text="-")
-        seconds = max(0.0, (self._now() - moment).total_seconds())
-        size, unit = next((each for each in ((86400, "d"), (3600, "h"), (60, "min")) if seconds >= each[0]), (1, "s"))
-        return Cell(text=f"{seconds / size:.0f} {unit} ago", hint=moment.isoformat())
+        return Cell(text=ago((self._now() - moment).total_seconds()), hint=moment.isoformat())
 
 
 def _as_json(state: ComponentState) -> dict[str, object]:

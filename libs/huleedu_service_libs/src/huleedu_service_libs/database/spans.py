@@ -7,11 +7,12 @@ ended, with both of its times, so that nothing has to be carried between two eve
 from typing import Any
 
 from opentelemetry import trace
-from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from huleedu_service_libs.database.engines import Server
 from huleedu_service_libs.database.sql import Shape, summary
 from huleedu_service_libs.database.sql_values import normalise
+from huleedu_service_libs.observability.tracers import KeptTracer
 from huleedu_service_libs.outages import sqlstate_of
 
 __all__ = ["StatementSpans"]
@@ -35,8 +36,7 @@ class StatementSpans:
         }
         self._server = {name: value for name, value in found.items() if value}
 
-        self._provider: object = None
-        self._tracer: Tracer | None = None
+        self._tracer = KeptTracer("huleedu_service_libs.database")
 
     @staticmethod
     def wanted() -> bool:
@@ -56,18 +56,11 @@ class StatementSpans:
             attributes["db.collection.name"] = shape.table
         if error is not None:
             attributes |= _of_error(error)
-        span = self._current_tracer().start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=started)
+        span = self._tracer.get().start_span(name, kind=SpanKind.CLIENT, attributes=attributes, start_time=started)
         if error is not None:
             # Without a text: drivers put values into theirs, and whoever raises it on tells the error itself.
             span.set_status(Status(StatusCode.ERROR))
         span.end(ended)
-
-    def _current_tracer(self) -> Tracer:
-        """The provider's tracer; looked up again when there is another provider, for a look-up costs as much as a span."""
-        provider = trace.get_tracer_provider()
-        if self._tracer is None or provider is not self._provider:
-            self._provider, self._tracer = provider, trace.get_tracer("huleedu_service_libs.database")
-        return self._tracer
 
 
 def _of_error(error: BaseException) -> dict[str, str]:

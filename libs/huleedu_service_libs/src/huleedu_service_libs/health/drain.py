@@ -106,7 +106,7 @@ class Drain:
             ValueError: There is one of that name.
         """
         if name in self._work:
-            raise ValueError(f"{name!r} is drained already")
+            raise ValueError(f"{name!r} is drained already; give one of them another name")
         self._work[name] = finish
 
     @property

@@ -46,7 +46,10 @@ class KafkaUnreachableError(KafkaPublishError, driver.KafkaConnectionError):  # 
                 f"Kafka bus {self.client_id!r} has no address of a broker: "
                 "give bootstrap_servers (KAFKA_BOOTSTRAP_SERVERS) as host:port,host:port"
             )
-        return f"Kafka bus {self.client_id!r} reached no broker at {self.bootstrap_servers}: {self.reason}"
+        return (
+            f"Kafka bus {self.client_id!r} reached no broker at {self.bootstrap_servers}: {self.reason}. "
+            "Do brokers run there, and may this host reach them?"
+        )
 
 
 class PublishTimeoutError(KafkaPublishError, driver.KafkaTimeoutError, TimeoutError):  # type: ignore[misc]  # untyped base

@@ -28,7 +28,10 @@ class FallbackQueueFullError(Exception):
         self.size = size
 
     def __str__(self) -> str:
-        return f"Fallback queue is full ({self.size} messages): the broker has been away for too long"
+        return (
+            f"Fallback queue is full ({self.size} messages): the broker has been away for too long. "
+            "Raise max_queue_size, or let the outbox take the events"
+        )
 
 
 @dataclass

@@ -56,7 +56,7 @@ class BulkheadFullError(NotReachedError):
         self.waiting = waiting
 
     def __str__(self) -> str:
-        return f"Bulkhead {self.name!r} is full: {self.limit} calls are under way, {self.waiting} wait"
+        return f"Bulkhead {self.name!r} is full: {self.limit} calls are under way, {self.waiting} wait; raise its limit or its queue, or call less at once"
 
 
 class CallTimeoutError(TimeoutError):
