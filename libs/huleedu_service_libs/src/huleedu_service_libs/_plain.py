@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from huleedu_service_libs._redaction import MASK, is_sensitive_name, redact_text, redact_within
 from huleedu_service_libs._redaction.neighbours import values_named_secret, without_secret_second
 
-__all__ = ["flat_entries", "flat_entry", "plain", "plain_text", "redacted_field", "secrets_within"]
+__all__ = ["flat_entries", "plain", "plain_text", "redacted_field", "secrets_within"]
 
 _DEPTH = 8
 _NODES = 2_000  # of one value, in all
@@ -40,15 +40,15 @@ def plain(value: Any) -> Any:
     return _Walk().plain(value, 0)
 
 
-def plain_entry(name: Any, value: Any) -> tuple[str, Any]:
+def _plain_entry(name: Any, value: Any) -> tuple[str, Any]:
     """A field's name and value, plain; ``***`` under a name that tells a secret."""
     key = plain_text(name)
     return key, MASK if is_sensitive_name(str(key), value) else plain(value)
 
 
-def flat_entry(name: Any, value: Any) -> tuple[str, str | bool | int | float]:
+def _flat_entry(name: Any, value: Any) -> tuple[str, str | bool | int | float]:
     """The same for places that take no structures, such as span attributes: scalars as they are, others as text."""
-    key, shown = plain_entry(name, value)
+    key, shown = _plain_entry(name, value)
     if isinstance(shown, bool | int | float):
         return key, shown
     is_structure = isinstance(shown, dict | list) or shown is None
@@ -56,7 +56,7 @@ def flat_entry(name: Any, value: Any) -> tuple[str, str | bool | int | float]:
 
 
 def flat_entries(entries: Mapping[str, Any]) -> dict[str, str | bool | int | float]:
-    """`flat_entry` of each, 65536 characters in all; where one names another (``field``, ``value``), both count."""
+    """`_flat_entry` of each, 65536 characters in all; where one names another (``field``, ``value``), both count."""
     masked = values_named_secret(entries)
     result: dict[str, str | bool | int | float] = {}
     left = _TEXTS
@@ -64,7 +64,7 @@ def flat_entries(entries: Mapping[str, Any]) -> dict[str, str | bool | int | flo
         if left <= 0:
             result["…"] = f"{len(entries)} entries in all"
             break
-        key, shown = flat_entry(name, MASK if name in masked else value)
+        key, shown = _flat_entry(name, MASK if name in masked else value)
         result[key] = shown
         left -= len(key) + len(str(shown))
     return result

@@ -122,7 +122,7 @@ class SecureServiceSettings(BaseSettings):
         value = secret.get_secret_value()
         if not value and self.requires_security():
             warnings.warn(
-                f"{variable} is empty in environment {self._environment_name()!r}",
+                f"{variable} is empty in environment {self._environment_name()!r}: set it, if this service uses it",
                 InsecureSettingsWarning,
                 stacklevel=3,
             )

@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from huleedu_service_libs.idempotency_v2.errors import StoreError
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity
 from huleedu_service_libs.idempotency_v2.leftovers import forget, leave, left_under
-from huleedu_service_libs.idempotency_v2.owner_scripts import Answer, OwnerScripts
 from huleedu_service_libs.idempotency_v2.records import (
     DEFAULT_PROCESSING_TTL_SECONDS,
     completed_text,
     processing_text,
 )
+from huleedu_service_libs.idempotency_v2.script_runner import Answer, ScriptRunner
 from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM, RELEASE, RENEW, ManyScript
 from huleedu_service_libs.idempotency_v2.tokens import new_token
 from huleedu_service_libs.protocols import RedisClientProtocol
@@ -63,7 +63,7 @@ class Claim:
     def __init__(
         self,
         redis: RedisClientProtocol,
-        scripts: OwnerScripts,
+        scripts: ScriptRunner,
         *,
         key: str,
         service_name: str,

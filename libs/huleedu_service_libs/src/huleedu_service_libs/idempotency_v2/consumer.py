@@ -18,7 +18,7 @@ from huleedu_service_libs.idempotency_v2.delivery import Delivery, Tally, contex
 from huleedu_service_libs.idempotency_v2.errors import StoreError
 from huleedu_service_libs.idempotency_v2.identity import EventIdentity, header_texts, identify
 from huleedu_service_libs.idempotency_v2.keeping import ClaimKeeper
-from huleedu_service_libs.idempotency_v2.owner_scripts import OwnerScripts
+from huleedu_service_libs.idempotency_v2.script_runner import ScriptRunner
 from huleedu_service_libs.logging_utils import create_service_logger
 from huleedu_service_libs.observability import use_trace_context
 from huleedu_service_libs.protocols import RedisClientProtocol
@@ -64,7 +64,7 @@ class Consumer:
         self._redis = redis
         self._config = config
         self._redis_timeout_seconds = redis_timeout_seconds
-        self._scripts = OwnerScripts(redis, timeout_s=redis_timeout_seconds / ATTEMPTS)
+        self._scripts = ScriptRunner(redis, timeout_s=redis_timeout_seconds / ATTEMPTS)
         self._tally = Tally(config.service_name)
         self._claimer = Claimer(config, self._tally, now=now, clock=clock, sleep=sleep)
         self._now = now

@@ -1,6 +1,6 @@
 """What is known of one delivery, and how it is told: log fields, counters, context.
 
-``consumer`` uses it. Decides nothing.
+``claiming``, ``consumer`` and ``keeping`` hand it on. Decides nothing.
 """
 
 from collections.abc import Iterator

@@ -12,7 +12,7 @@ from typing import Any
 from huleedu_service_libs.error_handling.context import operation_scope
 from huleedu_service_libs.idempotency_v2.consumer import Consumer, Run
 from huleedu_service_libs.idempotency_v2.delivery import Delivery, coordinates
-from huleedu_service_libs.idempotency_v2.owner_scripts import Answer
+from huleedu_service_libs.idempotency_v2.script_runner import Answer
 from huleedu_service_libs.idempotency_v2.scripts import CLAIM, CONFIRM
 
 __all__ = ["ManyConsumer", "Passage"]

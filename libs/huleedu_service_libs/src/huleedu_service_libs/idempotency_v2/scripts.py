@@ -1,6 +1,6 @@
 """The Lua scripts of idempotency, and how a script is written that treats any number of keys alike.
 
-``claim`` and ``many`` ask with them, the inbox' fast path has one of its own; ``owner_scripts`` runs them. Knows no
+``claim`` and ``many`` ask with them, the inbox' fast path has one of its own; ``script_runner`` runs them. Knows no
 records and no events: a record is a text that contains its owner's token.
 """
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from huleedu_service_libs import _clock
 from huleedu_service_libs._redaction import error_fields
 from huleedu_service_libs._troubles import Troubles
-from huleedu_service_libs.idempotency_v2.owner_scripts import OwnerScripts
+from huleedu_service_libs.idempotency_v2.script_runner import ScriptRunner
 from huleedu_service_libs.idempotency_v2.scripts import for_each_key
 from huleedu_service_libs.inbox.config import InboxConfig
 from huleedu_service_libs.inbox.events import InboxEvent
@@ -42,7 +42,7 @@ class FastPath:
         self._redis = redis
         self._config = config
         self._clock = clock
-        self._scripts = OwnerScripts(redis, timeout_s=config.fast_path_timeout_s)
+        self._scripts = ScriptRunner(redis, timeout_s=config.fast_path_timeout_s)
         self._resting_until = float("-inf")
         self._troubles = Troubles(clock)
 

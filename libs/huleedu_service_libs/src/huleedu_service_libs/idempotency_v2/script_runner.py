@@ -15,7 +15,7 @@ from huleedu_service_libs._tasks import begin
 from huleedu_service_libs.idempotency_v2.scripts import ManyScript
 from huleedu_service_libs.protocols import RedisClientProtocol, concrete_capability
 
-__all__ = ["Answer", "OwnerScripts"]
+__all__ = ["Answer", "ScriptRunner"]
 
 Answer = int | str | None
 """What a script says of one key; ``None``: the client cannot run scripts."""
@@ -45,7 +45,7 @@ class _Batch:
                 future.exception()  # a caller that was cancelled does not ask
 
 
-class OwnerScripts:
+class ScriptRunner:
     """The scripts on one client, or none when its class cannot run scripts.
 
     Args:
