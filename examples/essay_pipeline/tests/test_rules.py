@@ -107,6 +107,7 @@ RULES: dict[str, tuple[str, ...]] = {
     ),
     # Errors
     "`ErrorContext` with the `error_handling` factories": (
+        "tests/test_rules_sources.py::test_errors_have_their_context",
         "tests/test_services_intake.py::test_faulty_essays_are_refused",
         "tests/test_services_intake.py::test_wrong_tokens_are_refused",
     ),

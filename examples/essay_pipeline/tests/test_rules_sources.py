@@ -32,6 +32,24 @@ def test_no_module_has_a_client_of_its_own() -> None:
     assert [(path.name, one) for path in own for one in clients if one in path.read_text(encoding="utf-8")] == []
 
 
+def test_errors_have_their_context() -> None:
+    """Each factory gets service, operation and correlation id from an `ErrorContext`, and no detail is put together by hand."""
+    services = [path for path in SOURCES if "demo" not in path.parts]
+    raised = 0
+    for path in services:
+        source = path.read_text(encoding="utf-8")
+        for call in (each for each in ast.walk(ast.parse(source)) if isinstance(each, ast.Call)):
+            name = ast.unparse(call.func)
+            if name.startswith("raise_"):
+                raised += 1
+                spread = [ast.unparse(keyword.value) for keyword in call.keywords if keyword.arg is None]
+                assert any("context(" in one and one.endswith(").arguments()") for one in spread), ast.unparse(call)
+            assert name not in {"ErrorDetail", "create_error_detail_with_context"}, f"{path.name}: {ast.unparse(call)}"
+        if "HuleEduError(" in source or "raise_" in source:
+            assert "ErrorContext.current(" in source, path.name
+    assert raised >= 3
+
+
 def test_doubles_have_a_specification() -> None:
     """Every double of the example's tests that stands for something is made from a class."""
     for path in sorted((ROOT / EXAMPLE / "tests").rglob("*.py")):

@@ -19,7 +19,7 @@ from huleedu_service_libs.middleware.edge import Edge
 from huleedu_service_libs.middleware.exchange import EXCHANGE_KEY, Exchange
 from huleedu_service_libs.middleware.request_context import RequestContextMiddleware
 
-__all__ = ["StrayCancellationError", "edge_of", "exchange_of", "mark_failed"]
+__all__ = ["edge_of", "exchange_of", "mark_failed"]
 
 _MARK = "_huleedu_edge"
 
