@@ -48,9 +48,9 @@ class FileJournal:
         fsync: Survive a crash of the machine, not only of the process.
     """
 
-    def __init__(self, path: Path, *, fsync: bool = True) -> None:
-        self.path = path
-        self._file = JournalFile(path, fsync=fsync)
+    def __init__(self, path: str | Path, *, fsync: bool = True) -> None:
+        self.path = Path(path)
+        self._file = JournalFile(self.path, fsync=fsync)
         self._entries: dict[int, _Entry] = {}
         self._numbers = itertools.count(secrets.randbits(60))  # not those of an earlier life: it may not be loaded yet
         self._dead = 0

@@ -41,8 +41,8 @@ class FileSpill:
         path: The file; one publisher uses it.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
 
     async def save(self, messages: Sequence[QueuedMessage[Any]]) -> None:
         """See `MessageSpill`."""

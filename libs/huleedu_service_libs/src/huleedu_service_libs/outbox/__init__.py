@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
     from huleedu_service_libs.outbox.schema import check_schema, require_schema
     from huleedu_service_libs.outbox.settings import OutboxSettings
+    from huleedu_service_libs.outbox.spill import OutboxHandover, OutboxSpill
     from huleedu_service_libs.outbox.status import OutboxStatus, read_status
 
 check_extra("outbox", package="sqlalchemy", module=__name__)
@@ -28,12 +29,14 @@ __all__ = [
     "EventTypeMapperProtocol",
     "NewEvent",
     "OutboxEvent",
+    "OutboxHandover",
     "OutboxManager",
     "OutboxManagerProvider",
     "OutboxProvider",
     "OutboxRepositoryProtocol",
     "OutboxSettings",
     "OutboxSettingsProvider",
+    "OutboxSpill",
     "OutboxStatus",
     "PostgreSQLOutboxRepository",
     "check_schema",
@@ -50,12 +53,14 @@ __getattr__, __dir__ = lazy_exports(
         "EventTypeMapperProtocol": "huleedu_service_libs.outbox.protocols",
         "NewEvent": "huleedu_service_libs.outbox.manager",
         "OutboxEvent": "huleedu_service_libs.outbox.protocols",
+        "OutboxHandover": "huleedu_service_libs.outbox.spill",
         "OutboxManager": "huleedu_service_libs.outbox.manager",
         "OutboxManagerProvider": "huleedu_service_libs.outbox.di",
         "OutboxProvider": "huleedu_service_libs.outbox.di",
         "OutboxRepositoryProtocol": "huleedu_service_libs.outbox.protocols",
         "OutboxSettings": "huleedu_service_libs.outbox.settings",
         "OutboxSettingsProvider": "huleedu_service_libs.outbox.di",
+        "OutboxSpill": "huleedu_service_libs.outbox.spill",
         "OutboxStatus": "huleedu_service_libs.outbox.status",
         "PostgreSQLOutboxRepository": "huleedu_service_libs.outbox.repository",
         "check_schema": "huleedu_service_libs.outbox.schema",
