@@ -1,5 +1,6 @@
 """Errors when it is too late for an answer: half a body is out, or it is a WebSocket."""
 
+import asyncio
 import copy
 from typing import Any
 
@@ -67,6 +68,25 @@ async def test_half_an_answer_of_quart_is_logged(kind: type[Exception]) -> None:
             "GET /stream",
             "essay_service",
         )
+
+
+async def test_a_stray_cancellation_of_quart_is_answered() -> None:
+    """A view that awaits what somebody else has cancelled gets the answer of any error; it was not the request that ended."""
+    app = Quart(__name__)
+    register_quart(app)
+
+    @app.get("/shared")
+    async def shared() -> str:
+        somebodys = asyncio.ensure_future(asyncio.sleep(60))
+        asyncio.get_running_loop().call_soon(somebodys.cancel)
+        await somebodys
+        return "never"
+
+    with structlog.testing.capture_logs() as lines:
+        answer = await ask(app, "/shared", **HEADERS)
+    assert answer.status_code == 500
+    assert answer.json()["error"]["correlation_id"] == CORRELATION
+    assert "StrayCancellationError" in str(lines)
 
 
 @pytest.mark.parametrize(
