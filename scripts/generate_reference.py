@@ -96,6 +96,12 @@ def events_page(found: Iterable[Found]) -> str:
             "`service_name`, `service_version`, `environment`, `logger_name` and its place in the code, inside a request or an event "
             "`correlation_id`, `trace_id` and `span_id`; errors stand under `error`, tracebacks under `exception`."
         ),
+        "",
+        (
+            "What fails again and again by itself has a line when it begins, another for each further kind of error, reminders after a minute, "
+            "then after twice as long each time, up to an hour, and one when it is over: `…_trouble_over` with its `failures` and `seconds`. "
+            "Counters count every failure."
+        ),
     ]
     ordered = sorted(found, key=lambda each: (each.module.split(".")[0], each.event))
     for part, of_part in groupby(ordered, key=lambda each: each.module.split(".")[0]):

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from aiokafka.errors import KafkaConnectionError
+from structlog.testing import capture_logs
 
 from huleedu_service_libs.kafka.consumer import (
     Delivery,
@@ -162,6 +163,21 @@ async def test_a_driver_that_cannot_be_replaced_is_told() -> None:
         assert consumer.status().running
         driver.start_error = None
         await until(lambda: consumer.status().last_error is None)
+
+
+async def test_polls_that_fail_are_one_trouble() -> None:
+    """Polls that fail in a row are a line when that begins and one when it is over, with their number; the status forgets it."""
+    driver = FakeDriver({P0: [record(P0, 0)]})
+
+    async def handle(delivery: Delivery[Numbered]) -> None: ...
+
+    with capture_logs() as logs:
+        async with consuming(driver, handle) as consumer:
+            driver.poll_errors = [KafkaConnectionError("gone")] * 3
+            await until(lambda: any(line["event"] == "consumer_trouble_over" for line in logs))
+            assert consumer.status().last_error is None
+    told = [(line["event"], line["operation"], line["failures"]) for line in logs if "trouble" in line["event"]]
+    assert told == [("consumer_trouble", "poll", 1), ("consumer_trouble_over", "poll", 3)]
 
 
 async def test_what_the_driver_cancels_ends_no_loop() -> None:

@@ -1,7 +1,7 @@
 """Keeps claims alive for as long as their handlers run.
 
 ``keeping`` has one for all deliveries of a handler: all claims under way are renewed in the
-same moment, so that they travel in one command, and a short handler costs no task.
+same moment, so that they travel in one command, and no handler costs a task of its own.
 Knows neither Redis nor events, only when to renew.
 """
 

@@ -1,6 +1,6 @@
 """What fails between the consumer and Kafka: counted, told once (`_troubles`), and shown in the status.
 
-`EventConsumer`, its `Session` and its `Places` use one each, or share one. Knows no driver.
+A `Session` has one, which its `Places` tell too. Knows no driver.
 """
 
 from huleedu_service_libs import _clock
