@@ -64,7 +64,7 @@ def timed(statements: str) -> tuple[float, list[str]]:
 
 def entrances() -> dict[str, dict[str, Any]]:
     """What services import, each beside what it loads of others."""
-    names = [f"{ROOT}.{name}".rstrip(".") for name in ENTRANCES]
+    names = [f"{ROOT}.{name}".rstrip(".") for name in ENTRANCES[: in_short(len(ENTRANCES), 5)]]
     samples: dict[str, dict[str, list[float]]] = {name: defaultdict(list) for name in names}
     for _ in range(ROUNDS):
         for name in names:

@@ -1,6 +1,7 @@
 """Runs every benchmark, one after the other, and prints one table of all results.
 
-Run by ``make bench`` without ``SUBJECT``. ``--short`` runs each with a few calls, to see that none rots: CI does that.
+Run by ``make bench`` without ``SUBJECT``. ``--short`` runs each with a few calls, to see that none rots: CI does that,
+and two run at a time, since those figures say nothing.
 A subject that fails does not stop the others; the exit status tells.
 """
 
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,14 @@ def run(subject: str, *, short: bool) -> str | None:
     if done.returncode:
         return f"ended with {done.returncode}:\n{done.stderr[-2_000:]}"
     return fault_of(subject)
+
+
+def told(subject: str, *, short: bool) -> str | None:
+    """Run one and print how long it took; what went wrong, if anything did."""
+    started = time.monotonic()
+    fault = run(subject, short=short)
+    print(f"bench: {subject:<16}{time.monotonic() - started:>6.1f} s  {'failed' if fault else 'done'}", flush=True)
+    return fault
 
 
 def fault_of(subject: str) -> str | None:
@@ -84,13 +94,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="a few calls each: only whether they run")
     short = parser.parse_args().short
-    failed: dict[str, str] = {}
-    for subject in subjects():
-        started = time.monotonic()
-        fault = run(subject, short=short)
-        print(f"bench: {subject:<16}{time.monotonic() - started:>6.1f} s  {'failed' if fault else 'done'}", flush=True)
-        if fault:
-            failed[subject] = fault
+    with ThreadPoolExecutor(max_workers=2 if short else 1) as pool:
+        faults = dict(zip(subjects(), pool.map(lambda subject: told(subject, short=short), subjects()), strict=True))
+    failed = {subject: fault for subject, fault in faults.items() if fault}
     show()
     for subject, fault in failed.items():
         print(f"\nbench: {subject} {fault}", file=sys.stderr)
