@@ -1,12 +1,13 @@
 """A real Prometheus with the configuration and the rules of ``deploy/``, in seconds instead of minutes.
 
 The scrape jobs keep their relabelling and get the addresses of services that run here; ``for``, intervals and ranges are
-shortened alike, so that what takes minutes out there can be seen in a test. Knows no service.
+shortened alike, so that what takes minutes out there can be seen in a test. Held by a warden, as the servers of
+``devstack`` are: it ends with the process that started it, also when that is killed. Knows no service.
 """
 
 import re
 import shutil
-import subprocess
+import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from huleedu_service_libs.testing.devstack.local import free_ports
+from huleedu_service_libs.testing.devstack.local import LocalProcess, LocalServer, free_ports
+from huleedu_service_libs.testing.devstack.run_folders import create_run_folder
+from huleedu_service_libs.testing.devstack.supervision import Command, Supervisor
 
 __all__ = ["RANGE", "RealPrometheus", "installed", "panels"]
 
@@ -25,7 +28,6 @@ RANGE = "20s"
 
 _HOST = "127.0.0.1"
 _READY_LIMIT_S = 30.0
-_STOP_LIMIT_S = 10.0
 _LOOK_S = 0.25
 _NOT_A_RANGE = re.compile(r"\[\d+[smh]\]")
 
@@ -61,25 +63,21 @@ class RealPrometheus:
         (port,) = free_ports(1)
         self._address = f"{_HOST}:{port}"
         self._http = httpx.Client(base_url=f"http://{self._address}/api/v1", timeout=10, trust_env=False)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._supervisor: Supervisor | None = None
+        self._process: LocalProcess | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Its process id while it runs, else None."""
+        return None if self._process is None else self._process.pid
 
     def __enter__(self) -> Self:
         (self._folder / "rules.yml").write_text(self._rules(), encoding="utf-8")
         (self._folder / "prometheus.yml").write_text(self._configuration(), encoding="utf-8")
-        with (self._folder / "prometheus.log").open("wb") as log:
-            self._process = subprocess.Popen(  # noqa: S603  # nothing in it comes from outside
-                [
-                    installed() or "prometheus",
-                    f"--config.file={self._folder / 'prometheus.yml'}",
-                    f"--storage.tsdb.path={self._folder / 'data'}",
-                    f"--web.listen-address={self._address}",
-                    "--enable-feature=exemplar-storage",
-                ],
-                stdout=log,
-                stderr=log,
-            )
+        self._supervisor = Supervisor(create_run_folder())
+        self._process = LocalProcess(self._server(), self._supervisor)
         try:
-            self.until(self._answers, _READY_LIMIT_S, "Prometheus is ready")
+            self._process.start()
         except BaseException:
             self._stop()
             raise
@@ -92,13 +90,8 @@ class RealPrometheus:
 
     def _stop(self) -> None:
         self._http.close()
-        if self._process is not None:
-            self._process.terminate()
-            try:
-                self._process.wait(_STOP_LIMIT_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
+        if self._supervisor is not None:
+            self._supervisor.close()
 
     def query(self, expression: str) -> list[dict[str, Any]]:
         """The samples of an expression now.
@@ -133,6 +126,27 @@ class RealPrometheus:
                 log = (self._folder / "prometheus.log").read_text(encoding="utf-8", errors="replace")
                 raise AssertionError(f"not within {limit_s:g} s: {what}\n{log[-2000:]}")
             time.sleep(_LOOK_S)
+
+    def _server(self) -> LocalServer:
+        command = Command(
+            argv=[
+                installed() or "prometheus",
+                f"--config.file={self._folder / 'prometheus.yml'}",
+                f"--storage.tsdb.path={self._folder / 'data'}",
+                f"--web.listen-address={self._address}",
+                "--enable-feature=exemplar-storage",
+            ],
+            log=self._folder / "prometheus.log",
+            cwd=self._folder,
+            ending_signal=signal.SIGTERM,
+        )
+        return LocalServer(
+            name="prometheus",
+            address=self._address,
+            command=command,
+            is_ready=self._answers,
+            start_limit=_READY_LIMIT_S,
+        )
 
     def _answers(self) -> bool:
         try:

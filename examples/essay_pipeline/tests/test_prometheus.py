@@ -1,6 +1,11 @@
 """The shipped dashboards and alerts on a real Prometheus that scrapes the running services."""
 
 import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +17,7 @@ import pytest
 from essay_pipeline.demo.clients import User
 from essay_pipeline.demo.processes import PipelineProcesses, Servers
 from huleedu_service_libs.testing.chaos.proxy import FaultProxy
+from huleedu_service_libs.testing.devstack.warden import identity
 
 from .example import behind_a_proxy
 from .prometheus import RealPrometheus, installed, panels
@@ -57,6 +63,16 @@ _PARK = (
     " retry_count, last_error) SELECT gen_random_uuid(), 'a', 'essay', event_type, event_data, topic, now(), 5, 'poison'"
     " FROM event_outbox LIMIT 1"
 )
+
+_KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from examples.essay_pipeline.tests.prometheus import RealPrometheus
+targets = dict.fromkeys(["intake", "spellcheck", "notify"], "127.0.0.1:1")
+with RealPrometheus(Path(sys.argv[1]), targets) as prometheus:
+    print(prometheus.pid, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,3 +150,17 @@ async def test_dashboards_and_alerts_see_what_happens(watched: Watched) -> None:
     rules = prometheus.rules()
     assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
     assert len(rules) > 25
+
+
+def test_prometheus_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    """A run that is killed leaves no Prometheus behind."""
+    command = [sys.executable, "-c", _KILLED_RUN, str(tmp_path)]
+    root = Path(__file__).resolve().parents[3]
+    killed = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=60, check=False)  # noqa: S603  # our own text
+    pid = int(killed.stdout)
+    deadline = time.monotonic() + LIMIT_S
+    while (runs := identity(pid) is not None) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if runs:
+        os.kill(pid, signal.SIGKILL)
+    assert not runs
