@@ -52,6 +52,12 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
         _counts[_area(report.nodeid), report.outcome] += 1
 
 
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    """Note a module that was skipped as a whole."""
+    if report.skipped:
+        _skipped.append((report.nodeid, str(report.longrepr[2] if isinstance(report.longrepr, tuple) else "")))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Say what ran where, and what was skipped and why."""
     areas = sorted({area for area, _ in _counts})

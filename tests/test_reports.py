@@ -1,0 +1,43 @@
+"""What a run of the tests reports, and that CI allows no skip."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TESTS = {
+    "tests/area/test_good.py": "def test_a(): pass\ndef test_b(): pass\n",
+    "tests/area/test_mixed.py": "import pytest\ndef test_c(): pass\ndef test_d(): pytest.skip('no server')\n",
+    "tests/test_whole.py": "import pytest\npytest.skip('no browser', allow_module_level=True)\n",
+}
+TOLD = [
+    "area 3 passed, 1 skipped",
+    "skipped: tests/area/test_mixed.py::test_d: Skipped: no server",
+    "skipped: tests/test_whole.py: Skipped: no browser",
+]
+
+
+def _run(folder: Path) -> tuple[int, list[str]]:
+    """Exit status and lines, each with single spaces, of a run in that folder under CI."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider"]
+    done = subprocess.run(  # noqa: S603  # our own command
+        command, cwd=folder, env={**ours, "CI": "true"}, capture_output=True, text=True, timeout=110, check=False
+    )
+    return done.returncode, [" ".join(line.split()) for line in done.stdout.splitlines()]
+
+
+def test_what_ran_is_told_and_a_skip_fails_in_ci(tmp_path: Path) -> None:
+    """Each test counts once, each skip is named with its reason, a module's too, and ends a run in CI with a failure."""
+    for name, text in TESTS.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8")
+    shutil.copy(ROOT / "conftest.py", tmp_path)
+    status, lines = _run(tmp_path)
+    assert status == pytest.ExitCode.TESTS_FAILED, lines
+    assert [line for line in TOLD if lines.count(line) != 1] == [], lines
