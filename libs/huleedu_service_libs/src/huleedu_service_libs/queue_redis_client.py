@@ -117,7 +117,7 @@ class QueueRedisClient(StartStop, QueueRedisClientProtocol):
     # --- the queue: a sorted set ---
 
     async def zadd(self, key: str, mapping: dict[str, float]) -> int:
-        """Add scored members to a sorted set; the number that were new."""
+        """Add members with their scores (``mapping``) to a sorted set; the number that were new, without those whose score changed."""
         return expect(int, await self._command("zadd", lambda redis: redis.zadd(key, mapping)), "zadd")
 
     async def zrem(self, key: str, *members: str) -> int:
@@ -142,7 +142,14 @@ class QueueRedisClient(StartStop, QueueRedisClientProtocol):
     async def zrange(
         self, key: str, start: int, end: int, *, withscores: bool = False
     ) -> list[str] | list[tuple[str, float]]:
-        """A slice of a sorted set by rank, lowest score first, both ends included."""
+        """A slice of a sorted set by rank, lowest score first, both ends included.
+
+        Args:
+            key: The set.
+            start: Rank of the first member, from 0; negative ones count from the end.
+            end: Rank of the last one; -1 is the end.
+            withscores: Give pairs of member and score.
+        """
         found = await self._command("zrange", lambda redis: redis.zrange(key, start, end, withscores=withscores))
         members: list[Any] = expect(list, found, "zrange")
         return [(member, float(score)) for member, score in members] if withscores else members

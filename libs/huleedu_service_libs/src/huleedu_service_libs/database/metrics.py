@@ -75,7 +75,14 @@ class PrometheusDatabaseMetrics:
             self.metrics.setdefault(name, collector)
 
     def record_query_duration(self, operation: str, table: str, duration: float, success: bool = True) -> None:  # noqa: FBT001, FBT002  # the contract's signature
-        """A query took ``duration`` seconds."""
+        """A query took ``duration`` seconds.
+
+        Args:
+            operation: What it did: ``select``, ``insert`` and so on. A label, as the table: few values, no ids.
+            table: Where.
+            duration: Seconds.
+            success: Whether it came to its end without an error.
+        """
         self._safely(lambda: self._child(self._query, operation, table, _result(success)).observe(duration))
 
     def record_connection_acquired(self, pool_size: int, overflow: int) -> None:  # noqa: ARG002  # the contract's signature
@@ -87,12 +94,23 @@ class PrometheusDatabaseMetrics:
         self._released.inc()
 
     def record_transaction_duration(self, operation: str, duration: float, success: bool = True) -> None:  # noqa: FBT001, FBT002  # as above
-        """A transaction took ``duration`` seconds."""
+        """A transaction took ``duration`` seconds.
+
+        Args:
+            operation: What it was for. A label: few values, no ids.
+            duration: Seconds.
+            success: Whether it came to its end without an error.
+        """
         self._safely(lambda: self._child(self._transactions, operation, _result(success)).inc())
         self._safely(lambda: self._child(self._transaction, operation, _result(success)).observe(duration))
 
     def record_database_error(self, error_type: str, operation: str) -> None:
-        """An operation failed with an error of that class."""
+        """An operation failed with an error of that class.
+
+        Args:
+            error_type: The error's class by name.
+            operation: As for `record_query_duration`.
+        """
         self._safely(lambda: self._child(self._errors, error_type, operation).inc())
 
     def set_connection_pool_status(self, active: int, idle: int, total: int, overflow: int) -> None:

@@ -53,7 +53,12 @@ class DatabaseMetricsMiddleware:
     async def session_with_metrics(
         self, session_factory: SessionFactory, operation_name: str = "database_operation"
     ) -> AsyncIterator[AsyncSession]:
-        """A session, timed as one transaction; it neither commits nor rolls back beyond what the session does."""
+        """A session, timed as one transaction; it neither commits nor rolls back beyond what the session does.
+
+        Args:
+            session_factory: Makes the session.
+            operation_name: Label of the transaction's metrics.
+        """
         async with _timed(self.metrics, session_factory, operation_name) as session:
             yield session
 
@@ -120,7 +125,7 @@ class DatabaseInfrastructureEnhancer:
 def create_repository_middleware(
     engine: AsyncEngine, metrics: DatabaseMetricsProtocol, connection_monitor: ConnectionPoolMonitor | None = None
 ) -> DatabaseMetricsMiddleware:
-    """A middleware for repositories."""
+    """A `DatabaseMetricsMiddleware`, which takes the same arguments."""
     return DatabaseMetricsMiddleware(engine, metrics, connection_monitor)
 
 

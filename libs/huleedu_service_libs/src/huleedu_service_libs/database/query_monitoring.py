@@ -76,7 +76,13 @@ class QueryPerformanceTracker:
         table: str | None = None,
         query_description: str | None = None,  # noqa: ARG002  # for readers of the code
     ) -> AsyncIterator[None]:
-        """Time the block as a query; its error passes."""
+        """Time the block as a query; its error passes.
+
+        Args:
+            operation: What it does: ``select``, ``insert`` and so on; the label of metrics.
+            table: Where; by default the first that a statement inside names on a watched engine, or ``unknown``.
+            query_description: For readers of the code.
+        """
         with _timed_query(self.metrics, operation, table, operation):
             yield
 
@@ -86,7 +92,12 @@ class QueryPerformanceTracker:
         operation: str,
         description: str | None = None,  # noqa: ARG002  # for readers of the code
     ) -> AsyncIterator[None]:
-        """Time the block as a transaction; its error passes."""
+        """Time the block as a transaction; its error passes.
+
+        Args:
+            operation: What it is for; the label of metrics.
+            description: For readers of the code.
+        """
         with _timed_transaction(self.metrics, operation):
             yield
 

@@ -61,7 +61,13 @@ _scope: ContextVar[_Scope] = ContextVar("error_scope", default=_NOWHERE)
 def operation_scope(
     service: str | None = None, operation: str | None = None, coordinates: Mapping[str, Any] = _NO_COORDINATES
 ) -> AbstractContextManager[None]:
-    """Say where the block works; what is not said stays as it is outside, coordinates add up."""
+    """Say where the block works; what is not said stays as it is outside, coordinates add up.
+
+    Args:
+        service: Which service.
+        operation: What it is doing, such as ``process_essay``.
+        coordinates: What it is doing it to, such as topic and offset, or an id; taken into every `ErrorContext` that is made inside.
+    """
     outer = _scope.get()
     places = {**outer.coordinates, **coordinates} if outer.coordinates else coordinates
     return _Inside(_Scope(service or outer.service, operation or outer.operation, places))

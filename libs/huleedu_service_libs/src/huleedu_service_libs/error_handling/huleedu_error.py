@@ -58,7 +58,12 @@ class HuleEduError(Exception):
         return {"error": str(self), "error_detail": self.error_detail.model_dump()}
 
     def add_detail(self, key: str, value: Any) -> Self:
-        """A new error with one more detail; this one stays as it is, so raise what is returned."""
+        """A new error with one more detail; this one stays as it is, so raise what is returned.
+
+        Args:
+            key: The detail's name; a detail of that name is replaced.
+            value: Anything; made plain and redacted when it is shown.
+        """
         details = {**self.error_detail.details, key: value}
         return self._twin(self.error_detail.model_copy(update={"details": details}))
 

@@ -53,7 +53,14 @@ def log_error_once(logger: Any, error: BaseException, status: int, detail: Error
 
 
 def log_failure_once(logger: Any, event: str, error: BaseException, **fields: Any) -> None:
-    """Log ``error`` at error with its traceback, unless an inner layer has; for consumers and jobs."""
+    """Log ``error`` at error with its traceback, unless an inner layer has; for consumers and jobs.
+
+    Args:
+        logger: Where to.
+        event: The line's event.
+        error: What was caught. Of a `HuleEduError` code, place and details become fields.
+        fields: Further fields; they win.
+    """
     if claim_log(error):
         known = _fields(error.error_detail) if isinstance(error, HuleEduError) else {}
         logger.error(event, **{**known, **fields}, exc_info=error)

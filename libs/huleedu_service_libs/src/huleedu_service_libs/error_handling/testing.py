@@ -192,5 +192,5 @@ def create_test_huleedu_error(
     operation: str = "test_operation",
     **kwargs: Any,
 ) -> HuleEduError:
-    """A `HuleEduError` around `create_test_error_detail`."""
+    """A `HuleEduError` around the detail that `create_test_error_detail` makes of the same arguments."""
     return HuleEduError(create_test_error_detail(error_code, message, service, operation, **kwargs))

@@ -118,7 +118,13 @@ class IdempotencyConfig:
         return self.event_type_ttls.get(event_type, self.default_ttl)
 
     def generate_redis_key(self, event_type: str, event_id: str, deterministic_hash: str) -> str:  # noqa: ARG002  # the services' signature
-        """The key of an event; ``event_id`` has no influence, the hash stands for it."""
+        """The key of an event; ``event_id`` has no influence, the hash stands for it.
+
+        Args:
+            event_type: Its dots become underscores.
+            event_id: Not used.
+            deterministic_hash: What `generate_deterministic_event_id` makes of the message.
+        """
         return f"{self.key_prefix}:{self.service_name}:{event_type.replace('.', '_')}:{deterministic_hash}"
 
     def __repr__(self) -> str:

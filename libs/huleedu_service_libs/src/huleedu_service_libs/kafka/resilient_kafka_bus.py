@@ -158,7 +158,7 @@ class ResilientKafkaPublisher(StartStop):
     ) -> None:
         """Publish, or keep the message while the breaker is open.
 
-        Returning does not mean that the broker has the message: see `publish_confirmed`.
+        Returning does not mean that the broker has the message: see `publish_confirmed`. Arguments as for `KafkaBus.publish`.
 
         Raises:
             FallbackQueueFullError: It could be neither sent nor kept.
@@ -201,7 +201,7 @@ class ResilientKafkaPublisher(StartStop):
     async def publish_confirmed(
         self, topic: str, envelope: EventEnvelope[Any], key: str | None = None, headers: dict[str, str] | None = None
     ) -> None:
-        """Publish; returns only when the broker has acknowledged the message, and keeps nothing.
+        """Publish; returns only when the broker has acknowledged the message, and keeps nothing. Arguments as for `KafkaBus.publish`.
 
         Raises:
             CircuitBreakerError: The breaker is open.

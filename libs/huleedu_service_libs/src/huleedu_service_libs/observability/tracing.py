@@ -120,7 +120,12 @@ def get_current_trace_id() -> str | None:
 
 
 def add_event_to_span(event_name: str, attributes: dict[str, Any] | None = None) -> None:
-    """Add an event to the current span, if one is recording."""
+    """Add an event to the current span, if one is recording; otherwise nothing happens.
+
+    Args:
+        event_name: What happened.
+        attributes: Values of the kinds that OpenTelemetry takes: text, numbers, booleans, lists of one of them.
+    """
     span = get_current_span()
     if span is not None:
         span.add_event(event_name, attributes)

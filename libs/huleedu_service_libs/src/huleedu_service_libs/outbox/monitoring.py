@@ -73,7 +73,7 @@ class OutboxMetrics:
         _ADDED.labels(service=self.service_name, event_type=event_type).inc()
 
     def increment_published_events(self, event_type: str | None = None, count: int = 1) -> None:
-        """The broker has acknowledged events."""
+        """The broker has acknowledged ``count`` events of a type; without a type they count as ``unknown``."""
         _PUBLISHED.labels(service=self.service_name, event_type=event_type or "unknown").inc(count)
 
     def increment_failed_events(self, event_type: str | None = None) -> None:

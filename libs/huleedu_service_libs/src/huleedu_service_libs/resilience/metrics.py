@@ -19,7 +19,10 @@ __all__ = ["CallCounts", "CircuitBreakerMetrics", "StandardCircuitBreakerMetrics
 
 
 class CircuitBreakerMetrics(Protocol):
-    """What a breaker tells. Whatever a method raises is counted and swallowed by the breaker."""
+    """What a breaker tells. Whatever a method raises is counted and swallowed by the breaker.
+
+    ``circuit_name`` and ``service_name`` are those that the breaker was made with; labels, so there are few of them.
+    """
 
     def record_state_change(
         self, circuit_name: str, from_state: CircuitBreakerState, to_state: CircuitBreakerState, service_name: str
