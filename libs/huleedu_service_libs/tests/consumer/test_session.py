@@ -69,8 +69,8 @@ async def test_what_a_handler_raises_never_ends_the_loop(error: BaseException) -
     assert seen == [0, 1]
 
 
-async def test_without_a_publisher_nothing_is_skipped() -> None:
-    """What cannot be processed and cannot be dead-lettered holds its key; other keys go on, and the status names it."""
+async def test_without_a_publisher_nothing_is_skipped(capsys: pytest.CaptureFixture[str]) -> None:
+    """What cannot be processed and cannot be dead-lettered holds its key; other keys go on, status and log name it and the remedy."""
     bad = record(P0, 0, key=b"a", value=b"no event")
     driver = FakeDriver({P0: [bad, record(P0, 1, key=b"a"), record(P0, 2, key=b"b")]})
     seen: list[int] = []
@@ -82,6 +82,8 @@ async def test_without_a_publisher_nothing_is_skipped() -> None:
         await until(lambda: seen == [2] and bool(consumer.status().stuck))
         (stuck,) = consumer.status().stuck
         assert "no event envelope" in str(stuck)
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "event_not_processed" in line]
+    assert "waits_for='a publisher of dead letters; give the EventConsumer one" in line
     assert driver.committed == {}
 
 

@@ -78,3 +78,10 @@ def test_none_of_our_own_is_forgotten() -> None:
 def test_errors_of_python(error: Exception, transient: bool) -> None:  # noqa: FBT001  # from the table
     """The network's errors pass, a programmer's mistake does not."""
     assert is_transient(error) is transient
+
+
+def test_an_address_with_a_scheme_is_told_so() -> None:
+    """Whoever gave a URL, as for every other server, is told the form of a broker's address."""
+    told = str(KafkaUnreachableError("bus", "kafka://broker:9092", "refused"))
+    assert told.endswith("Addresses of brokers have no scheme: give host:port,host:port")
+    assert "scheme" not in str(KafkaUnreachableError("bus", "broker:9092", "refused"))

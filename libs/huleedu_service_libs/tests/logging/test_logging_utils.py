@@ -137,7 +137,8 @@ def test_log_context_restores(capsys: pytest.CaptureFixture[str]) -> None:
 def test_standard_library_records_look_alike(capsys: pytest.CaptureFixture[str]) -> None:
     """Records of other libraries have the same keys, their own call site and nested extra."""
     production()
-    logging.getLogger("lib.x").error("broken %s", "pipe", extra={"peer": "h"})
+    uvicorns = {"color_message": "\x1b[36mbroken %s\x1b[0m"}  # the same once more, for a terminal
+    logging.getLogger("lib.x").error("broken %s", "pipe", extra={"peer": "h", **uvicorns})
     line = line_of(capsys)
     assert (line["event"], line["level"], line["logger_name"]) == ("broken pipe", "error", "lib.x")
     assert (line["filename"], line["func_name"]) == (

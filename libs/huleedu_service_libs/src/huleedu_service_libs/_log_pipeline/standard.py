@@ -19,7 +19,8 @@ from huleedu_service_libs._log_pipeline.sink import write_line
 
 __all__ = ["RootHandler", "redact_last_resort", "take_over"]
 
-_RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+# The last is uvicorn's: the message once more, with colours.
+_RECORD_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName", "color_message"}
 
 
 class RootHandler(logging.Handler):

@@ -46,10 +46,10 @@ class KafkaUnreachableError(KafkaPublishError, driver.KafkaConnectionError):  # 
                 f"Kafka bus {self.client_id!r} has no address of a broker: "
                 "give bootstrap_servers (KAFKA_BOOTSTRAP_SERVERS) as host:port,host:port"
             )
-        return (
-            f"Kafka bus {self.client_id!r} reached no broker at {self.bootstrap_servers}: {self.reason}. "
-            "Do brokers run there, and may this host reach them?"
-        )
+        fix = "Do brokers run there, and may this host reach them?"
+        if "://" in self.bootstrap_servers:
+            fix = "Addresses of brokers have no scheme: give host:port,host:port"
+        return f"Kafka bus {self.client_id!r} reached no broker at {self.bootstrap_servers}: {self.reason}. {fix}"
 
 
 class PublishTimeoutError(KafkaPublishError, driver.KafkaTimeoutError, TimeoutError):  # type: ignore[misc]  # untyped base

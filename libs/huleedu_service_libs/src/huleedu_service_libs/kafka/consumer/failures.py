@@ -28,6 +28,8 @@ __all__ = ["Failures", "coordinates", "defer_delay"]
 _DEFER_FIRST_S = 0.1
 _DEFER_LONGEST_S = 15.0
 
+_NO_LETTERS = {"waits_for": "a publisher of dead letters; give the EventConsumer one, a KafkaBus for example"}
+
 logger = create_service_logger("huleedu_service_libs.consumer")
 
 
@@ -115,7 +117,7 @@ class Failures:
     def give_up(self, job: Job, reason: str, error: Exception, *, counted: bool = True) -> float | None:
         """Address the record to the dead-letter topic, or wait for somebody to help when there is none."""
         if job.trail is None or not job.trail.failures or job.last_error is None:
-            self.note(job, error, reason)
+            self.note(job, error, reason, **({} if self._letters else _NO_LETTERS))
         job.last_error = error_text(error)
         job.trail = _trail(job).after(error, at=self._moment(), counted=counted and job.registration is not None)
         if not self._letters:
@@ -124,7 +126,7 @@ class Failures:
         self._address(job, reason)
         return None
 
-    def note(self, job: Job, error: Exception, kind: str) -> None:
+    def note(self, job: Job, error: Exception, kind: str, **more: str) -> None:
         """Count and log a failure; the traceback stands on the first line of a handler that fails, and once is enough."""
         job.last_error = error_text(error)
         self._metrics.failure(job.record.topic, job.label, kind)
@@ -137,6 +139,7 @@ class Failures:
             deferrals=job.deferrals,
             **coordinates(job.record),
             **error_fields(error),
+            **more,
             **({"exc_info": error} if kind == "failed" and job.failures == 1 else {}),
         )
 
