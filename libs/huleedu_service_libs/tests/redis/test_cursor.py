@@ -86,3 +86,11 @@ def test_the_error_shows_no_more_than_a_piece() -> None:
     with pytest.raises(InvalidCursorError) as caught:
         Cursor.parse("x" * 1_000_000)
     assert len(str(caught.value)) < 200
+
+
+def test_the_head_of_a_history() -> None:
+    """Behind its latest entry; before all where that is gone; nothing where there is no history."""
+    assert _page(5).head() == _at(5)
+    assert _page(latest=5).head().offset == 5
+    assert _page(latest=5).head() != _at(5)
+    assert _page(latest=0, epoch="").head() == Cursor.nothing()

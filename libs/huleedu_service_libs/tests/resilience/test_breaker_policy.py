@@ -107,6 +107,34 @@ async def test_results_of_an_earlier_state_do_not_count(then: Callable[[], Await
     assert (breaker.state, breaker.success_count, breaker.last_failure_time) == (HALF_OPEN, 0, last)
 
 
+async def test_a_call_of_an_earlier_state_that_is_cancelled_frees_no_permit() -> None:
+    """Only trials give one back: a call from before the opening has none."""
+    time = Time()
+    breaker = make(time, policy=BreakerPolicy(half_open_permits=1))
+    _, old, _ = await _waiting_calls(breaker, 1)
+    await fails(breaker, 3)
+    time.passes(10)
+    _, trial, reached = await _waiting_calls(breaker, 1)
+    assert (breaker.state, len(reached)) == (HALF_OPEN, 1)
+    old[0].cancel()
+    await asyncio.gather(*old, return_exceptions=True)
+    with pytest.raises(CircuitBreakerError):
+        await breaker.call(succeed)
+    trial[0].cancel()
+    await asyncio.gather(*trial, return_exceptions=True)
+
+
+async def test_the_last_failure_is_the_last_one() -> None:
+    """Whether it opened the circuit, came before, or was a trial's."""
+    time = Time()
+    breaker = make(time)
+    for seconds in (1, 2, 3, 10, 20):  # the third opens it, the others after that are trials
+        time.passes(seconds)
+        await fails(breaker)
+        assert breaker.last_failure_time == time.now()
+    assert breaker.state is OPEN
+
+
 async def test_an_undecided_half_open_opens_again() -> None:
     """A trial that never comes back does not block the circuit for good."""
     time = Time()

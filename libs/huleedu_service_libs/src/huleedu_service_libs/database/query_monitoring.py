@@ -135,29 +135,38 @@ def _timed_query(
 ) -> Iterator[None]:
     seen: list[str] = []
     token = TABLES_SEEN.set(seen) if table is None else None
-    since, success = clock(), False
+
+    def note(port: DatabaseMetricsProtocol, took: float, success: bool) -> None:  # noqa: FBT001  # only `_timed` calls it
+        label = table or (seen[0] if seen else _UNKNOWN)
+        port.record_query_duration(operation=operation, table=label, duration=took, success=success)
+
     try:
-        yield
-        success = True
-    except Exception as error:
-        kind = type(error).__name__
-        _record(metrics, lambda port: port.record_database_error(kind, name))
-        raise
+        with _timed(metrics, name, note, clock):
+            yield
     finally:
-        took = clock() - since
         if token is not None:
             restore(TABLES_SEEN, token)
-        label = table or (seen[0] if seen else _UNKNOWN)
-        _record(
-            metrics,
-            lambda port: port.record_query_duration(operation=operation, table=label, duration=took, success=success),
-        )
 
 
 @contextmanager
 def _timed_transaction(
     metrics: DatabaseMetricsProtocol | None, operation: str, clock: Clock = monotonic
 ) -> Iterator[None]:
+    def note(port: DatabaseMetricsProtocol, took: float, success: bool) -> None:  # noqa: FBT001  # only `_timed` calls it
+        port.record_transaction_duration(operation=operation, duration=took, success=success)
+
+    with _timed(metrics, operation, note, clock):
+        yield
+
+
+@contextmanager
+def _timed(
+    metrics: DatabaseMetricsProtocol | None,
+    operation: str,
+    note: Callable[[DatabaseMetricsProtocol, float, bool], None],
+    clock: Clock,
+) -> Iterator[None]:
+    """Record the error of the block, if there is one, and note how long it took."""
     since, success = clock(), False
     try:
         yield
@@ -168,10 +177,7 @@ def _timed_transaction(
         raise
     finally:
         took = clock() - since
-        _record(
-            metrics,
-            lambda port: port.record_transaction_duration(operation=operation, duration=took, success=success),
-        )
+        _record(metrics, lambda port: note(port, took, success))
 
 
 def _record(metrics: DatabaseMetricsProtocol | None, how: Callable[[DatabaseMetricsProtocol], None]) -> None:
