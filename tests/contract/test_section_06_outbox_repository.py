@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 
 from huleedu_service_libs.outbox import EventOutbox, PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.monitoring import OutboxMetrics
+from tests.contract.outbox_tables import VARIANTS
 
 NEW: dict[str, Any] = {
     "aggregate_id": "a-1",
@@ -23,24 +24,7 @@ NEW: dict[str, Any] = {
     "event_data": {"event_id": "1", "data": {"text": "räksmörgås", "n": [1, None, 2.5], "deep": {"å": True}}},
     "topic": "t",
 }
-REAL_TABLES = {
-    "as the model": None,
-    "naive times, JSONB, id of the server": (
-        "CREATE TABLE event_outbox (id uuid PRIMARY KEY DEFAULT gen_random_uuid(), aggregate_id varchar(255) NOT NULL,"
-        " aggregate_type varchar(100) NOT NULL, event_type varchar(255) NOT NULL, event_data jsonb NOT NULL,"
-        " event_key varchar(255), topic varchar(255) NOT NULL, created_at timestamp NOT NULL DEFAULT now(),"
-        " published_at timestamp, retry_count integer NOT NULL DEFAULT 0, last_error text);"
-        " CREATE INDEX ix_event_outbox_unpublished_topic ON event_outbox (published_at, topic, created_at)"
-        " WHERE published_at IS NULL; CREATE INDEX ix_event_outbox_topic ON event_outbox (topic)"
-    ),
-    "short and late columns": (
-        "CREATE TABLE event_outbox (id uuid PRIMARY KEY, aggregate_id varchar(255) NOT NULL,"
-        " aggregate_type varchar(100) NOT NULL, event_type varchar(200) NOT NULL, event_data json NOT NULL,"
-        " topic varchar(200) NOT NULL, created_at timestamptz NOT NULL DEFAULT now(), published_at timestamptz);"
-        " ALTER TABLE event_outbox ADD event_key varchar(255), ADD retry_count integer NOT NULL DEFAULT 0,"
-        " ADD last_error text"
-    ),
-}
+REAL_TABLES = {"as the model": None, **VARIANTS}
 
 
 class Session:

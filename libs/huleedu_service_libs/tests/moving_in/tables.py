@@ -1,6 +1,6 @@
 """The outbox tables that services have: those of the outbox tests, and the rest of what their own migrations made."""
 
-from libs.huleedu_service_libs.tests.outbox.tables import VARIANTS as OTHERS
+from tests.contract.outbox_tables import VARIANTS as OTHERS
 
 _COLUMNS = (
     " aggregate_id varchar(255) NOT NULL, aggregate_type varchar(100) NOT NULL, event_type varchar(255) NOT NULL,"

@@ -12,9 +12,9 @@ from sqlalchemy.types import Integer, Text, Uuid
 from huleedu_service_libs.outbox import statements
 from huleedu_service_libs.outbox.models import Base
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
+from tests.contract.outbox_tables import VARIANTS
 
 from ..databases import engine_with
-from .tables import VARIANTS
 
 pytestmark = pytest.mark.integration
 

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from huleedu_service_libs.outbox.models import Base
 from huleedu_service_libs.outbox.purge import _DELETE, OutboxPurgeError, PurgeLimits, purge
+from tests.contract.outbox_tables import VARIANTS
 
 from ..databases import engine_with
-from .tables import VARIANTS
 
 pytestmark = pytest.mark.integration
 

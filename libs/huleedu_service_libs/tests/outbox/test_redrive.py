@@ -16,9 +16,9 @@ from huleedu_service_libs.outbox.models import Base
 from huleedu_service_libs.outbox.parked import Selection, list_parked
 from huleedu_service_libs.outbox.redrive import RedriveLimits, plan_redrive, redrive
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
+from tests.contract.outbox_tables import VARIANTS
 
 from ..databases import engine_with
-from .tables import VARIANTS
 
 pytestmark = pytest.mark.integration
 

@@ -7,8 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from huleedu_service_libs.outbox.schema import Finding, OutboxSchemaError, check_schema, require_schema
-
-from .tables import VARIANTS
+from tests.contract.outbox_tables import VARIANTS
 
 pytestmark = pytest.mark.integration
 

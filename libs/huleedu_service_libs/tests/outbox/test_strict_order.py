@@ -21,9 +21,9 @@ from huleedu_service_libs.outbox.relay import EventRelayWorker
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.outbox.settings import OutboxSettings
 from huleedu_service_libs.outbox.writers import StrictOrderError, Writer
+from tests.contract.outbox_tables import VARIANTS
 
 from .doubles import Publisher, Repository
-from .tables import VARIANTS
 
 ADD: dict[str, Any] = {"aggregate_type": "essay", "event_type": "e.v1", "event_data": {"data": {}}, "topic": "t"}
 

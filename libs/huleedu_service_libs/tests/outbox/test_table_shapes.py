@@ -16,9 +16,9 @@ from huleedu_service_libs.outbox.models import Base
 from huleedu_service_libs.outbox.protocols import FailedEvent
 from huleedu_service_libs.outbox.repository import PostgreSQLOutboxRepository
 from huleedu_service_libs.testing.devstack.servers import PostgresServer
+from tests.contract.outbox_tables import VARIANTS
 
 from .rows import ADD
-from .tables import VARIANTS
 
 pytestmark = pytest.mark.integration
 

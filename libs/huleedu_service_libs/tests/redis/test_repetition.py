@@ -22,9 +22,9 @@ from huleedu_service_libs.testing.chaos.proxy import FaultProxy
 pytestmark = pytest.mark.integration
 
 
-@pytest.mark.parametrize("command", ["get", "claim", "script", "scan_pattern"])
+@pytest.mark.parametrize("command", ["get", "claim", "script", "scan_pattern", "rpush"])
 async def test_a_stopped_client_connects_no_more(command: str, proxy: FaultProxy, redis_prefix: str) -> None:
-    """What stop() gives up is told so and stays given up: nothing is repeated, looked up or started again."""
+    """What stop() gives up when its time-out has passed is told so and stays given up: nothing is repeated or looked up."""
     config = RedisClientConfig(stop_timeout_s=0.1)
     client = RedisClient(client_id="stopped", redis_url=proxy.url, config=config)
     await client.start()
@@ -34,6 +34,7 @@ async def test_a_stopped_client_connects_no_more(command: str, proxy: FaultProxy
         "claim": lambda: client.set_if_not_exists(f"{redis_prefix}k", "v", 60),
         "script": lambda: client.execute_script(sha, [], []),
         "scan_pattern": lambda: client.scan_pattern("*"),
+        "rpush": lambda: client.rpush(f"{redis_prefix}l", "v"),
     }
     proxy.silence()
     task = asyncio.create_task(calls[command]())

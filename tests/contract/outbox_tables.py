@@ -1,4 +1,6 @@
-"""The tables that services really have, as their own migrations made them."""
+"""The outbox tables that services really have, as their own migrations made them. The library's own tests read them, too."""
+
+__all__ = ["VARIANTS"]
 
 VARIANTS = {
     "naive times, JSONB, server-side id": (
