@@ -19,6 +19,7 @@ from huleedu_service_libs.database.middleware import (
     create_infrastructure_enhancer,
     create_repository_middleware,
 )
+from huleedu_service_libs.database.statements import TABLES_SEEN
 
 from .figures import sample
 
@@ -86,6 +87,22 @@ async def test_metrics_that_raise_or_are_absent_change_nothing() -> None:
             return 7
 
         assert await find() == 7
+
+
+async def test_a_query_inside_a_query_leaves_the_outer_ones_tables_alone(metrics: AsyncMock) -> None:
+    """Each that was not told its table has the list of its own statements' tables; afterwards there is none."""
+
+    @query_performance_tracker(metrics, "select")
+    async def inner() -> list[str] | None:
+        return TABLES_SEEN.get()
+
+    @query_performance_tracker(metrics, "select")
+    async def outer() -> bool:
+        mine = TABLES_SEEN.get()
+        return mine is not None and await inner() is not mine and TABLES_SEEN.get() is mine
+
+    assert await outer()
+    assert TABLES_SEEN.get() is None
 
 
 def test_plain_functions_can_be_decorated(metrics: AsyncMock) -> None:
