@@ -3,14 +3,20 @@
 import asyncio
 import re
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
 from common_core import EventEnvelope
+from huleedu_service_libs.error_handling import HuleEduError
 from huleedu_service_libs.kafka import FileJournal, FileSpill
 from huleedu_service_libs.kafka.fallback_handler import QueuedMessage
-from huleedu_service_libs.resilience import CircuitBreakerError, Pipeline
+from huleedu_service_libs.resilience import CircuitBreakerError, CircuitBreakerRegistry, Pipeline
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "concepts" / "resilience.md"
 
@@ -61,3 +67,32 @@ async def test_the_journal_of_the_page(tmp_path: Path) -> None:
         assert spill.path.exists()
         if isinstance(spill, FileJournal):
             await spill.close()
+
+
+async def test_the_http_client_of_the_page() -> None:
+    """It fetches; what is not found opens nothing; three calls that fail do, and then nobody asks the server any more."""
+    names, asked = _snippet(2), []
+
+    async def answer(request: web.Request) -> web.Response:
+        asked.append(request.match_info["essay"])
+        return web.Response(text="good", status={"gone": 404, "broken": 503}.get(asked[-1], 200))
+
+    app = web.Application()
+    app.router.add_get("/rubrics/{essay}", answer)
+    registry = CircuitBreakerRegistry()
+    async with TestServer(app) as server, names["rubric_client"](registry) as client:
+        ask = partial(names["rubric"], client, f"http://{server.host}:{server.port}")
+        assert await ask("e-1") == "good"
+        for _ in range(5):
+            with pytest.raises(HuleEduError, match="RESOURCE_NOT_FOUND"):
+                await ask("gone")
+        for _ in range(3):
+            with pytest.raises(HuleEduError, match="SERVICE_UNAVAILABLE"):
+                await ask("broken")
+        assert asked.count("broken") == 6  # each once more
+        with pytest.raises(CircuitBreakerError):
+            await ask("e-1")
+        assert asked.count("e-1") == 1
+    breaker = registry.get("rubrics")
+    assert breaker is not None
+    assert breaker.state.value == "open"
