@@ -1,10 +1,10 @@
-"""What every test run of the workspace shares: Hypothesis' profile, and the report of what ran.
+"""What every test run of the workspace shares: Hypothesis' profile, names of tests by defects that they find, and the report of what ran.
 
 With ``CI=true`` a skipped test fails the run: nothing may be left out for want of a server.
 """
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
+from tests.contract.defects import names_of_tests
 
 settings.register_profile(
     "house",
@@ -33,6 +34,16 @@ def _level_of_logs_is_put_back() -> Iterator[None]:
     earlier = threshold()
     yield
     set_threshold(earlier)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A test that finds a defect of the earlier library can be asked for by its number: ``-k defect_23``."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for test, name in names_of_tests():
+        names[test].add(name)
+    for item in items:
+        item.extra_keyword_matches |= names.get(item.nodeid.partition("[")[0], set())
 
 
 def _area(nodeid: str) -> str:

@@ -1,7 +1,7 @@
 """Bring defects of the earlier library back, one at a time, and demand that a test named for the number fails.
 
 ``make defects`` runs all (minutes: each runs its tests on real servers), ``make defects DEFECTS="12 23"`` some. The edits
-are in ``tests/contract/returning_defects.py``, the tests in ``tests/contract/test_defects.py``. Works in a copy.
+are in ``tests/contract/returning_defects.py``, the tests in ``tests/contract/defects.py``. Works in a copy.
 """
 
 import os
@@ -14,8 +14,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from tests.contract.defects import tests_of  # noqa: E402
 from tests.contract.returning_defects import RETURNING, Edit  # noqa: E402
-from tests.contract.test_defects import EVIDENCE, TESTS  # noqa: E402
 
 LIBRARY = "libs/huleedu_service_libs/src"
 LIMIT_S = 170
@@ -30,12 +30,6 @@ def copy_of_the_repository(into: Path) -> None:
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target)
-
-
-def tests_of(number: int) -> list[str]:
-    """The tests that are named for a number."""
-    named = [one for one in EVIDENCE[number] if not one.startswith("adr/")]
-    return [f"tests/contract/test_defects.py::{one[6:]}" if one.startswith("here::") else TESTS + one for one in named]
 
 
 def outcome(copy: Path, number: int, edit: Edit) -> str:

@@ -1,7 +1,7 @@
 """For defects of the earlier library: how each can be brought back, as an edit of the source.
 
 `scripts/return_defects.py` makes these edits, one at a time and in a copy, and demands that a test which
-`test_defects` names for the number fails. Each edit replaces a text that stands in its file exactly once.
+`defects` names for the number fails. Each edit replaces a text that stands in its file exactly once.
 """
 
 from typing import NamedTuple
