@@ -2,10 +2,6 @@
 
 import ast
 import re
-import shlex
-import subprocess
-import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,8 +10,6 @@ from tests.contract.claims import CLAIMS, Claims
 from tests.contract.rows import Row, rows
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
-PAGE = (ROOT / "docs/how-to/judge-an-implementation.md").read_text(encoding="utf-8")
 OF_OUR_SOURCE = {"test_defects.py", "returning_defects.py", "defects.py"}
 
 
@@ -67,15 +61,6 @@ def test_the_report_tells_what_broke() -> None:
     assert any(f"BROKEN {row.id}" in line and row.text in line and "[test_b[x]]" in line for line in found)
 
 
-def test_the_page_shows_a_real_row() -> None:
-    """The row of the how-to is one of ours, word for word, and the test that it shows claims it."""
-    shown, claiming = re.findall(r"```(?:toml|python)\n(.+?)```", PAGE, re.DOTALL)
-    (fields,) = tomllib.loads(shown)["row"]
-    assert Row(**fields) == rows()[fields["id"]]
-    modules = [one.read_text(encoding="utf-8") for one in HERE.glob("test_section_*.py")]
-    assert any(claiming in one for one in modules)
-
-
 def _imports(path: Path) -> set[str]:
     """Every module and name that a file imports, with dots."""
     found: set[str] = set()
@@ -93,14 +78,3 @@ def test_a_stranger_needs_nothing_of_ours() -> None:
     assert len(files) > 50
     ours = re.compile(r"huleedu_service_libs\.(testing\b|(.*\.)?_)|conftest|scripts\.")
     assert [(path.name, name) for path in files for name in _imports(path) if ours.match(name)] == []
-
-
-def test_the_command_of_the_page_runs() -> None:
-    """As it stands, on one section, with neither our fixtures nor the settings of our other tests."""
-    (command,) = re.findall(r"^python -m (pytest tests/contract .+)$", PAGE, re.MULTILINE)
-    words = shlex.split(command.replace("-p your_fixtures", "-p no:huleedu_devstack"))
-    words[words.index("tests/contract")] = "tests/contract/test_section_16_common_core.py"
-    run = [sys.executable, "-m", *words, "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(run, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)  # noqa: S603
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    assert re.search(r"section 16 Contracts package: (\d+) of \d+ rows covered, \1 hold", done.stdout), done.stdout
