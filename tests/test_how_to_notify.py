@@ -1,14 +1,20 @@
 """The page on notifying users is as true as the code: its snippets run on a real server."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+import uvicorn
+from fastapi import FastAPI, WebSocket
+from prometheus_client import REGISTRY
+from websockets.asyncio.client import connect
 
 from huleedu_service_libs.redis_pubsub import Gap, Loss
+from huleedu_service_libs.testing.devstack import free_ports
 from tests.snippets import DOCS, names_of
 
 PAGE = DOCS / "how-to/notify-users.md"
@@ -44,6 +50,40 @@ async def test_a_browser_of_the_page_misses_nothing(redis_url: str, unique_name:
         assert sent[1]["id"] == sent[0]["id"]
     assert [each["event"] for each in sent] == ["ready", "ready", "essay.checked", "essay.checked"]
     assert [each["data"]["essay_id"] for each in sent[2:]] == [str(essay) for essay in essays]
+
+
+def _subscribers() -> float:
+    return REGISTRY.get_sample_value("huleedu_redis_pubsub_subscribers", {"client_id": "notify-service"}) or 0
+
+
+@pytest.mark.integration
+async def test_the_websocket_of_the_page(redis_url: str, unique_name: str) -> None:
+    """A browser gets what is sent, comes back with its last id, and leaves nothing running when it goes."""
+    names = names_of(PAGE)
+    app = FastAPI()
+    (port,) = free_ports(1)
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_config=None, ws="websockets-sansio"))
+    async with names["make_client"](redis_url) as client:
+
+        @app.websocket("/ws")
+        async def ws(socket: WebSocket) -> None:
+            await names["serve"](socket, client, unique_name)
+
+        serving = asyncio.create_task(server.serve())
+        async with asyncio.timeout(30):
+            while not server.started:
+                await asyncio.sleep(0.01)
+            async with connect(f"ws://127.0.0.1:{port}/ws") as browser:
+                ready = json.loads(await browser.recv())
+                assert _subscribers() == 1
+            while _subscribers():  # it has left, though nothing was sent
+                await asyncio.sleep(0.01)
+            await names["essay_checked"](client, uuid4(), unique_name, uuid4())
+            async with connect(f"ws://127.0.0.1:{port}/ws?after={ready['id']}") as browser:
+                assert json.loads(await browser.recv())["id"] == ready["id"]
+                assert json.loads(await browser.recv())["event"] == "essay.checked"
+        server.should_exit = True
+        await serving
 
 
 @pytest.mark.integration
