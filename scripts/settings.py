@@ -52,7 +52,22 @@ _NO_SETTINGS = {
     "Selection",
     "Row",
     "Subscription",
+    "Delivery",
+    "letter",
 }  # values, which check themselves or name numbers all the same
+
+_OF_SERVICES = {
+    "DatabaseHealthChecker",
+    "FallbackMessageHandler",
+    "HttpClientConfig",
+    "IdempotencyConfig",
+    "IdempotentStep",
+    "KafkaSettings",
+    "OutboxSettings",
+    "ResilientKafkaPublisher",
+    "idempotent_consumer",
+}
+"""Whose names services knew before, or which hand on names of those: there a time keeps the form that it has."""
 
 _SECTIONS = {
     "config": "A service's own settings",
@@ -144,6 +159,12 @@ def faults(found: Iterable[Described]) -> Iterator[str]:
                 yield f"{one.home}.{one.name}: its docstring says nothing about {each.name!r}"
             elif each.is_number and not each.unit and _TIMES.search(each.name):
                 yield f"{one.home}.{one.name}: the docstring must say the unit of {each.name!r}"
+            elif each.is_number and each.unit == "s" and not _is_named_so(one.name, each.name):
+                yield f"{one.home}.{one.name}: {each.name!r} is in seconds: let its name end with _s"
+
+
+def _is_named_so(owner: str, name: str) -> bool:
+    return name.endswith("_s") or name == "seconds" or owner in _OF_SERVICES
 
 
 def _docstring_entries(text: str | None) -> dict[str, str]:

@@ -46,12 +46,14 @@ class SomeConfig:
         pause_s: Between two looks,
             over several lines.
         retry_delay: How long.
+        other_delay: Seconds, too.
         inner: What is inside.
         mode: How.
     """
 
     pause_s: float = 86_400.0
     retry_delay: float = 1.0
+    other_delay: float = 0.5
     inner: InnerConfig = field(default_factory=InnerConfig)
     mode: Literal["slow", "fast"] = "slow"
     forgotten: int | None = None
@@ -68,6 +70,7 @@ def test_a_class_tells_its_settings() -> None:
     assert _table(SomeConfig) == [
         ("pause_s", "86 400 (1 d)", "s", "Between two looks, over several lines."),
         ("retry_delay", "1", "", "How long."),
+        ("other_delay", "0.5", "s", "Seconds, too."),
         ("inner", "`InnerConfig()`", "", "What is inside."),
         ("mode", "`slow`", "", "How."),
         ("forgotten", "`None`", "", ""),
@@ -77,9 +80,10 @@ def test_a_class_tells_its_settings() -> None:
 
 
 def test_what_is_not_described_is_told() -> None:
-    """A setting without description is a fault, and so is a time without unit."""
+    """A setting without description is a fault, and so is a time without unit, in the docstring or in its name."""
     assert list(settings.faults(settings.describe(SomeConfig, "resilience"))) == [
         "resilience.SomeConfig: the docstring must say the unit of 'retry_delay'",
+        "resilience.SomeConfig: 'other_delay' is in seconds: let its name end with _s",
         "resilience.SomeConfig: its docstring says nothing about 'forgotten'",
         "resilience.SomeConfig: its docstring says nothing about 'name'",
     ]
