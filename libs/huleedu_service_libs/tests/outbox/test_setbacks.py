@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from huleedu_service_libs.outbox.batch import Batch, judge
-from huleedu_service_libs.outbox.setbacks import LEAVE_AFTER_BATCHES, Setbacks
+from huleedu_service_libs.outbox.setbacks import LEAVE_AFTER_BATCHES, MOST_HELD_KEYS, Setbacks
 from huleedu_service_libs.protocols import DeliveryOutcome
 
 from .doubles import Event
@@ -84,3 +84,21 @@ def test_a_key_waits_alone_and_goes_on_when_its_event_has_left_or_is_parked(setb
     again = batch(("c", "t", REFUSED))
     setbacks.note(again, [failed.event for failed in again.failed], 30.0)
     assert setbacks.held_keys() == ["b"]
+
+
+def test_a_clean_batch_leaves_nothing_behind(setbacks: Setbacks) -> None:
+    """After it the next outage is new, and nothing waits."""
+    setbacks.note(batch(("a", "t", ARRIVED), ("b", "t", ARRIVED)), [], 30.0)
+    assert setbacks.outage_is_new
+    assert (setbacks.held_keys(), setbacks.held_topics(), setbacks.next_due()) == ([], [], None)
+
+
+def test_beyond_so_many_failing_keys_the_relay_waits(setbacks: Setbacks, clock: Clock) -> None:
+    """It would search past them in vain: nothing is looked for until the first of them comes due."""
+    refused = [(f"key-{number}", "t", REFUSED) for number in range(MOST_HELD_KEYS)]
+    setbacks.note(batch(*refused[1:]), [], 30.0)
+    assert setbacks.blocked_seconds() == 0.0
+    setbacks.note(batch(refused[0]), [], 30.0)
+    assert setbacks.blocked_seconds() == 0.05
+    clock.now = 0.06
+    assert setbacks.blocked_seconds() == 0.0
