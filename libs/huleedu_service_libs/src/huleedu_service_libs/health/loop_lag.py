@@ -10,11 +10,15 @@ from huleedu_service_libs._lifecycle import StartStop
 from huleedu_service_libs._tasks import begin, end
 from huleedu_service_libs.health.findings import Finding, Level
 from huleedu_service_libs.health.metrics import LOOP_LAG
+from huleedu_service_libs.logging_utils import create_service_logger
 
 __all__ = ["LoopLag"]
 
 _STOP_S = 5.0
 _TICK_S = 0.1
+_TOLD_EVERY_S = 60.0
+
+logger = create_service_logger("huleedu_service_libs.health")
 
 
 class LoopLag(StartStop):
@@ -47,6 +51,8 @@ class LoopLag(StartStop):
         self._clock, self._sleep = clock, sleep
         self._worst_s = 0.0
         self._slept_at: float | None = None
+        self._told_at: float | None = None
+        self._untold = 0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -78,4 +84,16 @@ class LoopLag(StartStop):
         while True:
             before = self._slept_at = self._clock()
             await self._sleep(_TICK_S)
-            self._worst_s = max(self._worst_s, self._clock() - before - _TICK_S)
+            late_s = self._clock() - before - _TICK_S
+            self._worst_s = max(self._worst_s, late_s)
+            if late_s >= self._warn_s:
+                self._tell(late_s)
+
+    def _tell(self, late_s: float) -> None:
+        """One line a minute: a single block is over before looks agree, and nothing else would tell of it."""
+        now = self._clock()
+        if self._told_at is not None and now - self._told_at < _TOLD_EVERY_S:
+            self._untold += 1
+            return
+        logger.warning("event_loop_blocked", seconds=round(late_s, 3), untold=self._untold)
+        self._told_at, self._untold = now, 0
