@@ -65,7 +65,9 @@ def _database(postgres_database: str, monkeypatch: pytest.MonkeyPatch) -> Databa
 def test_status_says_what_is_wrong_and_ends_with_6(database: Database, capsys: Texts) -> None:
     """0 when all is well; with a problem 6, for people and as JSON."""
     assert main(["outbox", "status"]) == 0
-    assert "healthy" in capsys.readouterr().out
+    well = capsys.readouterr().out
+    assert "healthy" in well
+    assert well.count("oldest age") == 1  # each fact once
     database.park("k")
     assert main(["outbox", "status"]) == 6
     assert "parked events: 1" in capsys.readouterr().out

@@ -64,7 +64,7 @@ def status(
     if not json:
         shown["problems"] = "; ".join(found.problems)
         shown["oldest_writer"] = None if found.oldest_writer is None else str(found.oldest_writer)
-        shown["oldest_age_seconds"] = round(found.oldest_age_s, 1)
+        shown["oldest_age_s"] = round(found.oldest_age_s, 1)
     Output(as_json=json).record(shown)
     _end_with_findings(bool(found.problems))
 
