@@ -14,6 +14,12 @@ TESTS = {
     "tests/area/test_mixed.py": "import pytest\ndef test_c(): pass\ndef test_d(): pytest.skip('no server')\n",
     "tests/test_whole.py": "import pytest\npytest.skip('no browser', allow_module_level=True)\n",
 }
+SETTINGS = f"""
+[pytest]
+asyncio_default_fixture_loop_scope = function
+pythonpath = {ROOT}
+addopts = --import-mode=importlib
+"""
 TOLD = [
     "area 3 passed, 1 skipped",
     "skipped: tests/area/test_mixed.py::test_d: Skipped: no server",
@@ -36,7 +42,7 @@ def test_what_ran_is_told_and_a_skip_fails_in_ci(tmp_path: Path) -> None:
     for name, text in TESTS.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text, encoding="utf-8")
-    (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n", encoding="utf-8")
+    (tmp_path / "pytest.ini").write_text(SETTINGS, encoding="utf-8")
     shutil.copy(ROOT / "conftest.py", tmp_path)
     status, lines = _run(tmp_path)
     assert status == pytest.ExitCode.TESTS_FAILED, lines
