@@ -1,7 +1,11 @@
-"""Notes which test claims which row of the contract, prints the report of `make contract`, and has the client of section 3."""
+"""Notes which test claims which row of the contract, prints the report of `make contract`, and has the client of section 3.
+
+Where workers of pytest-xdist run the tests, each hands over what it has noted, and the process that shows the run prints it.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,6 +43,24 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Note what came of a test; `passed` counts for the test itself, not for its set-up."""
     if report.when == "call" or report.outcome != "passed":
         CLAIMS.note(report.nodeid, report.outcome)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand over, in a worker, which claims it has collected and what the modules have found."""
+    handed_over: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if handed_over is not None:
+        claims = {row: sorted(tests) for row, tests in CLAIMS.tests.items()}
+        handed_over["contract"] = {"claims": claims, "report": sorted(REPORT)}
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take what a worker hands over; one that crashed has failed the run and hands over nothing."""
+    noted = getattr(node, "workeroutput", {}).get("contract", {"claims": {}, "report": []})
+    for row, tests in noted["claims"].items():
+        for test in tests:
+            CLAIMS.claim(test, [row])
+    REPORT.update(noted["report"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
