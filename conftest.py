@@ -29,11 +29,16 @@ _skipped: list[tuple[str, str]] = []
 
 
 @pytest.fixture(autouse=True)
-def _level_of_logs_is_put_back() -> Iterator[None]:
-    """A test that configures logging in its own process hides no line from the tests after it."""
-    earlier = threshold()
+def _what_configured_logs_change_is_put_back() -> Iterator[None]:
+    """A test that configures logging in its own process hides no line from the tests after it, and names no service for them."""
+    level, named = threshold(), {name: os.environ.get(name) for name in ("SERVICE_NAME", "ENVIRONMENT")}
     yield
-    set_threshold(earlier)
+    set_threshold(level)
+    for name, value in named.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 @pytest.hookimpl(tryfirst=True)
