@@ -60,11 +60,11 @@ generate: setup ## write error factories, the pages of the reference, Grafana's 
 	@$(BIN)/python scripts/generate_dashboards.py
 	@$(BIN)/python scripts/generate_reference.py
 
-# Each worker has servers of its own and takes file after file.
-WORKERS ?= 0
+# Two at a time, since tests wait more than they work. Each worker has servers of its own and takes file after file.
+WORKERS ?= 2
 SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 .PHONY: test
-test: lint type ## everything: lint, types, import contracts, unit, property, conformance, integration, examples (WORKERS=3: that many at a time)
+test: lint type ## everything: lint, types, import contracts, unit, property, conformance, integration, examples (WORKERS=0: one after the other)
 	@$(BIN)/python -m pytest $(SPREAD)
 
 .PHONY: contract
@@ -93,7 +93,7 @@ LOWEST := architecture/test_imports.py moving_in foundation http_client/test_hos
 TESTS ?= $(addprefix libs/huleedu_service_libs/tests/,$(LOWEST))
 .PHONY: lowest
 lowest: .venv-lowest/installed ## the lowest versions that we say we work with, resolved anew: every import, the core flows (TESTS=... for others)
-	@.venv-lowest/bin/python -m pytest $(SPREAD) -q -p no:cacheprovider $(TESTS)
+	@.venv-lowest/bin/python -m pytest -q -p no:cacheprovider $(TESTS)
 
 PYTHONS ?= 3.11 3.12 3.13
 .PHONY: pythons
