@@ -3,15 +3,18 @@
 With ``CI=true`` a skipped test fails the run: nothing may be left out for want of a server.
 """
 
+import logging
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import HealthCheck, settings
 
 from huleedu_service_libs._log_pipeline.logger import set_threshold, threshold
+from huleedu_service_libs._log_pipeline.standard import RootHandler
 from tests.contract.defects import names_of_tests
 
 settings.register_profile(
@@ -30,15 +33,35 @@ _skipped: list[tuple[str, str]] = []
 
 @pytest.fixture(autouse=True)
 def _what_configured_logs_change_is_put_back() -> Iterator[None]:
-    """A test that configures logging in its own process hides no line from the tests after it, and names no service for them."""
-    level, named = threshold(), {name: os.environ.get(name) for name in ("SERVICE_NAME", "ENVIRONMENT")}
+    """A test that configures logging in its own process hides, draws and names nothing for the tests after it."""
+    level, root_level, handlers = threshold(), logging.root.level, _handlers_of_ours()
+    was_configured, settings_of_structlog = structlog.is_configured(), structlog.get_config()
+    named = {name: os.environ.get(name) for name in ("SERVICE_NAME", "ENVIRONMENT")}
     yield
     set_threshold(level)
+    if structlog.get_config()["processors"] is not settings_of_structlog["processors"]:
+        structlog.reset_defaults()
+        if was_configured:
+            structlog.configure(**settings_of_structlog)
+    if _handlers_of_ours() != handlers:
+        _put_back(handlers, root_level)
     for name, value in named.items():
-        if value is None:
-            os.environ.pop(name, None)
-        else:
+        os.environ.pop(name, None)
+        if value is not None:
             os.environ[name] = value
+
+
+def _handlers_of_ours() -> list[logging.Handler]:
+    return [handler for handler in logging.root.handlers if isinstance(handler, RootHandler)]
+
+
+def _put_back(handlers: list[logging.Handler], level: int) -> None:
+    """Only those of ours: pytest has its own for each phase of a test."""
+    for handler in _handlers_of_ours():
+        logging.root.removeHandler(handler)
+    for handler in handlers:
+        logging.root.addHandler(handler)
+    logging.root.setLevel(level)
 
 
 @pytest.hookimpl(tryfirst=True)
