@@ -33,7 +33,7 @@ BROKEN_PROMISE = 1
 CANNOT_RUN = 3
 INTERRUPTED = 130
 
-_LOOK_S = 1.0
+_LOOK_S = 0.2
 _END_S = 1.0
 _TROUBLE = (
     httpx.HTTPError,
@@ -168,13 +168,27 @@ def _keep_open(pipeline: PipelineProcesses) -> None:
         DevStackError: A server ended meanwhile.
         ServiceFailedError: A service did.
     """
-    print(f"The page: {pipeline.notify_url}/\nCtrl-C ends everything.", flush=True)
+    # A flag, no exception: one that is raised inside of a look at a server may be caught there, and would be lost.
+    told = _Told()
+    earlier = {number: signal.signal(number, told) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        while True:
+        print(f"The page: {pipeline.notify_url}/\nCtrl-C ends everything.", flush=True)
+        while not told.to_stop:
             pipeline.check_alive()
             time.sleep(_LOOK_S)
-    except KeyboardInterrupt:
         print(flush=True)
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
+
+
+class _Told:
+    """Whether a signal has come; an event of `threading` would deadlock where its own wait is interrupted."""
+
+    to_stop = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self.to_stop = True
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
