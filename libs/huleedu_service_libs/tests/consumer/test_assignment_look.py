@@ -12,6 +12,8 @@ from huleedu_service_libs.kafka.consumer import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.assigned import AssignmentLook
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
 
+from ..waiting import until
+
 
 class BusyLog:
     """A driver's consumer of a log that grows, and is read and committed to its end, at every question."""
@@ -77,3 +79,34 @@ async def test_a_look_at_many_partitions_takes_no_longer_than_at_one() -> None:
                 await asyncio.sleep(0)
     assert {line["event"] for line in logs} == {"consumer_place_beyond_end"}
     assert sorted(line["kafka_partition"] for line in logs) == list(range(200))
+
+
+class UnevenLog(BusyLog):
+    """Refuses to say what is committed to the first partition, and never answers for the others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waiting = 0
+
+    async def committed(self, partition: Any) -> int:
+        """See the class."""
+        if partition.partition == 0:
+            await asyncio.sleep(0)
+            raise RuntimeError("no coordinator")
+        self.waiting += 1
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.waiting -= 1
+        return 0
+
+
+async def test_a_look_that_fails_leaves_no_question_behind() -> None:
+    """Where one partition's offset cannot be had the look is over, and nobody goes on to ask for the others'."""
+    log = UnevenLog()
+    look = AssignmentLook(ConsumerConfig(group_id="uneven", topics=("t",)), ConsumerMetrics("uneven"))
+    with capture_logs() as logs:
+        look.begin(log, [TopicPartition("t", number) for number in range(3)])
+        await until(lambda: logs)
+    assert logs[0]["event"] == "consumer_assignment_not_looked_at"
+    await until(lambda: log.waiting == 0, limit_s=5)

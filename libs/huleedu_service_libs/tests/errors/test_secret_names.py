@@ -1,8 +1,10 @@
 """Which names tell a secret, and which texts hold one: by spelling, by value, by the policy of the process."""
 
+from typing import Any
+
 import pytest
 
-from huleedu_service_libs._plain import plain
+from huleedu_service_libs._plain import flat_entries, plain
 from huleedu_service_libs._redaction import is_sensitive_name, redact_text
 from huleedu_service_libs.error_handling import (
     RedactionPolicy,
@@ -228,3 +230,15 @@ def test_no_text_takes_long(piece: str) -> None:
     started = time.process_time()
     redact_text("key " + (piece * 1_000_000)[:1_000_000] + "token@")
     assert time.process_time() - started < 5
+
+
+class _Unreadable(dict[str, Any]):
+    """A mapping whose own code fails where it is asked for a name."""
+
+    def __getitem__(self, key: str) -> Any:
+        raise RuntimeError(key)
+
+
+def test_what_nobody_can_tell_is_hidden() -> None:
+    """Where it cannot be found out whether a value is named secret, it is not shown."""
+    assert flat_entries(_Unreadable(field="password", value=SECRET))["value"] == "***"

@@ -14,6 +14,8 @@ from structlog.testing import capture_logs
 
 from huleedu_service_libs._tasks import attended, begin, end, is_cancelled, leave, limited, look_away
 
+from ..waiting import until
+
 
 def _count(metric: str, task: str) -> float:
     return REGISTRY.get_sample_value(f"huleedu_background_tasks_{metric}_total", {"task": task}) or 0.0
@@ -45,8 +47,7 @@ async def test_a_task_that_nobody_holds_lives_until_it_has_ended() -> None:
     del _
     await _turns()
     gc.collect()
-    await asyncio.sleep(0.2)
-    assert ended == [True]
+    await until(lambda: ended == [True])
 
 
 async def test_a_death_is_counted_and_logged_with_its_cause() -> None:

@@ -12,7 +12,7 @@ from huleedu_service_libs._extras import requires_extra
 with requires_extra("kafka", module=__name__):
     from aiokafka.admin import AIOKafkaAdminClient
 
-__all__ = ["ClusterSeen", "look_at_cluster"]
+__all__ = ["ClusterSeen", "look_at_cluster", "security_of"]
 
 _SECURITY = ("security", "ssl", "sasl")
 
@@ -28,6 +28,11 @@ class ClusterSeen:
 
     brokers: int
     controller: int | None
+
+
+def security_of(client_options: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of a client's options that are for TLS and SASL, which every other client of the cluster needs as well."""
+    return {name: value for name, value in client_options.items() if name.startswith(_SECURITY)}
 
 
 async def look_at_cluster(
@@ -48,12 +53,11 @@ async def look_at_cluster(
     Raises:
         aiokafka.errors.KafkaError: No broker answers, or it refuses.
     """
-    security = {name: value for name, value in (client_options or {}).items() if name.startswith(_SECURITY)}
     admin = AIOKafkaAdminClient(
         bootstrap_servers=bootstrap_servers,
         client_id=client_id,
         request_timeout_ms=max(1, int(timeout_s * 1000)),
-        **security,
+        **security_of(client_options or {}),
     )
     try:
         await admin.start()

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Any
 
 from huleedu_service_libs._redaction import error_fields
-from huleedu_service_libs._tasks import begin
+from huleedu_service_libs._tasks import attended, begin, leave
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.driver import member_of
 from huleedu_service_libs.kafka.consumer.metrics import ConsumerMetrics
@@ -69,8 +69,7 @@ class AssignmentLook:
                 # In this order: meanwhile the log grows and is committed further, by us as well.
                 firsts = await consumer.beginning_offsets(partitions)
                 # The driver asks for one partition at a time; asked at once they share the round trips' time.
-                offsets = await asyncio.gather(*(consumer.committed(tp) for tp in partitions))
-                committed = dict(zip(partitions, offsets, strict=True))
+                committed = dict(zip(partitions, await _committed(consumer, partitions), strict=True))
                 ends = await consumer.end_offsets(partitions)
                 for tp in partitions:
                     self._compare_place(tp, committed[tp], firsts[tp], ends[tp])
@@ -95,3 +94,12 @@ class AssignmentLook:
             goes_on_at=goes_on_at,
             unread=(first if self._config.from_beginning else end) - (committed if expired else first),
         )
+
+
+async def _committed(consumer: Any, partitions: list[Any]) -> list[int | None]:
+    """The offset of each; when one cannot be had, the others are asked for no longer."""
+    asked = [attended(consumer.committed(tp), name="consumer-committed") for tp in partitions]
+    try:
+        return await asyncio.gather(*asked)
+    finally:
+        leave(*asked)

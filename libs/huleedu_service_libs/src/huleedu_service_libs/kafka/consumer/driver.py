@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from huleedu_service_libs._extras import requires_extra
 from huleedu_service_libs._tasks import is_cancelled
+from huleedu_service_libs.kafka.cluster_look import security_of
 from huleedu_service_libs.kafka.consumer.config import ConsumerConfig
 from huleedu_service_libs.kafka.consumer.errors import ConsumerSetupError
 
@@ -136,8 +137,7 @@ async def create_missing_topics(
         aiokafka.errors.KafkaError: The broker refuses.
         TimeoutError: It does not answer.
     """
-    security = {name: value for name, value in client_options.items() if name.startswith(("security", "ssl", "sasl"))}
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security)
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers, **security_of(client_options))
     async with asyncio.timeout(_ADMIN_LIMIT_S):
         await admin.start()
         try:
