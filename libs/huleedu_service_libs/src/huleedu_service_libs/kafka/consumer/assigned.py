@@ -100,6 +100,7 @@ async def _committed(consumer: Any, partitions: list[Any]) -> list[int | None]:
     """The offset of each; when one cannot be had, the others are asked for no longer."""
     asked = [attended(consumer.committed(tp), name="consumer-committed") for tp in partitions]
     try:
-        return await asyncio.gather(*asked)
+        offsets: list[int | None] = await asyncio.gather(*asked)
     finally:
         leave(*asked)
+    return offsets
